@@ -1,0 +1,1 @@
+"""The `djp` command: a thin client of the gateway."""

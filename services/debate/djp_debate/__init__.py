@@ -1,0 +1,1 @@
+"""The debate service of DJP Mesh."""

@@ -1,0 +1,1 @@
+"""The governance service of DJP Mesh."""

@@ -1,0 +1,1 @@
+"""The redaction service of DJP Mesh."""
