@@ -52,8 +52,7 @@ class BatchServiceAsyncStub(BatchServiceStub):
     CancelBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.CancelBatchRequest, _batch_pb2.CancelBatchResponse]  # type: ignore[assignment]
     """Takes no further rows; runs under way end."""
 
-class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class BatchServiceServicer:
     def StartBatch(
         self,
         request: _batch_pb2.StartBatchRequest,
@@ -61,35 +60,30 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_batch_pb2.StartBatchResponse, _abc.Awaitable[_batch_pb2.StartBatchResponse]]:
         """Checks every row before the first is run. The same batch_id goes on where it stopped."""
 
-    @_abc_1.abstractmethod
     def GetBatch(
         self,
         request: _batch_pb2.GetBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.GetBatchResponse, _abc.Awaitable[_batch_pb2.GetBatchResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListBatches(
         self,
         request: _batch_pb2.ListBatchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.ListBatchesResponse, _abc.Awaitable[_batch_pb2.ListBatchesResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListBatchRows(
         self,
         request: _batch_pb2.ListBatchRowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.ListBatchRowsResponse, _abc.Awaitable[_batch_pb2.ListBatchRowsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def WatchBatch(
         self,
         request: _batch_pb2.WatchBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_batch_pb2.WatchBatchResponse], _abc.AsyncIterator[_batch_pb2.WatchBatchResponse]]: ...
 
-    @_abc_1.abstractmethod
     def CancelBatch(
         self,
         request: _batch_pb2.CancelBatchRequest,

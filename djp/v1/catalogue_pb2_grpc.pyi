@@ -48,36 +48,31 @@ class CatalogueServiceAsyncStub(CatalogueServiceStub):
     RenderTemplate: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.RenderTemplateRequest, _catalogue_pb2.RenderTemplateResponse]  # type: ignore[assignment]
     """The task that a template makes of its inputs. Starts nothing."""
 
-class CatalogueServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class CatalogueServiceServicer:
     def ListPresets(
         self,
         request: _catalogue_pb2.ListPresetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalogue_pb2.ListPresetsResponse, _abc.Awaitable[_catalogue_pb2.ListPresetsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListPolicies(
         self,
         request: _catalogue_pb2.ListPoliciesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalogue_pb2.ListPoliciesResponse, _abc.Awaitable[_catalogue_pb2.ListPoliciesResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListTemplates(
         self,
         request: _catalogue_pb2.ListTemplatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalogue_pb2.ListTemplatesResponse, _abc.Awaitable[_catalogue_pb2.ListTemplatesResponse]]: ...
 
-    @_abc_1.abstractmethod
     def GetTemplate(
         self,
         request: _catalogue_pb2.GetTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalogue_pb2.GetTemplateResponse, _abc.Awaitable[_catalogue_pb2.GetTemplateResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RenderTemplate(
         self,
         request: _catalogue_pb2.RenderTemplateRequest,

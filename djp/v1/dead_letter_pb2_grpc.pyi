@@ -46,22 +46,19 @@ class DeadLetterServiceAsyncStub(DeadLetterServiceStub):
     """Queues matching dead letters again, paced, each exactly once."""
     PurgeDeadLetters: _aio.UnaryUnaryMultiCallable[_dead_letter_pb2.PurgeDeadLettersRequest, _dead_letter_pb2.PurgeDeadLettersResponse]  # type: ignore[assignment]
 
-class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class DeadLetterServiceServicer:
     def ListDeadLetters(
         self,
         request: _dead_letter_pb2.ListDeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dead_letter_pb2.ListDeadLettersResponse, _abc.Awaitable[_dead_letter_pb2.ListDeadLettersResponse]]: ...
 
-    @_abc_1.abstractmethod
     def GetDeadLetter(
         self,
         request: _dead_letter_pb2.GetDeadLetterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dead_letter_pb2.GetDeadLetterResponse, _abc.Awaitable[_dead_letter_pb2.GetDeadLetterResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ReplayDeadLetters(
         self,
         request: _dead_letter_pb2.ReplayDeadLettersRequest,
@@ -69,7 +66,6 @@ class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_dead_letter_pb2.ReplayDeadLettersResponse, _abc.Awaitable[_dead_letter_pb2.ReplayDeadLettersResponse]]:
         """Queues matching dead letters again, paced, each exactly once."""
 
-    @_abc_1.abstractmethod
     def PurgeDeadLetters(
         self,
         request: _dead_letter_pb2.PurgeDeadLettersRequest,

@@ -48,8 +48,7 @@ class DebateServiceAsyncStub(DebateServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_debate_pb2.ListModelsRequest, _debate_pb2.ListModelsResponse]  # type: ignore[assignment]
     """The models that are configured, with reachability and price."""
 
-class DebateServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class DebateServiceServicer:
     def Debate(
         self,
         request: _debate_pb2.DebateRequest,
@@ -57,7 +56,6 @@ class DebateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_debate_pb2.DebateResponse], _abc.AsyncIterator[_debate_pb2.DebateResponse]]:
         """Runs a debate and streams its events; ends with `finished`, or with an error when every debater failed."""
 
-    @_abc_1.abstractmethod
     def ProjectDebate(
         self,
         request: _debate_pb2.ProjectDebateRequest,
@@ -65,7 +63,6 @@ class DebateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_debate_pb2.ProjectDebateResponse, _abc.Awaitable[_debate_pb2.ProjectDebateResponse]]:
         """The most that the same request could cost. Calls no model."""
 
-    @_abc_1.abstractmethod
     def ListModels(
         self,
         request: _debate_pb2.ListModelsRequest,

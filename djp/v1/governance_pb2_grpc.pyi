@@ -82,10 +82,9 @@ class GovernanceServiceAsyncStub(GovernanceServiceStub):
     WatchEvents: _aio.UnaryStreamMultiCallable[_governance_pb2.WatchEventsRequest, _governance_pb2.WatchEventsResponse]  # type: ignore[assignment]
     ListAnomalies: _aio.UnaryUnaryMultiCallable[_governance_pb2.ListAnomaliesRequest, _governance_pb2.ListAnomaliesResponse]  # type: ignore[assignment]
 
-class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
+class GovernanceServiceServicer:
     """All amounts are nano-dollars. The caller's tenant is the one that pays."""
 
-    @_abc_1.abstractmethod
     def Reserve(
         self,
         request: _governance_pb2.ReserveRequest,
@@ -93,7 +92,6 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_governance_pb2.ReserveResponse, _abc.Awaitable[_governance_pb2.ReserveResponse]]:
         """Holds money and tokens in every budget window that the run falls in."""
 
-    @_abc_1.abstractmethod
     def Charge(
         self,
         request: _governance_pb2.ChargeRequest,
@@ -101,7 +99,6 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_governance_pb2.ChargeResponse, _abc.Awaitable[_governance_pb2.ChargeResponse]]:
         """Records model calls: what they cost moves from reserved to spent."""
 
-    @_abc_1.abstractmethod
     def Settle(
         self,
         request: _governance_pb2.SettleRequest,
@@ -109,7 +106,6 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_governance_pb2.SettleResponse, _abc.Awaitable[_governance_pb2.SettleResponse]]:
         """Gives the rest back and closes the reservation. Later calls answer the same."""
 
-    @_abc_1.abstractmethod
     def Release(
         self,
         request: _governance_pb2.ReleaseRequest,
@@ -117,7 +113,6 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_governance_pb2.ReleaseResponse, _abc.Awaitable[_governance_pb2.ReleaseResponse]]:
         """Closes a reservation whose run never got to its end; charges so far stand."""
 
-    @_abc_1.abstractmethod
     def Extend(
         self,
         request: _governance_pb2.ExtendRequest,
@@ -125,42 +120,36 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_governance_pb2.ExtendResponse, _abc.Awaitable[_governance_pb2.ExtendResponse]]:
         """Keeps a reservation's lease alive."""
 
-    @_abc_1.abstractmethod
     def GetReservation(
         self,
         request: _governance_pb2.GetReservationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.GetReservationResponse, _abc.Awaitable[_governance_pb2.GetReservationResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListReservations(
         self,
         request: _governance_pb2.ListReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.ListReservationsResponse, _abc.Awaitable[_governance_pb2.ListReservationsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def GetBudget(
         self,
         request: _governance_pb2.GetBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.GetBudgetResponse, _abc.Awaitable[_governance_pb2.GetBudgetResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListBudgets(
         self,
         request: _governance_pb2.ListBudgetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.ListBudgetsResponse, _abc.Awaitable[_governance_pb2.ListBudgetsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def SetBudget(
         self,
         request: _governance_pb2.SetBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.SetBudgetResponse, _abc.Awaitable[_governance_pb2.SetBudgetResponse]]: ...
 
-    @_abc_1.abstractmethod
     def DeleteBudget(
         self,
         request: _governance_pb2.DeleteBudgetRequest,
@@ -168,28 +157,24 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_governance_pb2.DeleteBudgetResponse, _abc.Awaitable[_governance_pb2.DeleteBudgetResponse]]:
         """Takes back what SetBudget set; the configured limits count again."""
 
-    @_abc_1.abstractmethod
     def Report(
         self,
         request: _governance_pb2.ReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.ReportResponse, _abc.Awaitable[_governance_pb2.ReportResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListEvents(
         self,
         request: _governance_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.ListEventsResponse, _abc.Awaitable[_governance_pb2.ListEventsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def WatchEvents(
         self,
         request: _governance_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_governance_pb2.WatchEventsResponse], _abc.AsyncIterator[_governance_pb2.WatchEventsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListAnomalies(
         self,
         request: _governance_pb2.ListAnomaliesRequest,

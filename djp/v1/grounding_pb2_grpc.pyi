@@ -58,8 +58,7 @@ class GroundingServiceAsyncStub(GroundingServiceStub):
     VerifyCitations: _aio.UnaryUnaryMultiCallable[_grounding_pb2.VerifyCitationsRequest, _grounding_pb2.VerifyCitationsResponse]  # type: ignore[assignment]
     """Finds the citations in a text and resolves each against a corpus."""
 
-class GroundingServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class GroundingServiceServicer:
     def CreateCorpus(
         self,
         request_iterator: _MaybeAsyncIterator[_grounding_pb2.CreateCorpusRequest],
@@ -67,28 +66,24 @@ class GroundingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_grounding_pb2.CreateCorpusResponse, _abc.Awaitable[_grounding_pb2.CreateCorpusResponse]]:
         """Builds a version of a corpus from a stream of files and makes it current. The same files cost nothing again."""
 
-    @_abc_1.abstractmethod
     def ListCorpora(
         self,
         request: _grounding_pb2.ListCorporaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grounding_pb2.ListCorporaResponse, _abc.Awaitable[_grounding_pb2.ListCorporaResponse]]: ...
 
-    @_abc_1.abstractmethod
     def GetCorpus(
         self,
         request: _grounding_pb2.GetCorpusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grounding_pb2.GetCorpusResponse, _abc.Awaitable[_grounding_pb2.GetCorpusResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListCorpusVersions(
         self,
         request: _grounding_pb2.ListCorpusVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grounding_pb2.ListCorpusVersionsResponse, _abc.Awaitable[_grounding_pb2.ListCorpusVersionsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RollbackCorpus(
         self,
         request: _grounding_pb2.RollbackCorpusRequest,
@@ -96,21 +91,18 @@ class GroundingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_grounding_pb2.RollbackCorpusResponse, _abc.Awaitable[_grounding_pb2.RollbackCorpusResponse]]:
         """Makes an earlier version current."""
 
-    @_abc_1.abstractmethod
     def DeleteCorpus(
         self,
         request: _grounding_pb2.DeleteCorpusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grounding_pb2.DeleteCorpusResponse, _abc.Awaitable[_grounding_pb2.DeleteCorpusResponse]]: ...
 
-    @_abc_1.abstractmethod
     def Search(
         self,
         request: _grounding_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grounding_pb2.SearchResponse, _abc.Awaitable[_grounding_pb2.SearchResponse]]: ...
 
-    @_abc_1.abstractmethod
     def VerifyCitations(
         self,
         request: _grounding_pb2.VerifyCitationsRequest,

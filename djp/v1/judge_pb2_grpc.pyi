@@ -44,8 +44,7 @@ class JudgeServiceAsyncStub(JudgeServiceStub):
     ProjectJudge: _aio.UnaryUnaryMultiCallable[_judge_pb2.ProjectJudgeRequest, _judge_pb2.ProjectJudgeResponse]  # type: ignore[assignment]
     """The most that the same request could cost. Calls no model."""
 
-class JudgeServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class JudgeServiceServicer:
     def Judge(
         self,
         request: _judge_pb2.JudgeRequest,
@@ -53,7 +52,6 @@ class JudgeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_judge_pb2.JudgeResponse], _abc.AsyncIterator[_judge_pb2.JudgeResponse]]:
         """Judges drafts and streams ballots; ends with the verdict."""
 
-    @_abc_1.abstractmethod
     def ProjectJudge(
         self,
         request: _judge_pb2.ProjectJudgeRequest,

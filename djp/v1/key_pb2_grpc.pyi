@@ -46,8 +46,7 @@ class KeyServiceAsyncStub(KeyServiceStub):
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_pb2.RevokeKeyRequest, _key_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Works on every replica within a second."""
 
-class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class KeyServiceServicer:
     def CreateKey(
         self,
         request: _key_pb2.CreateKeyRequest,
@@ -55,14 +54,12 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_pb2.CreateKeyResponse, _abc.Awaitable[_key_pb2.CreateKeyResponse]]:
         """The key itself is in this answer only."""
 
-    @_abc_1.abstractmethod
     def ListKeys(
         self,
         request: _key_pb2.ListKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_pb2.ListKeysResponse, _abc.Awaitable[_key_pb2.ListKeysResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RevokeKey(
         self,
         request: _key_pb2.RevokeKeyRequest,

@@ -48,15 +48,13 @@ class RedactionServiceAsyncStub(RedactionServiceStub):
     ValidateRules: _aio.UnaryUnaryMultiCallable[_redaction_pb2.ValidateRulesRequest, _redaction_pb2.ValidateRulesResponse]  # type: ignore[assignment]
     """Says whether custom rules would be accepted, and if not why."""
 
-class RedactionServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class RedactionServiceServicer:
     def Redact(
         self,
         request: _redaction_pb2.RedactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_redaction_pb2.RedactResponse, _abc.Awaitable[_redaction_pb2.RedactResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RedactStream(
         self,
         request_iterator: _MaybeAsyncIterator[_redaction_pb2.RedactStreamRequest],
@@ -64,14 +62,12 @@ class RedactionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_redaction_pb2.RedactStreamResponse], _abc.AsyncIterator[_redaction_pb2.RedactStreamResponse]]:
         """The same output as Redact on the whole text, for every way of cutting it."""
 
-    @_abc_1.abstractmethod
     def ListRules(
         self,
         request: _redaction_pb2.ListRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_redaction_pb2.ListRulesResponse, _abc.Awaitable[_redaction_pb2.ListRulesResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ValidateRules(
         self,
         request: _redaction_pb2.ValidateRulesRequest,

@@ -64,8 +64,7 @@ class RunServiceAsyncStub(RunServiceStub):
     ApproveRun: _aio.UnaryUnaryMultiCallable[_run_pb2.ApproveRunRequest, _run_pb2.ApproveRunResponse]  # type: ignore[assignment]
     RejectRun: _aio.UnaryUnaryMultiCallable[_run_pb2.RejectRunRequest, _run_pb2.RejectRunResponse]  # type: ignore[assignment]
 
-class RunServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class RunServiceServicer:
     def StartRun(
         self,
         request: _run_pb2.StartRunRequest,
@@ -73,7 +72,6 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_pb2.StartRunResponse, _abc.Awaitable[_run_pb2.StartRunResponse]]:
         """Accepts a run. The same request_id and body answers with the same run."""
 
-    @_abc_1.abstractmethod
     def ProjectRun(
         self,
         request: _run_pb2.ProjectRunRequest,
@@ -81,14 +79,12 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_pb2.ProjectRunResponse, _abc.Awaitable[_run_pb2.ProjectRunResponse]]:
         """Resolves a request and bounds its cost. Calls no model and stores nothing."""
 
-    @_abc_1.abstractmethod
     def GetRun(
         self,
         request: _run_pb2.GetRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.GetRunResponse, _abc.Awaitable[_run_pb2.GetRunResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListRuns(
         self,
         request: _run_pb2.ListRunsRequest,
@@ -96,7 +92,6 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_pb2.ListRunsResponse, _abc.Awaitable[_run_pb2.ListRunsResponse]]:
         """Newest first."""
 
-    @_abc_1.abstractmethod
     def WatchRun(
         self,
         request: _run_pb2.WatchRunRequest,
@@ -104,14 +99,12 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_run_pb2.WatchRunResponse], _abc.AsyncIterator[_run_pb2.WatchRunResponse]]:
         """Numbered events up to and including the terminal one."""
 
-    @_abc_1.abstractmethod
     def CancelRun(
         self,
         request: _run_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.CancelRunResponse, _abc.Awaitable[_run_pb2.CancelRunResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ReplayRun(
         self,
         request: _run_pb2.ReplayRunRequest,
@@ -119,14 +112,12 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_pb2.ReplayRunResponse, _abc.Awaitable[_run_pb2.ReplayRunResponse]]:
         """Starts a run from an earlier one's spec."""
 
-    @_abc_1.abstractmethod
     def ApproveRun(
         self,
         request: _run_pb2.ApproveRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.ApproveRunResponse, _abc.Awaitable[_run_pb2.ApproveRunResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RejectRun(
         self,
         request: _run_pb2.RejectRunRequest,

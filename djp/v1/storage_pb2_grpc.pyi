@@ -80,8 +80,7 @@ class StorageServiceAsyncStub(StorageServiceStub):
     ImportTenant: _aio.StreamUnaryMultiCallable[_storage_pb2.ImportTenantRequest, _storage_pb2.ImportTenantResponse]  # type: ignore[assignment]
     ListStorageEvents: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListStorageEventsRequest, _storage_pb2.ListStorageEventsResponse]  # type: ignore[assignment]
 
-class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
+class StorageServiceServicer:
     def PutArtifact(
         self,
         request_iterator: _MaybeAsyncIterator[_storage_pb2.PutArtifactRequest],
@@ -89,42 +88,36 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_storage_pb2.PutArtifactResponse, _abc.Awaitable[_storage_pb2.PutArtifactResponse]]:
         """Stores one artifact; acknowledged only when its bytes are on disk and its hash is checked."""
 
-    @_abc_1.abstractmethod
     def GetArtifact(
         self,
         request: _storage_pb2.GetArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.GetArtifactResponse], _abc.AsyncIterator[_storage_pb2.GetArtifactResponse]]: ...
 
-    @_abc_1.abstractmethod
     def StatArtifact(
         self,
         request: _storage_pb2.StatArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.StatArtifactResponse, _abc.Awaitable[_storage_pb2.StatArtifactResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListArtifacts(
         self,
         request: _storage_pb2.ListArtifactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.ListArtifactsResponse, _abc.Awaitable[_storage_pb2.ListArtifactsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def GetStorageStats(
         self,
         request: _storage_pb2.GetStorageStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.GetStorageStatsResponse, _abc.Awaitable[_storage_pb2.GetStorageStatsResponse]]: ...
 
-    @_abc_1.abstractmethod
     def RestoreArtifact(
         self,
         request: _storage_pb2.RestoreArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.RestoreArtifactResponse, _abc.Awaitable[_storage_pb2.RestoreArtifactResponse]]: ...
 
-    @_abc_1.abstractmethod
     def PurgeArtifact(
         self,
         request: _storage_pb2.PurgeArtifactRequest,
@@ -132,7 +125,6 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_storage_pb2.PurgeArtifactResponse, _abc.Awaitable[_storage_pb2.PurgeArtifactResponse]]:
         """Moves an artifact to the trash."""
 
-    @_abc_1.abstractmethod
     def UndeleteArtifact(
         self,
         request: _storage_pb2.UndeleteArtifactRequest,
@@ -140,7 +132,6 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_storage_pb2.UndeleteArtifactResponse, _abc.Awaitable[_storage_pb2.UndeleteArtifactResponse]]:
         """Brings an artifact back from the trash."""
 
-    @_abc_1.abstractmethod
     def SetLegalHold(
         self,
         request: _storage_pb2.SetLegalHoldRequest,
@@ -148,7 +139,6 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_storage_pb2.SetLegalHoldResponse, _abc.Awaitable[_storage_pb2.SetLegalHoldResponse]]:
         """Sets or lifts a legal hold on an artifact or on the whole tenant."""
 
-    @_abc_1.abstractmethod
     def RunLifecycle(
         self,
         request: _storage_pb2.RunLifecycleRequest,
@@ -156,14 +146,12 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.RunLifecycleResponse], _abc.AsyncIterator[_storage_pb2.RunLifecycleResponse]]:
         """Moves what is due from tier to tier and streams progress."""
 
-    @_abc_1.abstractmethod
     def GetLifecycleStatus(
         self,
         request: _storage_pb2.GetLifecycleStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.GetLifecycleStatusResponse, _abc.Awaitable[_storage_pb2.GetLifecycleStatusResponse]]: ...
 
-    @_abc_1.abstractmethod
     def Reconcile(
         self,
         request: _storage_pb2.ReconcileRequest,
@@ -171,7 +159,6 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.ReconcileResponse], _abc.AsyncIterator[_storage_pb2.ReconcileResponse]]:
         """Compares catalogue and objects and mends every difference."""
 
-    @_abc_1.abstractmethod
     def ExportTenant(
         self,
         request: _storage_pb2.ExportTenantRequest,
@@ -179,14 +166,12 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.ExportTenantResponse], _abc.AsyncIterator[_storage_pb2.ExportTenantResponse]]:
         """A tenant's artifacts as one portable archive."""
 
-    @_abc_1.abstractmethod
     def ImportTenant(
         self,
         request_iterator: _MaybeAsyncIterator[_storage_pb2.ImportTenantRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.ImportTenantResponse, _abc.Awaitable[_storage_pb2.ImportTenantResponse]]: ...
 
-    @_abc_1.abstractmethod
     def ListStorageEvents(
         self,
         request: _storage_pb2.ListStorageEventsRequest,

@@ -1,1 +1,1 @@
-"""The gateway service of DJP Mesh."""
+"""The gateway service: the mesh's face and its memory. Takes runs, works through their steps, remembers them."""

@@ -1,0 +1,100 @@
+"""One way to open a channel: round robin, keepalive, TLS; identity, deadline and trace are sent along."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from djp.mesh.deadline import bounded_timeout
+from djp.mesh.errors import InvalidInput
+from djp.mesh.identity import identity_metadata
+from djp.mesh.settings import MeshSettings
+from djp.mesh.telemetry import trace_metadata
+from djp.mesh.tls import channel_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djp.mesh.settings import TlsFiles
+
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):\d{1,5}")
+_SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+
+
+def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.aio.Channel:
+    """A channel to `unix:/path`, `host:port` or `dns:///host:port`; connects at the first call.
+
+    TLS is taken from `tls`, else from DJP_TLS_*, and never used on a Unix socket, which its folder's mode protects.
+    Close it, or use it in `async with`. Raises InvalidInput for a malformed address.
+    """
+    settings = MeshSettings()
+    target = _target(address)
+    options: list[tuple[str, Any]] = [
+        ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.enable_http_proxy", 0),  # a proxy of the environment is for the outside world
+        ("grpc.use_local_subchannel_pool", 1),  # a new channel starts fresh, not in an old one's backoff
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    ]
+    interceptors = (_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream())
+    files = tls or settings.tls
+    if files is None or target.startswith("unix:"):
+        return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
+    return grpc.aio.secure_channel(target, channel_credentials(files), options=options, interceptors=interceptors)
+
+
+def _target(address: str) -> str:
+    if address.startswith("unix:") and len(address) > len("unix:"):
+        return address
+    host_port = address.removeprefix("dns:").removeprefix("///")
+    if not _HOST_PORT.fullmatch(host_port):
+        raise InvalidInput(f"{address!r} is not an address: use host:port or unix:/path/to/socket", field="address")
+    return f"dns:///{host_port}"
+
+
+def _outgoing(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+    """The details of a call with what the current context adds; metadata the caller gave itself wins."""
+    metadata = grpc.aio.Metadata(*(details.metadata or ()))
+    for key, value in (identity_metadata() | trace_metadata()).items():
+        if metadata.get(key) is None:
+            metadata.add(key, value)
+    return grpc.aio.ClientCallDetails(
+        details.method, bounded_timeout(details.timeout), metadata, details.credentials, details.wait_for_ready
+    )
+
+
+# grpc sorts interceptors by class and takes one that is of several kinds for the first only, hence four classes.
+class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        return await continuation(_outgoing(client_call_details), request)
+
+
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        return await continuation(_outgoing(client_call_details), request)
+
+
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request_iterator: Any
+    ) -> Any:
+        return await continuation(_outgoing(client_call_details), request_iterator)
+
+
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request_iterator: Any
+    ) -> Any:
+        return await continuation(_outgoing(client_call_details), request_iterator)

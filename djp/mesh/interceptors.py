@@ -1,0 +1,168 @@
+"""What happens around every call a server serves: identity, deadline, trace, validation, metrics, errors to Status."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+import uuid
+from contextlib import ExitStack, aclosing, nullcontext
+from typing import TYPE_CHECKING, Any, Never
+
+import grpc
+
+from djp.mesh import errors
+from djp.mesh.deadline import deadline_scope
+from djp.mesh.identity import identity_from_metadata, identity_scope
+from djp.mesh.rpc_errors import DETAILS_KEY, error_from_rpc, status_code, status_from_error
+from djp.mesh.telemetry import server_span
+from djp.mesh.validation import validate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from djp.mesh.metrics import CallMetrics
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+# Health and reflection are for probes and tools: no identity, no span, no metrics.
+_INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
+
+_log = logging.getLogger(__name__)
+
+
+class CallPipeline(grpc.aio.ServerInterceptor):
+    """One interceptor for the whole pipeline, so that its order is visible in one place and the call has one task.
+
+    A streaming handler may be an async generator: it is driven here, inside the scopes, and closed here when the call
+    is cancelled. (Were the wrapper itself a generator, a cancelled call would leave it to the garbage collector, which
+    closes it in another context, where no context variable can be reset.)
+    """
+
+    def __init__(self, service: str, *, metrics: CallMetrics | None = None) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._wrapped: dict[str, Handler] = {}
+        self._watchers: set[asyncio.Task[Any]] = set()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Called by grpc for each call; the wrapped handler of a method is made once."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None:
+            return None  # an unknown method: grpc answers UNIMPLEMENTED
+        if method not in self._wrapped:
+            infrastructure = method.startswith(_INFRASTRUCTURE)
+            self._wrapped[method] = _rewrap(handler, self._watched if infrastructure else self._served, method)
+        return self._wrapped[method]
+
+    def end_watchers(self) -> None:
+        """End the open health watches and reflection streams, which would otherwise hold up a drain."""
+        for task in self._watchers:
+            task.cancel()
+
+    async def _watched(
+        self, _method: str, _context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]
+    ) -> Any:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  grpc serves every call in a task
+        self._watchers.add(task)
+        try:
+            return await body(request)
+        finally:
+            self._watchers.discard(task)
+
+    async def _served(self, method: str, context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]) -> Any:
+        started, code = time.perf_counter(), "OK"
+        with self._metrics.inflight(self._service) if self._metrics else nullcontext():
+            try:
+                return await self._scoped(method, context, request, body)
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except grpc.aio.AbortError:  # the handler has answered for itself
+                code = context.code().name
+                raise
+            except Exception as e:
+                error = _djp_error(e, method)
+                code = error.code
+                await _abort(context, error)
+            finally:
+                if self._metrics:
+                    self._metrics.served(self._service, method, code, time.perf_counter() - started)
+
+    async def _scoped(self, method: str, context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]) -> Any:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        with ExitStack() as scopes:
+            scopes.enter_context(identity_scope(identity_from_metadata(metadata)))
+            scopes.enter_context(deadline_scope(context.time_remaining()))
+            scopes.enter_context(server_span(self._service, method, metadata))
+            if hasattr(request, "__aiter__"):
+                return await body(_validated(request))
+            validate(request)
+            return await body(request)
+
+
+async def _abort(context: Context, error: errors.DjpError) -> Never:
+    status = status_from_error(error)
+    trailers = (*(context.trailing_metadata() or ()), (DETAILS_KEY, status.SerializeToString()))
+    await context.abort(status_code(error), status.message, trailers)
+
+
+def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str) -> Handler:
+    """The handler of the same kind that runs `around` the original."""
+    kind = ("stream" if handler.request_streaming else "unary") + (
+        "_stream" if handler.response_streaming else "_unary"
+    )
+    behavior = getattr(handler, kind)
+
+    async def unary(request: Any, context: Context) -> Any:
+        async def body(checked: Any) -> Any:
+            result = behavior(checked, context)
+            return await result if inspect.isawaitable(result) else result
+
+        return await around(method, context, request, body)
+
+    async def stream(request: Any, context: Context) -> None:
+        async def body(checked: Any) -> None:
+            result = behavior(checked, context)
+            if inspect.isawaitable(result):  # a coroutine that uses context.write
+                await result
+                return
+            async with aclosing(result) if hasattr(result, "aclose") else nullcontext():
+                async for response in result:
+                    await context.write(response)
+
+        await around(method, context, request, body)
+
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    rewrapped: Handler = make(
+        stream if handler.response_streaming else unary, handler.request_deserializer, handler.response_serializer
+    )
+    return rewrapped
+
+
+async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        validate(request)
+        yield request
+
+
+def _djp_error(e: Exception, method: str) -> errors.DjpError:
+    if isinstance(e, errors.DjpError):
+        return e
+    if isinstance(e, grpc.RpcError):  # a nested call failed and nobody handled it: its error is ours
+        return error_from_rpc(e)
+    if isinstance(e, NotImplementedError):
+        return errors.Unimplemented(f"this server does not implement {method.removeprefix('/')}")
+    error_id = uuid.uuid4().hex[:12]
+    _log.error("%s failed, error id %s", method.removeprefix("/"), error_id, exc_info=e)
+    return errors.Internal(
+        f"internal error, id {error_id}; the server's log has the details", metadata={"error_id": error_id}
+    )

@@ -1,0 +1,168 @@
+"""The whole mesh in one process: seven gRPC servers over Unix sockets. The only module that imports every service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from djp.mesh import telemetry
+from djp.mesh.errors import FailedPrecondition, InvalidInput
+from djp.mesh.server import MeshServer, Service, run_target
+from djp.mesh.settings import MeshSettings, djp_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_log = logging.getLogger(__name__)
+
+GATEWAY_PORT = 7100
+LEAF_PORTS = {
+    "debate": 7101,
+    "judge": 7102,
+    "redaction": 7103,
+    "grounding": 7104,
+    "governance": 7105,
+    "storage": 7106,
+}
+SERVICES = (*LEAF_PORTS, "gateway")
+
+OpenService = Callable[[], AbstractAsyncContextManager[Service]]
+
+
+def leaf(name: str) -> OpenService:
+    """What opens a leaf, with its settings from the environment; imports that service only."""
+    match name:
+        case "debate":
+            from djp_debate.server import open_service as open_debate
+            from djp_debate.settings import DebateSettings
+
+            return lambda: open_debate(DebateSettings())
+        case "judge":
+            from djp_judge.server import open_service as open_judge
+            from djp_judge.settings import JudgeSettings
+
+            return lambda: open_judge(JudgeSettings())
+        case "redaction":
+            from djp_redaction.server import open_service as open_redaction
+            from djp_redaction.settings import RedactionSettings
+
+            return lambda: open_redaction(RedactionSettings())
+        case "grounding":
+            from djp_grounding.server import open_service as open_grounding
+            from djp_grounding.settings import GroundingSettings
+
+            return lambda: open_grounding(GroundingSettings())
+        case "governance":
+            from djp_governance.server import open_service as open_governance
+            from djp_governance.settings import GovernanceSettings
+
+            return lambda: open_governance(GovernanceSettings())
+        case "storage":
+            from djp_storage.server import open_service as open_storage
+            from djp_storage.settings import StorageSettings
+
+            return lambda: open_storage(StorageSettings())
+    raise InvalidInput(f"there is no service {name!r}; there are: {', '.join(SERVICES)}, all", field="service")
+
+
+def gateway(leaves: dict[str, str] | None = None) -> OpenService:
+    """What opens the gateway; `leaves` (name to address) wins over the environment."""
+    from djp_gateway.server import open_service
+    from djp_gateway.settings import GatewaySettings
+
+    settings = GatewaySettings()
+    if leaves:
+        addresses = {f"{name}_address": address for name, address in leaves.items()}
+        settings = settings.model_copy(update={**addresses, "executor_id": "standalone"})
+    return lambda: open_service(settings)
+
+
+@asynccontextmanager
+async def standalone_mesh(listen: str | None = None) -> AsyncIterator[str]:
+    """The mesh, up; yields the gateway's address (`listen`, or a Unix socket that nobody else can open).
+
+    On exit the gateway goes first, so that the runs it ends can still give their money back.
+
+    Raises:
+        FailedPrecondition: another process holds DJP_HOME, or the folder cannot be written.
+    """
+    settings = MeshSettings()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_hold(djp_home()))
+        sockets = Path(tempfile.mkdtemp(prefix="djp-"))  # short: a socket's path may have 103 bytes
+        stack.callback(shutil.rmtree, sockets, ignore_errors=True)
+        stack.callback(telemetry.shutdown)
+        spans = djp_home() / "traces"
+
+        async def serve(open_service: OpenService, address: str) -> str:
+            service = await stack.enter_async_context(open_service())
+            telemetry.setup(service.name, otlp_endpoint=settings.otlp_endpoint, spans_dir=spans)
+            server = MeshServer(service, address, settings=settings)
+            await server.start()
+            stack.push_async_callback(server.drain, 0.0)
+            return server.address
+
+        addresses = {name: await serve(leaf(name), f"unix:{sockets / name}.sock") for name in LEAF_PORTS}
+        yield await serve(gateway(addresses), listen or f"unix:{sockets / 'gateway'}.sock")
+
+
+async def serve_all(listen: str | None = None) -> int:
+    """Run the whole mesh in this process until SIGTERM or SIGINT; returns the exit code."""
+    signalled = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled.set)
+    async with standalone_mesh(listen or f"localhost:{GATEWAY_PORT}") as address:
+        _log.info("all listening on %s", address)
+        await signalled.wait()
+        _log.info("all draining")
+    return 0
+
+
+def serve_one(service: str, listen: str | None = None) -> int:
+    """Run one target in this process until SIGTERM or SIGINT; returns the exit code."""
+    open_service = gateway() if service == "gateway" else leaf(service)
+    port = GATEWAY_PORT if service == "gateway" else LEAF_PORTS[service]
+    return run_target(open_service, listen or f"localhost:{port}")
+
+
+@contextmanager
+def _hold(home: Path) -> Iterator[None]:
+    """Keep every other standalone mesh off the folder; the system lets go of it when the process dies."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(home / "lock")
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        holder = _read(home / "holder")
+        raise FailedPrecondition(
+            f"data folder {home} is in use by another djp{f' (process {holder})' if holder else ''}; wait for it, "
+            "or start one mesh with `djp serve all` and give --gateway, or choose another folder with DJP_HOME"
+        ) from error
+    except OSError as error:
+        raise FailedPrecondition(
+            f"data folder {home} cannot be written ({error.strerror}); mend its permissions or choose another with "
+            "DJP_HOME"
+        ) from error
+    try:
+        (home / "holder").write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""The gateway's ends to the world: database and leaves."""

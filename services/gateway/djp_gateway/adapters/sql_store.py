@@ -1,0 +1,191 @@
+"""Runs and their events in a SQL database (SQLite or Postgres)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
+from djp.v1 import run_pb2
+from djp_gateway.adapters.tables import events, runs
+from djp_gateway.ports import TERMINAL_STATES, Page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from djp_gateway.seal import Seal
+
+DEFAULT_PAGE_SIZE = 50
+
+
+class SqlRunStore:
+    """A RunStore on SQLAlchemy Core; one transaction a call."""
+
+    def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
+        self._engine = engine
+        self._seal = seal
+
+    async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
+        row = {
+            **self._columns(run),
+            "run_id": run.run_id,
+            "tenant": run.tenant,
+            "request_id": request_id,
+            "request_sha256": request_sha256,
+            "executor": executor,
+            "created_us": run.created_at.ToMicroseconds(),
+            "preset": run.spec.preset,
+            "workflow": run.spec.workflow,
+            "grounded": bool(run.spec.corpus),
+        }
+        try:
+            async with self._engine.begin() as connection:
+                await connection.execute(insert(runs).values(row))
+        except IntegrityError:
+            return await self._earlier(run.tenant, request_id, request_sha256)
+        return run
+
+    async def _earlier(self, tenant: str, request_id: str, request_sha256: str) -> run_pb2.Run:
+        query = select(runs).where(runs.c.tenant == tenant, runs.c.request_id == request_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).one()
+        if row.request_sha256 != request_sha256:
+            raise RequestIdReused(
+                f"request_id {request_id} was used for another run; use a fresh UUID for every new request",
+                field="request_id",
+            )
+        return self._open(row)
+
+    async def save(self, run: run_pb2.Run, events_: Sequence[run_pb2.RunEvent]) -> None:
+        first = run.last_sequence + 1
+        for sequence, event in enumerate(events_, start=first):
+            event.sequence = sequence
+        last = run.last_sequence + len(events_)
+        stored = run_pb2.Run()
+        stored.CopyFrom(run)
+        stored.last_sequence = last
+        fence = and_(
+            runs.c.run_id == run.run_id,
+            runs.c.attempt == run.attempt,
+            runs.c.last_sequence == run.last_sequence,
+            runs.c.terminal.is_(False),
+        )
+        async with self._engine.begin() as connection:
+            done = await connection.execute(update(runs).where(fence).values(self._columns(stored)))
+            if done.rowcount != 1:
+                raise FailedPrecondition(f"run {run.run_id} has ended or was taken over by another attempt")
+            if events_:
+                rows = [
+                    {
+                        "run_id": run.run_id,
+                        "sequence": event.sequence,
+                        "sealed_event": self._seal.close(event.SerializeToString(), run.run_id),
+                    }
+                    for event in events_
+                ]
+                await connection.execute(insert(events), rows)
+        run.last_sequence = last
+
+    async def get(self, tenant: str, run_id: str) -> run_pb2.Run:
+        query = select(runs).where(runs.c.tenant == tenant, _begins(run_id.lower())).limit(2)
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        if not rows:
+            raise NotFound(f"there is no run {run_id}; `djp runs list` shows those there are", field="run_id")
+        if len(rows) > 1:
+            raise InvalidInput(f"several runs begin with {run_id}; give more of the id", field="run_id")
+        return self._open(rows[0])
+
+    async def list(self, tenant: str, request: run_pb2.ListRunsRequest) -> Page:
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        query = (
+            select(runs)
+            .where(runs.c.tenant == tenant, *_filters(request))
+            .order_by(runs.c.created_us.desc(), runs.c.run_id.desc())
+            .limit(size + 1)
+        )
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        token = ""
+        if len(rows) > size:
+            rows = rows[:size]
+            token = _page_token(rows[-1].created_us, rows[-1].run_id)
+        return Page([self._open(row) for row in rows], token)
+
+    async def events_after(self, run_id: str, sequence: int) -> Sequence[run_pb2.RunEvent]:
+        query = (
+            select(events.c.sealed_event)
+            .where(events.c.run_id == run_id, events.c.sequence > sequence)
+            .order_by(events.c.sequence)
+        )
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        return [run_pb2.RunEvent.FromString(self._seal.open(row.sealed_event, run_id)) for row in rows]
+
+    async def unfinished(self, executor: str) -> Sequence[run_pb2.Run]:
+        query = select(runs).where(runs.c.executor == executor, runs.c.terminal.is_(False))
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        return [self._open(row) for row in rows]
+
+    def _columns(self, run: run_pb2.Run) -> dict[str, Any]:
+        return {
+            "attempt": run.attempt,
+            "state": run.state,
+            "terminal": run.state in TERMINAL_STATES,
+            "provider": run.result.model.partition("/")[0],
+            "cost_nano_usd": run.result.total_nano_usd,
+            "last_sequence": run.last_sequence,
+            "sealed_run": self._seal.close(run.SerializeToString(), run.run_id),
+        }
+
+    def _open(self, row: Row[Any]) -> run_pb2.Run:
+        return run_pb2.Run.FromString(self._seal.open(row.sealed_run, row.run_id))
+
+
+def _begins(prefix: str) -> ColumnElement[bool]:
+    return runs.c.run_id.startswith(prefix, autoescape=True)
+
+
+def _filters(request: run_pb2.ListRunsRequest) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if request.states:
+        found.append(runs.c.state.in_(list(request.states)))
+    if request.created.HasField("since"):
+        found.append(runs.c.created_us >= request.created.since.ToMicroseconds())
+    if request.created.HasField("until"):
+        found.append(runs.c.created_us < request.created.until.ToMicroseconds())
+    if request.preset:
+        found.append(runs.c.preset == request.preset)
+    if request.workflow:
+        found.append(runs.c.workflow == request.workflow)
+    if request.provider:
+        found.append(runs.c.provider == request.provider)
+    if request.HasField("grounded"):
+        found.append(runs.c.grounded.is_(request.grounded))
+    if request.HasField("min_cost_nano_usd"):
+        found.append(runs.c.cost_nano_usd >= request.min_cost_nano_usd)
+    if request.HasField("max_cost_nano_usd"):
+        found.append(runs.c.cost_nano_usd <= request.max_cost_nano_usd)
+    if request.page_token:
+        created_us, run_id = _read_page_token(request.page_token)
+        found.append(or_(runs.c.created_us < created_us, and_(runs.c.created_us == created_us, runs.c.run_id < run_id)))
+    return found
+
+
+def _page_token(created_us: int, run_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{created_us}/{run_id}".encode()).decode()
+
+
+def _read_page_token(token: str) -> tuple[int, str]:
+    try:
+        created_us, run_id = base64.urlsafe_b64decode(token.encode()).decode().split("/")
+        return int(created_us), run_id
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput("is not a token of this list; start again without it", field="page_token") from error

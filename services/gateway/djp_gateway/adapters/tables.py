@@ -1,0 +1,51 @@
+"""The gateway's tables. A run and its events are sealed blobs; the columns beside them are for filters only."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("request_id", String(36), nullable=False),
+    Column("request_sha256", String(64), nullable=False),
+    Column("executor", String(255), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("terminal", Boolean, nullable=False),
+    Column("created_us", BigInteger, nullable=False),  # microseconds since 1970
+    Column("preset", String(100), nullable=False),
+    Column("workflow", String(100), nullable=False),
+    Column("grounded", Boolean, nullable=False),
+    Column("provider", String(100), nullable=False),  # of the model whose text came out; empty before
+    Column("cost_nano_usd", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("sealed_run", LargeBinary, nullable=False),
+    UniqueConstraint("tenant", "request_id", name="uq_runs_request"),
+)
+Index("ix_runs_newest", runs.c.tenant, runs.c.created_us, runs.c.run_id)
+Index("ix_runs_unfinished", runs.c.executor, runs.c.terminal)
+
+events = Table(
+    "run_events",
+    metadata,
+    Column("run_id", String(36), ForeignKey("runs.run_id"), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("sealed_event", LargeBinary, nullable=False),
+)

@@ -1,0 +1,77 @@
+"""Presets and policies: what a run may name, read from their files."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from djp.catalogue_files import data_dir, validate_against
+
+from djp.mesh.errors import FailedPrecondition, InvalidInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Documents by name, each valid against its schema."""
+
+    presets: Mapping[str, Document]
+    policies: Mapping[str, Document]
+
+    def preset(self, name: str) -> Document:
+        """The preset of that name.
+
+        Raises:
+            InvalidInput: there is none; the message lists those that exist and suggests the nearest.
+        """
+        return _named("preset", name, self.presets)
+
+    def policy(self, name: str) -> Document:
+        """The policy of that name.
+
+        Raises:
+            InvalidInput: there is none; the message lists those that exist and suggests the nearest.
+        """
+        return _named("policy", name, self.policies)
+
+
+def load_catalogue() -> Catalogue:
+    """Read presets/ and policies/ of the data directory.
+
+    Raises:
+        FailedPrecondition: a file is no JSON or not valid; the message names the file and what is wrong.
+    """
+    root = data_dir()
+    return Catalogue(
+        presets=_load(root / "presets", "preset"),
+        policies=_load(root / "policies", "policy"),
+    )
+
+
+def _load(folder: Path, schema: str) -> dict[str, Document]:
+    documents: dict[str, Document] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FailedPrecondition(f"{path.name} is not JSON: {error}; mend the file or take it away") from error
+        problems = validate_against(schema, document)
+        if problems:
+            raise FailedPrecondition(f"{path.name} is not a valid {schema}: {'; '.join(problems)}")
+        documents[path.stem] = document
+    return documents
+
+
+def _named(kind: str, name: str, documents: Mapping[str, Document]) -> Document:
+    if name in documents:
+        return documents[name]
+    near = difflib.get_close_matches(name.lower(), documents, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InvalidInput(f"there is no {kind} {name!r}; {hint}There are: {', '.join(documents)}", field=f"run.{kind}")

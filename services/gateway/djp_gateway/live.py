@@ -1,0 +1,87 @@
+"""A run while it is worked on: its state, its events, its stages, and those who watch it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from djp.mesh.telemetry import span
+from djp.v1 import common_pb2, run_pb2
+from djp_gateway.ports import TERMINAL_STATES, RunStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Watchers:
+    """Wakes those who wait for a run's next event."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Event] = {}
+
+    def next_change(self, run_id: str) -> asyncio.Event:
+        """Set at the next change of the run; ask for it before reading, so that no change is missed."""
+        return self._waiting.setdefault(run_id, asyncio.Event())
+
+    def wake(self, run_id: str) -> None:
+        """The run has new events."""
+        if waiting := self._waiting.pop(run_id, None):
+            waiting.set()
+
+
+class LiveRun:
+    """A run in work. Every change goes to the store first, then to the watchers."""
+
+    def __init__(self, run: run_pb2.Run, store: RunStore, watchers: Watchers) -> None:
+        self.run = run
+        self.calls: list[common_pb2.ModelCall] = []
+        self._store = store
+        self._watchers = watchers
+
+    async def emit(self, *events: run_pb2.RunEvent) -> None:
+        """Append events, together with the run as it is now."""
+        for event in events:
+            event.at.GetCurrentTime()
+        await self._store.save(self.run, events)
+        self._watchers.wake(self.run.run_id)
+
+    async def enter(self, state: run_pb2.RunState.ValueType) -> None:
+        """Change the run's state; a terminal one ends it and carries the whole run to the watchers."""
+        self.run.state = state
+        changed = run_pb2.StateChanged(state=state)
+        if state in TERMINAL_STATES:
+            self.run.finished_at.GetCurrentTime()
+            changed.run.CopyFrom(self.run)
+            changed.run.last_sequence = self.run.last_sequence + 1
+        await self.emit(run_pb2.RunEvent(state=changed))
+
+    async def warn(self, warning: str) -> None:
+        """Tell the watchers something that is no error, and keep it with the run."""
+        self.run.warnings.append(warning)
+        await self.emit(run_pb2.RunEvent(warning=warning))
+
+    async def charged(self, calls: list[common_pb2.ModelCall]) -> None:
+        """Note model calls that governance has recorded."""
+        self.calls.extend(calls)
+        await self.emit(run_pb2.RunEvent(cost=self.cost()))
+
+    def cost(self) -> run_pb2.CostSoFar:
+        """What the noted calls cost together."""
+        return run_pb2.CostSoFar(
+            cost_nano_usd=sum(call.cost_nano_usd for call in self.calls),
+            tokens=sum(call.usage.input_tokens + call.usage.output_tokens for call in self.calls),
+        )
+
+    @asynccontextmanager
+    async def stage(self, stage: common_pb2.Stage.ValueType) -> AsyncIterator[run_pb2.StageFinished]:
+        """Announce a stage, trace it, and announce its end with the summary that the caller fills in."""
+        self.run.stage = stage
+        await self.emit(run_pb2.RunEvent(stage_started=run_pb2.StageStarted(stage=stage)))
+        finished = run_pb2.StageFinished(stage=stage)
+        began = time.monotonic_ns()
+        with span(common_pb2.Stage.Name(stage).removeprefix("STAGE_").lower()):
+            yield finished
+        finished.duration.FromNanoseconds(time.monotonic_ns() - began)
+        await self.emit(run_pb2.RunEvent(stage_finished=finished))

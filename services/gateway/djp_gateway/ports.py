@@ -1,0 +1,78 @@
+"""What the gateway needs of its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from djp.v1 import run_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TERMINAL_STATES = frozenset(
+    {
+        run_pb2.RUN_STATE_PUBLISHED,
+        run_pb2.RUN_STATE_ADVISORY,
+        run_pb2.RUN_STATE_NO_RESULT,
+        run_pb2.RUN_STATE_DENIED,
+        run_pb2.RUN_STATE_FAILED,
+        run_pb2.RUN_STATE_CANCELLED,
+        run_pb2.RUN_STATE_REJECTED,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Runs, newest first, and the token of the next page (empty on the last one)."""
+
+    runs: Sequence[run_pb2.Run]
+    next_page_token: str
+
+
+class RunStore(Protocol):
+    """Runs and their events."""
+
+    async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
+        """Store a new run, or return the one that this request_id made before.
+
+        Raises:
+            RequestIdReused: the request_id came with another body.
+        """
+        ...
+
+    async def save(self, run: run_pb2.Run, events: Sequence[run_pb2.RunEvent]) -> None:
+        """Store the run as it is now and append events, both or neither; the events get their numbers here.
+
+        `run.last_sequence` is moved on. Once a run is terminal it never changes again.
+
+        Raises:
+            FailedPrecondition: another attempt has taken the run over, or it has ended.
+        """
+        ...
+
+    async def get(self, tenant: str, run_id: str) -> run_pb2.Run:
+        """The run of that id, or of the only id that begins so.
+
+        Raises:
+            NotFound: the tenant has none.
+            InvalidInput: several begin so.
+        """
+        ...
+
+    async def list(self, tenant: str, request: run_pb2.ListRunsRequest) -> Page:
+        """The tenant's runs that fit the filter.
+
+        Raises:
+            InvalidInput: the page token is not from this list.
+        """
+        ...
+
+    async def events_after(self, run_id: str, sequence: int) -> Sequence[run_pb2.RunEvent]:
+        """The run's events past that number, in order."""
+        ...
+
+    async def unfinished(self, executor: str) -> Sequence[run_pb2.Run]:
+        """Runs of that executor that have not ended."""
+        ...

@@ -1,0 +1,98 @@
+"""Builds the gateway: its store, its clients of the leaves, its runner and its RPCs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+from djp.database import open_engine
+
+from djp.mesh.channel import open_channel
+from djp.mesh.server import Service
+from djp.mesh.settings import djp_home
+from djp.v1 import (
+    catalogue_pb2,
+    catalogue_pb2_grpc,
+    debate_pb2,
+    governance_pb2,
+    grounding_pb2,
+    redaction_pb2,
+    run_pb2,
+    run_pb2_grpc,
+    storage_pb2,
+)
+from djp_gateway.adapters.leaves import leaves_over
+from djp_gateway.adapters.sql_store import SqlRunStore
+from djp_gateway.catalogue import load_catalogue
+from djp_gateway.forward import Forwarder, add_forwarder
+from djp_gateway.live import Watchers
+from djp_gateway.runner import Runner
+from djp_gateway.seal import Seal, load_key
+from djp_gateway.servicer import CatalogueServicer, RunServicer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from djp_gateway.settings import GatewaySettings
+
+_log = logging.getLogger(__name__)
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@asynccontextmanager
+async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
+    """The gateway, ready to serve; on exit the runs in work are ended and give their money back."""
+    async with AsyncExitStack() as stack:
+        engine = await open_engine(settings.gateway_database_url, _MIGRATIONS)
+        stack.push_async_callback(engine.dispose)
+        store = SqlRunStore(engine, Seal(load_key(djp_home() / "seal.key")))
+        channels = {name: open_channel(address) for name, address in settings.leaf_addresses().items()}
+        for channel in channels.values():
+            stack.push_async_callback(channel.close)
+        leaves = leaves_over(channels)
+        watchers = Watchers()
+        runner = Runner(store, leaves, watchers, max_workers=settings.max_workers)
+        stack.push_async_callback(runner.stop)
+        catalogue = load_catalogue()
+
+        left_over = await store.unfinished(settings.executor_id)
+        ending = asyncio.create_task(runner.end_interrupted(left_over))
+        stack.callback(ending.cancel)
+        ending.add_done_callback(_log_failure)
+        if left_over:
+            # Embedded, the leaves are up already: then nothing is left held when the first call comes in.
+            await asyncio.wait([ending], timeout=1.0)
+
+        forwarded = {
+            debate_pb2.DESCRIPTOR.services_by_name["DebateService"]: channels["debate"],
+            redaction_pb2.DESCRIPTOR.services_by_name["RedactionService"]: channels["redaction"],
+            grounding_pb2.DESCRIPTOR.services_by_name["GroundingService"]: channels["grounding"],
+            governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"]: channels["governance"],
+            storage_pb2.DESCRIPTOR.services_by_name["StorageService"]: channels["storage"],
+        }
+        runs = RunServicer(settings, catalogue, store, runner, watchers, leaves)
+        yield Service(
+            name="gateway",
+            servicers=[
+                (
+                    run_pb2.DESCRIPTOR.services_by_name["RunService"],
+                    runs,
+                    run_pb2_grpc.add_RunServiceServicer_to_server,
+                ),
+                (
+                    catalogue_pb2.DESCRIPTOR.services_by_name["CatalogueService"],
+                    CatalogueServicer(catalogue),
+                    catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server,
+                ),
+                *((leaf, Forwarder(leaf, channel), add_forwarder) for leaf, channel in forwarded.items()),
+            ],
+        )
+
+
+def _log_failure(ending: asyncio.Task[None]) -> None:
+    if not ending.cancelled() and (error := ending.exception()):
+        _log.error("runs that were interrupted could not be ended; the next start tries again", exc_info=error)

@@ -1,0 +1,170 @@
+"""The gateway's RPCs: runs and the catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+
+from djp.mesh.errors import InvalidInput
+from djp.mesh.identity import current_identity
+from djp.mesh.rpc_errors import error_from_rpc
+from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, grounding_pb2, run_pb2, run_pb2_grpc
+from djp_gateway import steps
+from djp_gateway.ports import TERMINAL_STATES, RunStore
+from djp_gateway.spec import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.catalogue import Catalogue
+    from djp_gateway.live import Watchers
+    from djp_gateway.runner import Runner
+    from djp_gateway.settings import GatewaySettings
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RunServicer(run_pb2_grpc.RunServiceServicer):
+    """Accepts runs, shows them, and streams their events."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        catalogue: Catalogue,
+        store: RunStore,
+        runner: Runner,
+        watchers: Watchers,
+        leaves: Leaves,
+    ) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._store = store
+        self._runner = runner
+        self._watchers = watchers
+        self._leaves = leaves
+
+    async def StartRun(self, request: run_pb2.StartRunRequest, context: Context) -> run_pb2.StartRunResponse:
+        run = run_pb2.Run(
+            run_id=str(uuid.uuid4()),
+            tenant=current_identity().tenant,
+            state=run_pb2.RUN_STATE_QUEUED,
+            spec=await self._resolve(request.run),
+            attempt=1,
+        )
+        run.created_at.GetCurrentTime()
+        body = request.run.SerializeToString(deterministic=True)
+        stored = await self._store.create(
+            run,
+            request_id=request.request_id,
+            request_sha256=sha256(body).hexdigest(),
+            executor=self._settings.executor_id,
+        )
+        answer = run_pb2.StartRunResponse(run=stored)
+        if stored.run_id == run.run_id:
+            self._runner.accept(run)
+        return answer
+
+    async def ProjectRun(self, request: run_pb2.ProjectRunRequest, context: Context) -> run_pb2.ProjectRunResponse:
+        spec = await self._resolve(request.run)
+        try:
+            passages = await steps.find_passages(spec, self._leaves)
+            projection = await steps.bound(spec, str(uuid.uuid4()), self._leaves, passages)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        return run_pb2.ProjectRunResponse(spec=spec, projection=projection)
+
+    async def GetRun(self, request: run_pb2.GetRunRequest, context: Context) -> run_pb2.GetRunResponse:
+        return run_pb2.GetRunResponse(run=await self._store.get(current_identity().tenant, request.run_id))
+
+    async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Context) -> run_pb2.ListRunsResponse:
+        page = await self._store.list(current_identity().tenant, request)
+        return run_pb2.ListRunsResponse(runs=page.runs, next_page_token=page.next_page_token)
+
+    async def WatchRun(
+        self, request: run_pb2.WatchRunRequest, context: Context
+    ) -> AsyncIterator[run_pb2.WatchRunResponse]:
+        if request.deltas:
+            raise InvalidInput("drafts cannot be watched while they are written yet; leave it out", field="deltas")
+        run = await self._store.get(current_identity().tenant, request.run_id)
+        sequence = request.after_sequence
+        while True:
+            change = self._watchers.next_change(run.run_id)
+            events = await self._store.events_after(run.run_id, sequence)
+            for event in events:
+                sequence = event.sequence
+                yield run_pb2.WatchRunResponse(event=event)
+                if event.HasField("state") and event.state.state in TERMINAL_STATES:
+                    return
+            if events:
+                continue
+            # A caller who has seen the last event already has nothing to wait for.
+            if (await self._store.get(run.tenant, run.run_id)).state in TERMINAL_STATES:
+                return
+            try:
+                async with asyncio.timeout(self._settings.heartbeat_s):
+                    await change.wait()
+            except TimeoutError:
+                yield run_pb2.WatchRunResponse(event=run_pb2.RunEvent(heartbeat=run_pb2.Heartbeat()))
+
+    async def _resolve(self, request: run_pb2.RunRequest) -> run_pb2.RunSpec:
+        spec = resolve(
+            request,
+            self._catalogue,
+            default_policy=self._settings.policy,
+            default_debaters=_models(self._settings.debaters),
+            default_jurors=_models(self._settings.jurors),
+        )
+        if spec.corpus:
+            # Pins the version, so that search and citation check see the same documents, and a replay too.
+            probe = grounding_pb2.SearchRequest(corpus=spec.corpus, query=spec.task, top_k=1)
+            try:
+                spec.corpus_version = (await self._leaves.grounding.Search(probe)).version
+            except grpc.aio.AioRpcError as error:
+                raise error_from_rpc(error) from error
+        return spec
+
+
+class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
+    """Shows what a run may name."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def ListPresets(
+        self, request: catalogue_pb2.ListPresetsRequest, context: Context
+    ) -> catalogue_pb2.ListPresetsResponse:
+        return catalogue_pb2.ListPresetsResponse(
+            presets=[
+                catalogue_pb2.Preset(
+                    name=name,
+                    description=document.get("description", ""),
+                    document=ParseDict(dict(document), Struct()),
+                )
+                for name, document in self._catalogue.presets.items()
+            ]
+        )
+
+    async def ListPolicies(
+        self, request: catalogue_pb2.ListPoliciesRequest, context: Context
+    ) -> catalogue_pb2.ListPoliciesResponse:
+        return catalogue_pb2.ListPoliciesResponse(
+            policies=[
+                catalogue_pb2.Policy(
+                    name=name,
+                    description=document.get("description", ""),
+                    document=ParseDict(dict(document), Struct()),
+                )
+                for name, document in self._catalogue.policies.items()
+            ]
+        )
+
+
+def _models(setting: str) -> list[str]:
+    return [model.strip() for model in setting.split(",") if model.strip()]

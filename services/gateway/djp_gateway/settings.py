@@ -1,0 +1,51 @@
+"""The gateway's settings, from the environment."""
+
+from __future__ import annotations
+
+import socket
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from djp.mesh.settings import djp_home
+
+OFFLINE_DEBATERS = "offline/lead,offline/focus,offline/survey,offline/brief,offline/contrast"
+
+
+def _embedded_database() -> str:
+    return f"sqlite+aiosqlite:///{djp_home() / 'gateway.db'}"
+
+
+class GatewaySettings(BaseSettings):
+    """Where the gateway keeps its runs, where the leaves are, and what a run gets when nobody says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="DJP_", populate_by_name=True, extra="ignore")
+
+    gateway_database_url: str = Field(default_factory=_embedded_database)
+    debate_address: str = "localhost:7101"
+    judge_address: str = "localhost:7102"
+    redaction_address: str = "localhost:7103"
+    grounding_address: str = "localhost:7104"
+    governance_address: str = "localhost:7105"
+    storage_address: str = "localhost:7106"
+    executor_id: str = Field(default_factory=socket.gethostname)
+    """Stable and unique among replicas: after a restart the gateway ends the runs that it left unfinished under it."""
+    debaters: str = OFFLINE_DEBATERS
+    """Model ids, comma separated; a preset says how many of them take part."""
+    jurors: str = "offline/rubric"
+    policy: str = "any"
+    max_workers: int = Field(default=12, ge=1, validation_alias="MAX_WORKERS")
+    """Runs worked on at once; further ones wait in the queue."""
+    heartbeat_s: float = Field(default=15.0, gt=0)
+    """How often a silent WatchRun says that it is alive."""
+
+    def leaf_addresses(self) -> dict[str, str]:
+        """Leaf name to address."""
+        return {
+            "debate": self.debate_address,
+            "judge": self.judge_address,
+            "redaction": self.redaction_address,
+            "grounding": self.grounding_address,
+            "governance": self.governance_address,
+            "storage": self.storage_address,
+        }
