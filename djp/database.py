@@ -122,3 +122,7 @@ def _upgrade(connection: Connection, migrations: Path) -> None:
 def _shown(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
+
+def reading(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine for transactions that only read: on SQLite they take no lock and wait for no writer."""
+    return engine.execution_options(djp_read_only=True)

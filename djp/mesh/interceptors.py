@@ -46,6 +46,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._wrapped: dict[str, Handler] = {}
         self._watchers: set[asyncio.Task[Any]] = set()
+        self._draining = False
 
     async def intercept_service(
         self,
@@ -64,17 +65,22 @@ class CallPipeline(grpc.aio.ServerInterceptor):
 
     def end_watchers(self) -> None:
         """End the open health watches and reflection streams, which would otherwise hold up a drain."""
+        self._draining = True
         for task in self._watchers:
             task.cancel()
 
     async def _watched(
-        self, _method: str, _context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]
+        self, _method: str, context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]
     ) -> Any:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  grpc serves every call in a task
         self._watchers.add(task)
         try:
             return await body(request)
+        except asyncio.CancelledError:
+            if self._draining:  # grpc sends no status for a cancelled handler, and stop() would wait for one
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is draining")
+            raise
         finally:
             self._watchers.discard(task)
 

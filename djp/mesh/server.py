@@ -21,7 +21,7 @@ from djp.mesh.errors import DjpError, FailedPrecondition
 from djp.mesh.interceptors import CallPipeline
 from djp.mesh.logs import setup_logging
 from djp.mesh.metrics import call_metrics, metrics_port
-from djp.mesh.settings import MeshSettings
+from djp.mesh.settings import MeshSettings, settings_problems
 from djp.mesh.tls import server_credentials
 
 if TYPE_CHECKING:
@@ -188,8 +188,8 @@ def run_target(
     except DjpError as e:
         print(f"error: {e.message}", file=sys.stderr)  # noqa: T201  before or instead of logging
     except ValidationError as e:
-        for problem in e.errors():
-            print(f"error: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)  # noqa: T201
+        for problem in settings_problems(e):
+            print(f"error: {problem}", file=sys.stderr)  # noqa: T201
     return 1
 
 

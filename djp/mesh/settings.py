@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_data_dir
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -66,6 +66,17 @@ class MeshSettings(BaseSettings):
         if self.tls_cert is None or self.tls_key is None or self.tls_ca is None:
             return None
         return TlsFiles(cert=self.tls_cert, key=self.tls_key, ca=self.tls_ca)
+
+
+def settings_problems(error: ValidationError) -> list[str]:
+    """One line per wrong setting of any settings class, naming the variable, never its value (it may be secret)."""
+    prefixes = {cls.__name__: cls.model_config.get("env_prefix", "") for cls in BaseSettings.__subclasses__()}
+    lines = []
+    for problem in error.errors(include_input=False, include_context=False):
+        field = "_".join(map(str, problem["loc"]))
+        name = field if field.isupper() else f"{prefixes.get(error.title, '')}{field}".upper()
+        lines.append(f"{name}: {problem['msg']}" if field else problem["msg"])
+    return lines
 
 
 def djp_home() -> Path:

@@ -1,8 +1,8 @@
 """Checks a request against the protovalidate rules of its .proto and names every bad field.
 
 Measured with protovalidate 2.1 (a Rust extension that reads google.protobuf messages in place): 7 to 13 microseconds a
-call for a message with a dozen rules, so every server checks every request. Importing it takes about 0.1 s, hence the
-lazy import.
+call for a message with a dozen rules, so every server checks every request. Importing it takes 40 ms beside protobuf
+and pydantic, and three times that alone, hence the lazy import.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from djp.catalogue_files import data_dir, validate_against
-
 from djp.mesh.errors import FailedPrecondition, InvalidInput
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Ranked:
 
     draft_id: str
     model: str
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,26 @@ def choose(
 ) -> Publication:
     """Pick the best-ranked draft whose model may publish; else show the best one as advice.
 
-    `policy` is a document of schemas/policy.json: `allowed_models` holds shell patterns of model ids. A contested
-    verdict is advice unless the policy has `publish_contested`.
+    `policy` is a document of schemas/policy.json: `allowed_models` and `preferred_models` hold shell patterns of model
+    ids; the preferred ones win among drafts with the same mean. A contested verdict is advice unless the policy has
+    `publish_contested`.
     """
     if not ranking:
         return Publication("none", "", no_winner_reason or "no draft is left")
-    allowed = [entry for entry in ranking if _may_publish(policy, entry.model)]
+    allowed = [entry for entry in ranking if _matches(policy["allowed_models"], entry.model)]
     if not allowed:
         best = ranking[0]
         return Publication("advisory", best.draft_id, f"policy does not let {best.model} publish")
-    chosen = allowed[0]
+    tied = [entry for entry in allowed if entry.mean == allowed[0].mean]
+    preferred = [entry for entry in tied if _matches(policy.get("preferred_models", []), entry.model)]
+    chosen = (preferred or tied)[0]
     if contested and not policy.get("publish_contested", False):
         return Publication("advisory", chosen.draft_id, "the verdict is contested")
-    reason = "" if chosen is ranking[0] else f"best-ranked model that may publish; policy stops {ranking[0].model}"
+    reason = (
+        "" if chosen.mean == ranking[0].mean else f"the best-ranked draft that may; policy stops {ranking[0].model}"
+    )
     return Publication("published", chosen.draft_id, reason)
 
 
-def _may_publish(policy: Mapping[str, Any], model: str) -> bool:
-    return any(fnmatchcase(model, pattern) for pattern in policy["allowed_models"])
+def _matches(patterns: Iterable[str], model: str) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in patterns)

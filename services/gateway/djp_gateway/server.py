@@ -8,9 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import grpc
 from djp.database import open_engine
-
 from djp.mesh.channel import open_channel
 from djp.mesh.server import Service
 from djp.mesh.settings import djp_home

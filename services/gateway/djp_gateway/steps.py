@@ -232,7 +232,7 @@ def publish(spec: run_pb2.RunSpec, drafts: Sequence[debate_pb2.Draft], verdict: 
     model_of = {draft.draft_id: draft.model for draft in drafts}
     return choose(
         MessageToDict(spec.policy_document),
-        [Ranked(standing.draft_id, model_of[standing.draft_id]) for standing in verdict.ranking],
+        [Ranked(entry.draft_id, model_of[entry.draft_id], entry.mean) for entry in verdict.ranking],
         contested=verdict.contested,
         no_winner_reason=verdict.reason,
     )

@@ -1,1 +1,1 @@
-"""The governance service of DJP Mesh."""
+"""The governance service: budgets, reservations, charges and settlements. Owns the ledger."""

@@ -1,1 +1,1 @@
-"""The grounding service of DJP Mesh."""
+"""The grounding service: corpora as immutable index snapshots, search, and the citation check."""

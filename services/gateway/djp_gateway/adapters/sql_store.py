@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from djp.database import reading
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
 from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import events, runs
@@ -53,7 +54,7 @@ class SqlRunStore:
 
     async def _earlier(self, tenant: str, request_id: str, request_sha256: str) -> run_pb2.Run:
         query = select(runs).where(runs.c.tenant == tenant, runs.c.request_id == request_id)
-        async with self._engine.connect() as connection:
+        async with reading(self._engine).connect() as connection:
             row = (await connection.execute(query)).one()
         if row.request_sha256 != request_sha256:
             raise RequestIdReused(
@@ -94,7 +95,7 @@ class SqlRunStore:
 
     async def get(self, tenant: str, run_id: str) -> run_pb2.Run:
         query = select(runs).where(runs.c.tenant == tenant, _begins(run_id.lower())).limit(2)
-        async with self._engine.connect() as connection:
+        async with reading(self._engine).connect() as connection:
             rows = (await connection.execute(query)).all()
         if not rows:
             raise NotFound(f"there is no run {run_id}; `djp runs list` shows those there are", field="run_id")
@@ -110,7 +111,7 @@ class SqlRunStore:
             .order_by(runs.c.created_us.desc(), runs.c.run_id.desc())
             .limit(size + 1)
         )
-        async with self._engine.connect() as connection:
+        async with reading(self._engine).connect() as connection:
             rows = (await connection.execute(query)).all()
         token = ""
         if len(rows) > size:
@@ -124,13 +125,13 @@ class SqlRunStore:
             .where(events.c.run_id == run_id, events.c.sequence > sequence)
             .order_by(events.c.sequence)
         )
-        async with self._engine.connect() as connection:
+        async with reading(self._engine).connect() as connection:
             rows = (await connection.execute(query)).all()
         return [run_pb2.RunEvent.FromString(self._seal.open(row.sealed_event, run_id)) for row in rows]
 
     async def unfinished(self, executor: str) -> Sequence[run_pb2.Run]:
         query = select(runs).where(runs.c.executor == executor, runs.c.terminal.is_(False))
-        async with self._engine.connect() as connection:
+        async with reading(self._engine).connect() as connection:
             rows = (await connection.execute(query)).all()
         return [self._open(row) for row in rows]
 

@@ -1,0 +1,44 @@
+"""Governance's settings: where the ledger is, and the limits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from djp.mesh.settings import djp_home
+from djp.money import parse_usd
+from djp_governance.model import Limits
+
+
+def _embedded_database() -> str:
+    return f"sqlite+aiosqlite:///{djp_home() / 'governance.db'}"
+
+
+class GovernanceSettings(BaseSettings):
+    """From the environment; the limits' names and defaults are the operations guide's, in dollars."""
+
+    model_config = SettingsConfigDict(populate_by_name=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: str = Field(default_factory=_embedded_database, validation_alias="DJP_GOVERNANCE_DATABASE_URL")
+    global_daily: Decimal = Field(default=Decimal("25.0"), ge=0, validation_alias="GLOBAL_BUDGET_DAILY")
+    global_monthly: Decimal = Field(default=Decimal("500.0"), ge=0, validation_alias="GLOBAL_BUDGET_MONTHLY")
+    tenant_daily: Decimal = Field(default=Decimal("5.0"), ge=0, validation_alias="TENANT_BUDGET_DAILY_DEFAULT")
+    tenant_monthly: Decimal = Field(default=Decimal("100.0"), ge=0, validation_alias="TENANT_BUDGET_MONTHLY_DEFAULT")
+    soft_threshold: Decimal = Field(default=Decimal("0.8"), ge=0, le=1, validation_alias="BUDGET_SOFT_THRESHOLD")
+    hard_threshold: Decimal = Field(default=Decimal("1.0"), gt=0, le=1, validation_alias="BUDGET_HARD_THRESHOLD")
+
+    def limits(self) -> Limits:
+        """The limits in nano-dollars; the hard threshold is the share of a budget that may be used."""
+
+        def nano(dollars: Decimal, name: str) -> int:
+            return int(parse_usd(dollars, field=name) * self.hard_threshold)
+
+        return Limits(
+            global_daily=nano(self.global_daily, "GLOBAL_BUDGET_DAILY"),
+            global_monthly=nano(self.global_monthly, "GLOBAL_BUDGET_MONTHLY"),
+            tenant_daily=nano(self.tenant_daily, "TENANT_BUDGET_DAILY_DEFAULT"),
+            tenant_monthly=nano(self.tenant_monthly, "TENANT_BUDGET_MONTHLY_DEFAULT"),
+            soft_threshold=self.soft_threshold,
+        )

@@ -1,0 +1,138 @@
+"""Builds a version of a corpus from the files taken in, and makes it current."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from djp.mesh.errors import Internal
+from djp_grounding.analysis import query_terms
+from djp_grounding.errors import CorpusEmpty, CorpusNotFound, DiskFull
+from djp_grounding.extract import extract
+from djp_grounding.index import IndexBuilder, IndexReader
+from djp_grounding.limits import SkipList
+from djp_grounding.manifest import Manifest, inputs_hash, version_name
+from djp_grounding.model import Document, Skipped
+from djp_grounding.passages import cut
+from djp_grounding.pdf import PdfWorker
+from djp_grounding.titles import UniqueTitles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from djp_grounding.folder import CorpusFolder
+    from djp_grounding.intake import Intake
+    from djp_grounding.limits import Limits
+
+_SHOWN_SKIPS = 10
+
+
+def build(folder: CorpusFolder, intake: Intake, limits: Limits) -> tuple[Manifest, bool]:
+    """The manifest of the version these files make, and whether it was there already. That version is then current.
+
+    The files left out are those of this call, whoever built the version. Call it under the folder's lock. Raises
+    CorpusEmpty if no file is usable, DiskFull, OSError.
+    """
+    inputs = inputs_hash([(file.path, file.sha256) for file in intake.files()], intake.skipped(), limits)
+    known = _usable_manifest(folder, folder.current())
+    if known is not None and known.inputs == inputs:
+        return known, True
+    building = folder.new_building()
+    try:
+        with disk_full_named(folder.path):
+            manifest, sample = _write(building, intake, limits, inputs, folder.corpus)
+            known = _usable_manifest(folder, manifest.version)
+            if known is None:
+                _check(building, manifest, sample)
+                folder.publish(building, manifest)
+            folder.make_current(manifest.version)
+    finally:
+        folder.discard(building)
+    if known is None:
+        return manifest, False
+    return replace(known, skipped=manifest.skipped), True
+
+
+def _usable_manifest(folder: CorpusFolder, version: str) -> Manifest | None:
+    """The manifest of a version that is there and opens; otherwise None."""
+    if not version:
+        return None
+    try:
+        manifest = folder.manifest(version)
+        readable = IndexReader(folder.index_path(version)).passages == manifest.passages
+    except (CorpusNotFound, ValueError):
+        return None
+    return manifest if readable else None
+
+
+def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: str) -> tuple[Manifest, str]:
+    """Writes the index; gives its manifest and the text of a passage to test it with."""
+    index_folder = building / "index"
+    index_folder.mkdir()
+    files = intake.files()
+    index = IndexBuilder(index_folder, sum(file.bytes for file in files))
+    titles, documents, skips, sample = UniqueTitles(), list[Document](), SkipList(), ""
+    for skipped in intake.skipped():
+        skips.add(skipped)
+    with PdfWorker(limits.pdf) as pdfs:
+        for file, content in intake.contents():
+            extracted = extract(file.path, content, pdfs)
+            if isinstance(extracted, Skipped):
+                skips.add(extracted)
+                continue
+            title = titles.give(extracted.title, file.path)
+            before = index.passages
+            for passage in cut(extracted):
+                index.add(len(documents), title, passage)
+                sample = sample or passage.text * bool(query_terms(passage.text))
+            documents.append(
+                Document(
+                    document_id=hashlib.sha256(file.path.encode()).hexdigest()[:16],
+                    title=title,
+                    path=file.path,
+                    sha256=file.sha256,
+                    bytes=file.bytes,
+                    pages=len(extracted.pages),
+                    passages=index.passages - before,
+                )
+            )
+        if pdfs.gave_up:
+            inputs = ""
+    if not documents:
+        raise CorpusEmpty(_nothing_usable(corpus, skips.sorted()), field="corpus")
+    index.finish()
+    version = version_name(documents)
+    return Manifest(version, datetime.now(UTC), inputs, tuple(documents), skips.sorted()), sample
+
+
+def _check(building: Path, manifest: Manifest, sample: str) -> None:
+    """A test query before the version gets its name. Raises Internal if the index cannot be what was written."""
+    reader = IndexReader(building / "index")
+    if reader.passages != manifest.passages or (sample and not reader.search(sample, 1)):
+        raise Internal(f"the new index of version {manifest.version} failed its test query")
+
+
+def _nothing_usable(corpus: str, skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return f"corpus {corpus!r}: no usable document: no file was given; add .md, .txt or .pdf files"
+    shown = "; ".join(f"{one.path}: {one.reason}" if one.path else one.reason for one in skipped[:_SHOWN_SKIPS])
+    more = f"; and {len(skipped) - _SHOWN_SKIPS} more" if len(skipped) > _SHOWN_SKIPS else ""
+    return f"corpus {corpus!r}: no usable document; add .md, .txt or .pdf files. Left out: {shown}{more}"
+
+
+@contextlib.contextmanager
+def disk_full_named(folder: Path) -> Iterator[None]:
+    """Turns "no space left" into DiskFull with the remedy; tantivy reports it as a ValueError in the system's words."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full:
+            raise
+        message = f"the disk that holds {folder} is full; free some space and add the folder again; nothing was lost"
+        raise DiskFull(message) from error

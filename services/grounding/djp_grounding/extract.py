@@ -1,0 +1,83 @@
+"""Turns the bytes of one file into text with its title, or says why the file is left out."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from djp.corpus_files import unusable
+from djp_grounding.model import Extracted, Skipped
+from djp_grounding.titles import clean_title, text_title
+
+if TYPE_CHECKING:
+    from djp_grounding.pdf import PdfWorker
+
+EXTRACTOR_VERSION = 1
+"""Raise it when the same bytes would give another text, title or cut: it is part of a version's identity."""
+
+_OTHER_UNICODE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def unsafe_path(path: str) -> str:
+    """Why `path` cannot be a path inside a corpus; empty when it can."""
+    if not path.strip():
+        return "the path is empty"
+    if "\0" in path:
+        return "the path holds a NUL character"
+    if path.startswith("/") or "\\" in path or ".." in PurePosixPath(path).parts:
+        return "the path leaves the corpus: give it relative to the folder, with '/' between its parts and without '..'"
+    return ""
+
+
+def extract(path: str, content: bytes, pdfs: PdfWorker) -> Extracted | Skipped:
+    """The text of a file, by its name's ending. `pdfs` reads PDF files; it starts nothing before the first of them."""
+    if reason := unusable(path, len(content)):
+        return Skipped(path, reason)
+    if path.lower().endswith(".pdf"):
+        return _extract_pdf(path, content, pdfs)
+    try:
+        text = _decode(content)
+    except ValueError as error:
+        return Skipped(path, str(error))
+    if not text.strip():
+        return Skipped(path, "empty: white space only")
+    title, body = text_title(text)
+    if not text[body:].strip():
+        return Skipped(path, "empty: front matter only")
+    return Extracted(text, title, body=body)
+
+
+def _decode(content: bytes) -> str:
+    """UTF-8, a byte order mark allowed; line ends become `\\n`. Raises ValueError with the reason."""
+    if content.startswith(_OTHER_UNICODE):
+        raise ValueError("UTF-16 or UTF-32 text: save it as UTF-8")
+    if b"\0" in content:
+        raise ValueError("binary: it holds NUL bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start} is wrong): save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _extract_pdf(path: str, content: bytes, pdfs: PdfWorker) -> Extracted | Skipped:
+    if b"%PDF-" not in content[:1024]:  # where readers look for it (ISO 32000-1, annex H.3.4.1)
+        return Skipped(path, "not a PDF: it does not start with %PDF-")
+    answer = pdfs.read(content)
+    if isinstance(answer, str):
+        return Skipped(path, answer)
+    starts, at = [], 0
+    for page in answer.pages:
+        starts.append(at)
+        at += len(page) + 2
+    text = "\n\n".join(answer.pages)
+    if not text.strip():
+        return Skipped(path, "no text in the PDF: if it is a scan, run OCR over it first")
+    return Extracted(text, clean_title(answer.title), pages=tuple(starts))
+
+
+def content_hash(content: bytes) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()

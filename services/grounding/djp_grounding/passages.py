@@ -1,0 +1,158 @@
+"""Cuts a text into passages along its structure: headings, then paragraphs, then sentences, then words."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from djp_grounding.model import Extracted, Passage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PASSAGE_WORDS = 200
+"""A passage holds at most so many words: long enough to answer, short enough that eight of them fit a prompt."""
+PASSAGE_CHARS = 1600
+"""And at most so many code points: 200 English words are about 1,200; this is what bounds text without spaces."""
+SECTION_WORDS = 60
+"""A heading starts a new passage once the one before holds so many words; shorter sections share a passage."""
+
+_WORD = re.compile(r"\S+")
+_HEADING = re.compile(r"#{1,6}[ \t]")
+_FENCE = re.compile(r"[ ]{0,3}(```|~~~)")
+_WIDE_STOPS = "\u3002\uff01\uff1f"  # full-width . ! ? of Chinese and Japanese, which no space follows
+_STOPS = ".!?…" + _WIDE_STOPS
+_CLOSERS = "\"'\u201d\u2019)]*_"
+_GAP = re.compile(rf"\s+|(?<=[{_WIDE_STOPS}])")  # where a sentence may end
+
+
+class _Piece(NamedTuple):
+    start: int
+    end: int
+    words: int
+    section: bool  # starts with a heading
+
+
+def cut(document: Extracted) -> Iterator[Passage]:
+    """The passages of a document, in order. They overlap nowhere and leave out nothing but white space.
+
+    A passage never crosses a page, so that its page number is exact.
+    """
+    text, pages = document.text, document.pages
+    starts = list(pages) or [document.body]
+    ordinal = 0
+    for at, start in enumerate(starts):
+        end = starts[at + 1] if at + 1 < len(starts) else len(text)
+        for piece in _pack(_small_pieces(text, start, end)):
+            page = bisect_right(pages, piece.start) if pages else 0
+            yield Passage(ordinal, page, piece.start, piece.end, text[piece.start : piece.end])
+            ordinal += 1
+
+
+def _pack(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+    """Joins neighbours as long as they fit one passage and belong to one section."""
+    held: _Piece | None = None
+    for piece in pieces:
+        if held is None:
+            held = piece
+        elif _fits(held.start, piece.end, held.words + piece.words) and not (
+            piece.section and held.words >= SECTION_WORDS
+        ):
+            held = held._replace(end=piece.end, words=held.words + piece.words)
+        else:
+            yield held
+            held = piece
+    if held is not None:
+        yield held
+
+
+def _fits(start: int, end: int, words: int) -> bool:
+    return words <= PASSAGE_WORDS and end - start <= PASSAGE_CHARS
+
+
+def _small_pieces(text: str, start: int, end: int) -> Iterator[_Piece]:
+    for block_start, block_end, section in _blocks(text, start, end):
+        for piece in _sentences_if_long(text, block_start, block_end):
+            yield piece._replace(section=section)
+            section = False
+
+
+def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """Paragraphs, each with the headings right above it, so that no passage ends with a heading of the next text.
+
+    A fenced block of code is one paragraph, blank lines and `#` comments in it included. Spans carry no outer white
+    space.
+    """
+    block = -1  # where the open block starts
+    block_end = start
+    section = only_headings = False
+    fence = ""
+    for line_start, line_end in _lines(text, start, end):
+        line = text[line_start : min(line_end, line_start + 80)]  # enough to tell what the line is
+        blank = not line.strip() and not text[line_start:line_end].strip()
+        heading = not fence and bool(_HEADING.match(line))
+        if block >= 0 and not fence and not only_headings and (blank or heading):
+            yield *_trimmed(text, block, block_end), section
+            block = -1
+        if blank:
+            continue
+        if block < 0:
+            block, section, only_headings = line_start, heading, heading
+        only_headings = only_headings and heading
+        block_end = line_end
+        if mark := _FENCE.match(line):
+            fence = mark[1] if not fence else "" if mark[1] == fence else fence
+    if block >= 0:
+        yield *_trimmed(text, block, block_end), section
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while start < end:
+        newline = text.find("\n", start, end)
+        stop = newline if newline >= 0 else end
+        yield start, stop
+        start = stop + 1
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    while text[start].isspace():
+        start += 1
+    while text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _sentences_if_long(text: str, start: int, end: int) -> Iterator[_Piece]:
+    words = _count_words(text, start, end)
+    if _fits(start, end, words):
+        yield _Piece(start, end, words, False)
+        return
+    at = start
+    for gap in _GAP.finditer(text, start, end):
+        if _ends_sentence(text, at, gap.start()):
+            yield from _words_if_long(text, at, gap.start())
+            at = gap.end()
+    if at < end:
+        yield from _words_if_long(text, at, end)
+
+
+def _ends_sentence(text: str, start: int, end: int) -> bool:
+    for _ in range(3):  # closing quotes and brackets after the stop
+        if end > start and text[end - 1] in _CLOSERS:
+            end -= 1
+    return end > start and text[end - 1] in _STOPS
+
+
+def _words_if_long(text: str, start: int, end: int) -> Iterator[_Piece]:
+    words = _count_words(text, start, end)
+    if _fits(start, end, words):
+        yield _Piece(start, end, words, False)
+        return
+    for word in _WORD.finditer(text, start, end):
+        for at in range(word.start(), word.end(), PASSAGE_CHARS):
+            yield _Piece(at, min(at + PASSAGE_CHARS, word.end()), 1, False)
+
+
+def _count_words(text: str, start: int, end: int) -> int:
+    return sum(1 for _ in _WORD.finditer(text, start, end))

@@ -1,0 +1,255 @@
+"""GroundingService on the wire: protobuf to domain and back. Whatever blocks runs in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from djp.mesh.errors import InvalidInput
+from djp.mesh.identity import current_identity
+from djp.v1 import common_pb2, grounding_pb2, grounding_pb2_grpc
+from djp_grounding.model import Hit, Skipped, Version
+from djp_grounding.resolve import Citation, CitationStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from concurrent.futures import Executor
+
+    import grpc
+
+    from djp_grounding.corpora import Corpora
+    from djp_grounding.intake import Intake
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+_PAGE_SIZE = 100
+_INLINE_BYTES = 256 * 1024  # hashing and storing a smaller part takes less than a hop to a thread and back
+
+_STATUS = {
+    CitationStatus.RESOLVED: common_pb2.CITATION_STATUS_RESOLVED,
+    CitationStatus.UNRESOLVED: common_pb2.CITATION_STATUS_UNRESOLVED,
+    CitationStatus.AMBIGUOUS: common_pb2.CITATION_STATUS_AMBIGUOUS,
+}
+
+
+class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
+    """Serves the corpora of the calling tenant. `builders` has threads of its own: no search waits behind a build."""
+
+    def __init__(self, corpora: Corpora, builders: Executor) -> None:
+        self._corpora = corpora
+        self._builders = builders
+
+    async def _change(self, change: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._builders, change, *arguments)
+
+    async def CreateCorpus(
+        self,
+        request_iterator: AsyncIterator[grounding_pb2.CreateCorpusRequest],
+        context: grpc.aio.ServicerContext[grounding_pb2.CreateCorpusRequest, grounding_pb2.CreateCorpusResponse],
+    ) -> grounding_pb2.CreateCorpusResponse:
+        """The header, then the files in parts; a path starts the next file."""
+        tenant = current_identity().tenant
+        header: grounding_pb2.CorpusHeader | None = None
+        with self._corpora.intake() as intake:
+            async for request in request_iterator:
+                if header is None:
+                    header = _header(request)
+                    self._corpora.check_request(tenant, header.corpus, header.request_id)
+                    for skipped in header.skipped:
+                        intake.skip(Skipped(skipped.path, skipped.reason))
+                else:
+                    await _take_in(intake, request)
+            if header is None:
+                raise InvalidInput("header: missing; the first message names the corpus", field="header")
+            intake.finish()
+            # A cancelled call closes the intake, and a build that still reads from it ends there.
+            created = await self._change(self._corpora.create, tenant, header.corpus, intake, header.request_id)
+        return grounding_pb2.CreateCorpusResponse(
+            version=_version(created.version), skipped=_skipped(created.skipped), reused=created.reused
+        )
+
+    async def ListCorpora(
+        self,
+        request: grounding_pb2.ListCorporaRequest,
+        context: grpc.aio.ServicerContext[grounding_pb2.ListCorporaRequest, grounding_pb2.ListCorporaResponse],
+    ) -> grounding_pb2.ListCorporaResponse:
+        """By name."""
+        size, after = request.page_size or _PAGE_SIZE, _from_token(request.page_token)
+        found = await asyncio.to_thread(self._corpora.list_corpora, current_identity().tenant, after, size + 1)
+        more = _to_token(found[size - 1].corpus) if len(found) > size else ""
+        return grounding_pb2.ListCorporaResponse(corpora=[_version(one) for one in found[:size]], next_page_token=more)
+
+    async def GetCorpus(
+        self,
+        request: grounding_pb2.GetCorpusRequest,
+        context: grpc.aio.ServicerContext[grounding_pb2.GetCorpusRequest, grounding_pb2.GetCorpusResponse],
+    ) -> grounding_pb2.GetCorpusResponse:
+        """The documents of a version, by path, and what its build left out."""
+        tenant = current_identity().tenant
+        version, manifest = await asyncio.to_thread(self._corpora.get, tenant, request.corpus, request.version)
+        return grounding_pb2.GetCorpusResponse(
+            version=_version(version),
+            documents=[
+                grounding_pb2.Document(
+                    document_id=document.document_id,
+                    title=document.title,
+                    path=document.path,
+                    passages=document.passages,
+                    bytes=document.bytes,
+                    pages=document.pages,
+                )
+                for document in manifest.documents
+            ],
+            skipped=_skipped(manifest.skipped),
+        )
+
+    async def ListCorpusVersions(
+        self,
+        request: grounding_pb2.ListCorpusVersionsRequest,
+        context: grpc.aio.ServicerContext[
+            grounding_pb2.ListCorpusVersionsRequest, grounding_pb2.ListCorpusVersionsResponse
+        ],
+    ) -> grounding_pb2.ListCorpusVersionsResponse:
+        """The newest first."""
+        size, after = request.page_size or _PAGE_SIZE, _from_token(request.page_token)
+        found = await asyncio.to_thread(self._corpora.versions, current_identity().tenant, request.corpus)
+        names = [one.version for one in found]
+        start = names.index(after) + 1 if after in names else 0
+        page = found[start : start + size]
+        more = _to_token(page[-1].version) if len(found) > start + size else ""
+        return grounding_pb2.ListCorpusVersionsResponse(versions=[_version(one) for one in page], next_page_token=more)
+
+    async def RollbackCorpus(
+        self,
+        request: grounding_pb2.RollbackCorpusRequest,
+        context: grpc.aio.ServicerContext[grounding_pb2.RollbackCorpusRequest, grounding_pb2.RollbackCorpusResponse],
+    ) -> grounding_pb2.RollbackCorpusResponse:
+        """The version is current when this returns."""
+        version = await self._change(
+            self._corpora.rollback, current_identity().tenant, request.corpus, request.version, request.request_id
+        )
+        return grounding_pb2.RollbackCorpusResponse(version=_version(version))
+
+    async def DeleteCorpus(
+        self,
+        request: grounding_pb2.DeleteCorpusRequest,
+        context: grpc.aio.ServicerContext[grounding_pb2.DeleteCorpusRequest, grounding_pb2.DeleteCorpusResponse],
+    ) -> grounding_pb2.DeleteCorpusResponse:
+        """The corpus is gone when this returns."""
+        await self._change(self._corpora.delete, current_identity().tenant, request.corpus, request.request_id)
+        return grounding_pb2.DeleteCorpusResponse()
+
+    async def Search(
+        self,
+        request: grounding_pb2.SearchRequest,
+        context: grpc.aio.ServicerContext[grounding_pb2.SearchRequest, grounding_pb2.SearchResponse],
+    ) -> grounding_pb2.SearchResponse:
+        """The best passages first."""
+        version, hits = await asyncio.to_thread(
+            self._corpora.search,
+            current_identity().tenant,
+            request.corpus,
+            request.query,
+            top_k=request.top_k,
+            token_budget=request.token_budget,
+            version=request.version,
+        )
+        return grounding_pb2.SearchResponse(passages=[_passage(hit) for hit in hits], version=version)
+
+    async def VerifyCitations(
+        self,
+        request: grounding_pb2.VerifyCitationsRequest,
+        context: grpc.aio.ServicerContext[grounding_pb2.VerifyCitationsRequest, grounding_pb2.VerifyCitationsResponse],
+    ) -> grounding_pb2.VerifyCitationsResponse:
+        """Every citation, in the order of the text."""
+        tenant = current_identity().tenant
+        version, citations = await asyncio.to_thread(
+            self._corpora.check_citations, tenant, request.corpus, request.text, request.version
+        )
+        return grounding_pb2.VerifyCitationsResponse(
+            citations=[_citation(one) for one in citations],
+            resolved_documents=len({one.document.document_id for one in citations if one.document}),
+            version=version,
+        )
+
+
+def _header(request: grounding_pb2.CreateCorpusRequest) -> grounding_pb2.CorpusHeader:
+    if request.WhichOneof("part") != "header":
+        raise InvalidInput("header: missing; the first message names the corpus", field="header")
+    return request.header
+
+
+async def _take_in(intake: Intake, request: grounding_pb2.CreateCorpusRequest) -> None:
+    if request.WhichOneof("part") != "file":
+        raise InvalidInput("file: missing; after the header every message carries a part of a file", field="file")
+    if request.file.path:
+        intake.begin(request.file.path)
+    elif not intake.begun:
+        raise InvalidInput("file.path: empty; the first part of a file carries its path", field="file.path")
+    if len(request.file.content) < _INLINE_BYTES:
+        intake.write(request.file.content)
+    else:
+        await asyncio.to_thread(intake.write, request.file.content)
+
+
+def _version(version: Version) -> grounding_pb2.CorpusVersion:
+    created_at = Timestamp()
+    created_at.FromDatetime(version.created_at)
+    return grounding_pb2.CorpusVersion(
+        corpus=version.corpus,
+        version=version.version,
+        documents=version.documents,
+        passages=version.passages,
+        bytes=version.bytes,
+        created_at=created_at,
+        current=version.current,
+    )
+
+
+def _skipped(skipped: Iterable[Skipped]) -> list[grounding_pb2.SkippedFile]:
+    return [grounding_pb2.SkippedFile(path=one.path, reason=one.reason) for one in skipped]
+
+
+def _passage(hit: Hit) -> common_pb2.Passage:
+    return common_pb2.Passage(
+        passage_id=hit.passage_id,
+        document_id=hit.document.document_id,
+        title=hit.document.title,
+        path=hit.document.path,
+        page=hit.passage.page,
+        start=hit.passage.start,
+        end=hit.passage.end,
+        text=hit.passage.text,
+        score=hit.score,
+    )
+
+
+def _citation(citation: Citation) -> common_pb2.Citation:
+    document = citation.document
+    return common_pb2.Citation(
+        text=citation.mention.text,
+        start=citation.mention.start,
+        end=citation.mention.end,
+        status=_STATUS[citation.status],
+        document_id=document.document_id if document else "",
+        title=document.title if document else "",
+        path=document.path if document else "",
+        reason=citation.reason,
+    )
+
+
+def _to_token(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode()).decode()
+
+
+def _from_token(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        message = "page_token: not one of ours; pass next_page_token of the page before as it came"
+        raise InvalidInput(message, field="page_token") from None
