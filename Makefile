@@ -1,0 +1,81 @@
+# The project's commands. `make help` lists them. Everything is installed into .venv in this folder; the one tool that is
+# built (protoc-gen-openapiv2, by Go) goes to a cache folder outside, where it is found again by its version.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/djp-tools
+
+OPENAPI_VERSION := v2.33.0
+OPENAPI := $(CACHE)/protoc-gen-openapiv2-$(OPENAPI_VERSION)/protoc-gen-openapiv2
+
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: help
+help: ## Say what there is.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+.PHONY: demo
+demo: $(READY) ## Answer a question about this project from docs/, offline and without a key.
+	$(BIN)/djp run --task "How does DJP Mesh keep a budget from being overdrawn?" --grounded-corpus docs --grounded-required 2
+
+.PHONY: up
+up: $(READY) ## Start the whole mesh in one process, with the gateway on localhost:7100.
+	$(BIN)/djp serve all
+
+.PHONY: test
+test: $(READY) ## Run the whole test suite.
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(READY) $(OPENAPI) ## Check style, types, import arrows, contracts, generated files and locks.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python proto/generate.py --openapi-plugin $(OPENAPI) --check
+	$(BIN)/buf lint djp/v1/descriptors.binpb
+	$(BIN)/buf breaking djp/v1/descriptors.binpb --against proto/released.binpb
+	@mkdir -p .cache/lock && cp requirements.lock requirements-dev.lock .cache/lock/
+	$(COMPILE) pyproject.toml --all-extras -o .cache/lock/requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra pdf -o .cache/lock/requirements.lock
+	@for name in requirements.lock requirements-dev.lock; do diff -q $$name .cache/lock/$$name >/dev/null \
+		|| { echo "$$name does not fit pyproject.toml: run \`make lock\` and commit it"; exit 1; }; done
+
+.PHONY: proto
+proto: $(READY) $(OPENAPI) ## Generate djp/v1 from proto/: Python, type stubs, descriptor set, OpenAPI.
+	$(BIN)/python proto/generate.py --openapi-plugin $(OPENAPI)
+
+.PHONY: bench
+bench: $(READY) ## Run every benchmark, each within a minute.
+	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark --quick; done
+
+.PHONY: lock
+lock: $(READY) ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes the newest versions.
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra pdf -o requirements.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras -o requirements-dev.lock
+	echo uv | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-uv.lock
+
+.PHONY: clean
+clean: ## Remove what was installed, built and cached in this folder.
+	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml requirements-dev.lock requirements-uv.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) --version), from the lock files ..."
+	@$(PYTHON) -m venv .venv || { echo "the venv module is missing: install it (on Debian: apt-get install python3-venv)"; exit 1; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(OPENAPI):
+	@command -v go >/dev/null || { echo "Go is needed to generate and check the OpenAPI document; install it from your package manager"; exit 1; }
+	@echo "Building protoc-gen-openapiv2 $(OPENAPI_VERSION) (once) ..."
+	@GOBIN=$(@D) go install github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2@$(OPENAPI_VERSION)
