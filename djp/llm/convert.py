@@ -1,0 +1,46 @@
+"""Model calls and bounds as protobuf messages: the only module here that knows protobuf."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from djp.v1 import common_pb2
+
+if TYPE_CHECKING:
+    from djp.llm.bounds import Bound
+    from djp.llm.calls import ModelCall
+
+
+def to_proto(call: ModelCall) -> common_pb2.ModelCall:
+    """The call as it goes over the wire."""
+    started_at, duration = Timestamp(), Duration()
+    started_at.FromDatetime(call.started_at)
+    duration.FromTimedelta(call.duration)
+    return common_pb2.ModelCall(
+        call_id=call.call_id,
+        stage=common_pb2.Stage.Value(f"STAGE_{call.stage}"),
+        model=call.model,
+        usage=common_pb2.TokenUsage(
+            input_tokens=call.usage.input_tokens,
+            cached_input_tokens=call.usage.cached_input_tokens,
+            output_tokens=call.usage.output_tokens,
+            reasoning_tokens=call.usage.reasoning_tokens,
+        ),
+        cost_nano_usd=call.cost_nano_usd,
+        bound_nano_usd=call.bound_nano_usd,
+        usage_unknown=call.usage_unknown,
+        attempt=call.attempt,
+        started_at=started_at,
+        duration=duration,
+        offline=call.offline,
+        error=call.error,
+        actor_id=call.actor_id,
+    )
+
+
+def bound_to_proto(bound: Bound) -> common_pb2.CostBound:
+    """The bound as it goes over the wire."""
+    return common_pb2.CostBound(cost_nano_usd=bound.nano_usd, tokens=bound.tokens, calls=bound.calls)
