@@ -71,7 +71,7 @@ $(READY): pyproject.toml requirements-dev.lock requirements-uv.lock
 	@echo "Setting up .venv with $$($(PYTHON) --version), from the lock files ..."
 	@$(PYTHON) -m venv .venv || { echo "the venv module is missing: install it (on Debian: apt-get install python3-venv)"; exit 1; }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
-	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock
+	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements-dev.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
 

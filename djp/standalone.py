@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -18,12 +15,10 @@ from filelock import FileLock, Timeout
 from djp.mesh import telemetry
 from djp.mesh.errors import FailedPrecondition, InvalidInput
 from djp.mesh.server import MeshServer, Service, run_target
-from djp.mesh.settings import MeshSettings, djp_home
+from djp.mesh.settings import MeshSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_log = logging.getLogger(__name__)
 
 GATEWAY_PORT = 7100
 LEAF_PORTS = {
@@ -89,45 +84,32 @@ def gateway(leaves: dict[str, str] | None = None) -> OpenService:
 
 
 @asynccontextmanager
-async def standalone_mesh(listen: str | None = None) -> AsyncIterator[str]:
-    """The mesh, up; yields the gateway's address (`listen`, or a Unix socket that nobody else can open).
+async def standalone_mesh() -> AsyncIterator[str]:
+    """The mesh, up; yields the gateway's address, a Unix socket that nobody else can open.
 
     On exit the gateway goes first, so that the runs it ends can still give their money back.
 
     Raises:
         FailedPrecondition: another process holds DJP_HOME, or the folder cannot be written.
     """
-    settings = MeshSettings()
-    async with AsyncExitStack() as stack:
-        stack.enter_context(_hold(djp_home()))
-        sockets = Path(tempfile.mkdtemp(prefix="djp-"))  # short: a socket's path may have 103 bytes
-        stack.callback(shutil.rmtree, sockets, ignore_errors=True)
-        stack.callback(telemetry.shutdown)
-        spans = djp_home() / "traces"
-
-        async def serve(open_service: OpenService, address: str) -> str:
-            service = await stack.enter_async_context(open_service())
-            telemetry.setup(service.name, otlp_endpoint=settings.otlp_endpoint, spans_dir=spans)
-            server = MeshServer(service, address, settings=settings)
-            await server.start()
-            stack.push_async_callback(server.drain, 0.0)
-            return server.address
-
-        addresses = {name: await serve(leaf(name), f"unix:{sockets / name}.sock") for name in LEAF_PORTS}
-        yield await serve(gateway(addresses), listen or f"unix:{sockets / 'gateway'}.sock")
+    async with _sockets() as folder, _whole_mesh(folder) as service:
+        server = MeshServer(service, f"unix:{folder / 'gateway'}.sock")
+        await server.start()
+        try:
+            yield server.address
+        finally:
+            await server.drain(0.0)
 
 
-async def serve_all(listen: str | None = None) -> int:
+def serve_all(listen: str | None = None) -> int:
     """Run the whole mesh in this process until SIGTERM or SIGINT; returns the exit code."""
-    signalled = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled.set)
-    async with standalone_mesh(listen or f"localhost:{GATEWAY_PORT}") as address:
-        _log.info("all listening on %s", address)
-        await signalled.wait()
-        _log.info("all draining")
-    return 0
+
+    @asynccontextmanager
+    async def open_service() -> AsyncIterator[Service]:
+        async with _sockets() as folder, _whole_mesh(folder) as service:
+            yield service
+
+    return run_target(open_service, listen or f"localhost:{GATEWAY_PORT}")
 
 
 def serve_one(service: str, listen: str | None = None) -> int:
@@ -135,6 +117,38 @@ def serve_one(service: str, listen: str | None = None) -> int:
     open_service = gateway() if service == "gateway" else leaf(service)
     port = GATEWAY_PORT if service == "gateway" else LEAF_PORTS[service]
     return run_target(open_service, listen or f"localhost:{port}")
+
+
+@asynccontextmanager
+async def _sockets() -> AsyncIterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="djp-"))  # short: a socket's path may have 103 bytes
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _whole_mesh(sockets: Path) -> AsyncIterator[Service]:
+    """Six leaves serving in this process, and the gateway over them, not serving yet."""
+    settings = MeshSettings()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_hold(settings.home))
+        stack.callback(telemetry.shutdown)
+
+        async def opened(open_service: OpenService) -> Service:
+            service = await stack.enter_async_context(open_service())
+            spans = settings.home / "traces"
+            telemetry.setup(service.name, otlp_endpoint=settings.otlp_endpoint, spans_dir=spans)
+            return service
+
+        addresses = {}
+        for name in LEAF_PORTS:
+            server = MeshServer(await opened(leaf(name)), f"unix:{sockets / name}.sock", settings=settings)
+            await server.start()
+            stack.push_async_callback(server.drain, 0.0)  # only the gateway calls it, and that is gone by then
+            addresses[name] = server.address
+        yield await opened(gateway(addresses))
 
 
 @contextmanager
