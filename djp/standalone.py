@@ -59,7 +59,6 @@ def leaf(name: str) -> OpenService:
             return lambda: open_grounding(GroundingSettings())
         case "governance":
             from djp_governance.server import open_service as open_governance
-
             from djp_governance.settings import GovernanceSettings
 
             return lambda: open_governance(GovernanceSettings())
