@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ MAX_FILE_BYTES = 32 * 1024 * 1024
 """A larger file is left out: far above any handbook, far below what would fill the service's memory."""
 MAX_DEPTH = 64
 """Folders nested deeper are left out: no one files so deep, and the walk keeps clear of Python's stack limit."""
+MAX_ENTRIES = 100_000
+"""A folder that holds more is refused: it is a home folder or a disk, not a corpus, and walking it takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,21 @@ def iter_corpus_files(folder: Path, *, field: str = "grounded_corpus") -> Iterat
     A link to a file inside the folder counts as that file; every other link is left out, so no walk leaves the folder
     or goes in circles. Hidden entries are left out whole. `field` is the option to name in errors.
 
-    Raises InvalidInput at once when the folder is missing, is not a folder or cannot be listed.
+    Raises InvalidInput: at once when the folder is missing, is not a folder or cannot be listed; after `MAX_ENTRIES`
+    files when it holds more.
     """
     root = _checked_root(folder, field)
-    return _walk(root, root, "")
+    return _bounded(_walk(root, root, ""), folder, field)
+
+
+def _bounded(
+    entries: Iterator[CorpusFile | SkippedFile], folder: Path, field: str
+) -> Iterator[CorpusFile | SkippedFile]:
+    for number, entry in enumerate(entries):
+        if number == MAX_ENTRIES:
+            message = f"holds more than {MAX_ENTRIES:,} files; give the folder that holds the documents only"
+            raise InvalidInput(f"{field}: folder {printable(str(folder))} {message}", field=field)
+        yield entry
 
 
 def _checked_root(folder: Path, field: str) -> Path:
@@ -129,5 +143,14 @@ def unusable(path: str, size: int) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name as valid Unicode: bytes that are not UTF-8 become visible escapes, so it can be sent and shown."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name on one line of valid Unicode, to be sent and shown.
+
+    Bytes that are not UTF-8, line breaks and other control characters become visible escapes.
+    """
+    valid = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if valid.isprintable():
+        return valid
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+        for char in valid
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from djp.mesh.errors import Internal
 from djp_grounding.analysis import query_terms
-from djp_grounding.errors import CorpusEmpty, CorpusNotFound, DiskFull
+from djp_grounding.errors import CorpusEmpty, CorpusNotFound
 from djp_grounding.extract import extract
-from djp_grounding.index import IndexBuilder, IndexReader
+from djp_grounding.index import IndexBuilder, IndexReader, index_digest
 from djp_grounding.limits import SkipList
 from djp_grounding.manifest import Manifest, inputs_hash, version_name
 from djp_grounding.model import Document, Skipped
@@ -22,7 +20,7 @@ from djp_grounding.pdf import PdfWorker
 from djp_grounding.titles import UniqueTitles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from djp_grounding.folder import CorpusFolder
@@ -36,21 +34,22 @@ def build(folder: CorpusFolder, intake: Intake, limits: Limits) -> tuple[Manifes
     """The manifest of the version these files make, and whether it was there already. That version is then current.
 
     The files left out are those of this call, whoever built the version. Call it under the folder's lock. Raises
-    CorpusEmpty if no file is usable, DiskFull, OSError.
+    CorpusEmpty if no file is usable, OSError or ValueError if the disk is full or refuses to be written.
     """
     inputs = inputs_hash([(file.path, file.sha256) for file in intake.files()], intake.skipped(), limits)
-    known = _usable_manifest(folder, folder.current())
-    if known is not None and known.inputs == inputs:
+    known = _built_from(folder, inputs)
+    if known is not None:
+        if known.version != folder.current():
+            folder.make_current(known.version)
         return known, True
     building = folder.new_building()
     try:
-        with disk_full_named(folder.path):
-            manifest, sample = _write(building, intake, limits, inputs, folder.corpus)
-            known = _usable_manifest(folder, manifest.version)
-            if known is None:
-                _check(building, manifest, sample)
-                folder.publish(building, manifest)
-            folder.make_current(manifest.version)
+        manifest, sample = _write(building, intake, limits, inputs, folder.corpus)
+        known = _usable(folder, manifest.version)  # the same documents, though other files were left out
+        if known is None:
+            _check(building, manifest, sample)
+            folder.publish(building, manifest)
+        folder.make_current(manifest.version)
     finally:
         folder.discard(building)
     if known is None:
@@ -58,16 +57,26 @@ def build(folder: CorpusFolder, intake: Intake, limits: Limits) -> tuple[Manifes
     return replace(known, skipped=manifest.skipped), True
 
 
-def _usable_manifest(folder: CorpusFolder, version: str) -> Manifest | None:
+def _built_from(folder: CorpusFolder, inputs: str) -> Manifest | None:
+    """The version that was built from these inputs, if there is one and it is sound; the current one is tried first."""
+    current = folder.current()
+    for version in sorted(folder.versions(), key=lambda name: name != current):
+        try:
+            if folder.manifest(version).inputs == inputs:
+                return _usable(folder, version)
+        except CorpusNotFound:  # damaged: to be built again
+            continue
+    return None
+
+
+def _usable(folder: CorpusFolder, version: str) -> Manifest | None:
     """The manifest of a version that is there and opens; otherwise None."""
-    if not version:
-        return None
     try:
         manifest = folder.manifest(version)
-        readable = IndexReader(folder.index_path(version)).passages == manifest.passages
-    except (CorpusNotFound, ValueError):
+        IndexReader(folder.index_path(version), manifest.index)
+    except (CorpusNotFound, OSError, ValueError):
         return None
-    return manifest if readable else None
+    return manifest
 
 
 def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: str) -> tuple[Manifest, str]:
@@ -89,7 +98,8 @@ def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: 
             before = index.passages
             for passage in cut(extracted):
                 index.add(len(documents), title, passage)
-                sample = sample or passage.text * bool(query_terms(passage.text))
+                if not sample and query_terms(passage.text):
+                    sample = passage.text
             documents.append(
                 Document(
                     document_id=hashlib.sha256(file.path.encode()).hexdigest()[:16],
@@ -106,13 +116,20 @@ def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: 
     if not documents:
         raise CorpusEmpty(_nothing_usable(corpus, skips.sorted()), field="corpus")
     index.finish()
-    version = version_name(documents)
-    return Manifest(version, datetime.now(UTC), inputs, tuple(documents), skips.sorted()), sample
+    manifest = Manifest(
+        version=version_name(documents),
+        created_at=datetime.now(UTC),
+        inputs=inputs,
+        index=index_digest(index_folder),
+        documents=tuple(documents),
+        skipped=skips.sorted(),
+    )
+    return manifest, sample
 
 
 def _check(building: Path, manifest: Manifest, sample: str) -> None:
     """A test query before the version gets its name. Raises Internal if the index cannot be what was written."""
-    reader = IndexReader(building / "index")
+    reader = IndexReader(building / "index", manifest.index)
     if reader.passages != manifest.passages or (sample and not reader.search(sample, 1)):
         raise Internal(f"the new index of version {manifest.version} failed its test query")
 
@@ -123,16 +140,3 @@ def _nothing_usable(corpus: str, skipped: Sequence[Skipped]) -> str:
     shown = "; ".join(f"{one.path}: {one.reason}" if one.path else one.reason for one in skipped[:_SHOWN_SKIPS])
     more = f"; and {len(skipped) - _SHOWN_SKIPS} more" if len(skipped) > _SHOWN_SKIPS else ""
     return f"corpus {corpus!r}: no usable document; add .md, .txt or .pdf files. Left out: {shown}{more}"
-
-
-@contextlib.contextmanager
-def disk_full_named(folder: Path) -> Iterator[None]:
-    """Turns "no space left" into DiskFull with the remedy; tantivy reports it as a ValueError in the system's words."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full:
-            raise
-        message = f"the disk that holds {folder} is full; free some space and add the folder again; nothing was lost"
-        raise DiskFull(message) from error

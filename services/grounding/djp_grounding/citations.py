@@ -7,6 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from djp.mesh.errors import InvalidInput
 from djp_grounding.titles import TITLE_CHARS
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ _DEFINITION = re.compile(
     r"^[ ]{0,3}\[([^\[\]]{1,400})\]:[ \t]+(?:<|[a-z][a-z0-9+.-]*:|[/#.])", re.MULTILINE | re.IGNORECASE
 )
 _REDACTED = re.compile(r"REDACTED\b")
+_LIST_ITEM = re.compile(r"[ \t>]*(?:[-*+]|\d{1,9}[.)])[ \t]+")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
+MAX_MENTIONS = 20_000
+"""A text with more is refused: with their documents they would not fit one message. Drafts have a dozen."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Mention:
 
 
 def find_mentions(text: str) -> list[Mention]:
-    """The citations in `text`, in order.
+    """The citations in `text`, in order. Raises InvalidInput if there are more than `MAX_MENTIONS`.
 
     Not citations: links `[a](b)`, `[a][b]` with a defined `b`, images, footnotes `[^1]`, notes `[!NOTE]`, task boxes
     `[x]`, placeholders `[REDACTED:…]`, escaped brackets, brackets without a letter or digit, and anything inside code.
@@ -46,11 +51,14 @@ def find_mentions(text: str) -> list[Mention]:
         before = bisect_right(starts, at) - 1
         return before >= 0 and at < code[before][1]
 
-    return [
-        Mention(match[1], match.start(), match.end())
-        for match in _CANDIDATE.finditer(text)
-        if not in_code(match.start()) and _is_citation(text, match, labels)
-    ]
+    mentions: list[Mention] = []
+    for match in _CANDIDATE.finditer(text):
+        if not in_code(match.start()) and _is_citation(text, match, labels):
+            if len(mentions) == MAX_MENTIONS:
+                message = f"text: more than {MAX_MENTIONS} citations; check it in parts"
+                raise InvalidInput(message, field="text")
+            mentions.append(Mention(match[1], match.start(), match.end()))
+    return mentions
 
 
 def _is_citation(text: str, match: re.Match[str], labels: set[str]) -> bool:
@@ -59,11 +67,18 @@ def _is_citation(text: str, match: re.Match[str], labels: set[str]) -> bool:
     after = text[match.end() : match.end() + 1]
     if after == "(" or before == "!" or _escaped(text, match.start()):
         return False
-    if inner.startswith(("^", "!")) or inner in ("x", "X") or _REDACTED.match(inner):
+    if inner.startswith(("^", "!")) or _REDACTED.match(inner) or _BLANK_LINE.search(inner):
+        return False
+    if inner in ("x", "X") and _starts_list_item(text, match.start()):
         return False
     if _label(inner) in labels or (after == "[" and _next_label(text, match.end()) in labels):
         return False
     return any(char.isalnum() for char in inner)
+
+
+def _starts_list_item(text: str, at: int) -> bool:
+    line = text.rfind("\n", max(0, at - 200), at) + 1
+    return bool(_LIST_ITEM.fullmatch(text, line or max(0, at - 200), at))
 
 
 def _escaped(text: str, at: int) -> bool:
@@ -116,7 +131,7 @@ def _inline_code(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     partner: dict[int, int] = {}  # index of a run → index of the next run of the same length in the paragraph
     paragraph = start
     for number, (run_start, run_end) in enumerate(runs):
-        if "\n\n" in text[paragraph:run_start]:
+        if _BLANK_LINE.search(text, paragraph, run_start):
             opened.clear()
         paragraph = run_start
         length = run_end - run_start

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from djp.mesh.errors import InvalidInput
-from djp_grounding.build import build, disk_full_named
-from djp_grounding.errors import CorpusNotFound
+from djp_grounding.build import build
+from djp_grounding.errors import CorpusNotFound, folder_errors
 from djp_grounding.folder import CorpusFolder, check_name
 from djp_grounding.intake import Intake
 from djp_grounding.limits import Limits
@@ -18,25 +19,42 @@ from djp_grounding.requests import RequestLog, digest
 from djp_grounding.snapshot import Snapshot, SnapshotCache
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from djp_grounding.resolve import Citation
 
 _log = logging.getLogger(__name__)
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
 DEFAULT_TOP_K = 8
 """Passages a search gives unless it asks for another number: 1,600 words, which fits any prompt."""
+
+
+def _names_folder_errors(
+    method: Callable[Concatenate[Corpora, Arguments], Result],
+) -> Callable[Concatenate[Corpora, Arguments], Result]:
+    """The method, with the system's refusals to read or write the data folder turned into errors with a remedy."""
+
+    @functools.wraps(method)
+    def named(corpora: Corpora, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with folder_errors(corpora.data_dir):
+            return method(corpora, *args, **kwargs)
+
+    return named
 
 
 class Corpora:
     """Corpora under one data folder. Safe for many threads and processes: builders take turns, readers never wait.
 
     Every method that names a corpus raises InvalidInput for a bad name and CorpusNotFound, with the remedy, for one
-    that is not there.
+    that is not there; every method raises DiskFull or DataFolderUnusable where the system refuses it the folder.
     """
 
     def __init__(self, data_dir: Path, limits: Limits | None = None) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._limits = limits or Limits()
         self._snapshots = SnapshotCache()
 
@@ -45,21 +63,23 @@ class Corpora:
         check_name(corpus)
         self._requests(tenant).check_id(request_id)
 
+    @_names_folder_errors
     def intake(self) -> Intake:
-        """Takes in the files of a new version. Raises OSError if the data folder cannot be made."""
-        self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Intake(self._limits, self._data_dir)
+        """Takes in the files of a new version."""
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Intake(self._limits, self.data_dir)
 
+    @_names_folder_errors
     def create(self, tenant: str, corpus: str, intake: Intake, request_id: str) -> Created:
         """Makes the files taken in the current version of the corpus. The same files again cost nothing.
 
-        Raises CorpusEmpty, CorpusBusy, DiskFull, RequestIdReused.
+        Raises CorpusEmpty, CorpusBusy, RequestIdReused.
         """
         folder = self._folder(tenant, corpus)
         requests = self._requests(tenant)
         files = [(file.path, file.sha256) for file in intake.files()]
         body = digest("create", corpus, inputs_hash(files, intake.skipped(), self._limits))
-        with disk_full_named(self._data_dir), folder.locked(self._limits.build_wait_s):
+        with folder.locked(self._limits.build_wait_s):
             answer = requests.find(request_id, body)
             if answer is not None and answer["version"] in folder.versions():
                 skipped = tuple(Skipped(**one) for one in answer["skipped"])
@@ -79,11 +99,12 @@ class Corpora:
             )
             return Created(self._version(folder, manifest, manifest.version), manifest.skipped, reused)
 
+    @_names_folder_errors
     def list_corpora(self, tenant: str, after: str, limit: int) -> list[Version]:
         """The current versions of the tenant's corpora, by name, of those past the name `after`."""
         listed: list[Version] = []
         try:
-            names = sorted(entry.name for entry in (self._data_dir / tenant).iterdir() if entry.is_dir())
+            names = sorted(entry.name for entry in (self.data_dir / tenant).iterdir() if entry.is_dir())
         except FileNotFoundError:
             return []
         for name in names:
@@ -96,11 +117,13 @@ class Corpora:
                     listed.append(self._version(folder, manifest, current))
         return listed
 
+    @_names_folder_errors
     def get(self, tenant: str, corpus: str, version: str = "") -> tuple[Version, Manifest]:
         """A version (the current one if not named) and all it holds."""
         folder, snapshot = self._snapshot(tenant, corpus, version)
         return self._version(folder, snapshot.manifest, folder.current()), snapshot.manifest
 
+    @_names_folder_errors
     def versions(self, tenant: str, corpus: str) -> list[Version]:
         """All versions of a corpus, the newest first."""
         folder = self._folder(tenant, corpus)
@@ -109,6 +132,7 @@ class Corpora:
         found = [self._version(folder, manifest, current) for manifest in manifests if manifest]
         return sorted(found, key=lambda version: (version.created_at, version.version), reverse=True)
 
+    @_names_folder_errors
     def rollback(self, tenant: str, corpus: str, version: str, request_id: str) -> Version:
         """Makes an earlier version current. Raises CorpusBusy, RequestIdReused."""
         if not version:
@@ -116,7 +140,7 @@ class Corpora:
         folder = self._folder(tenant, corpus)
         folder.resolve(version)  # before the lock, which would leave a file for any name
         body = digest("rollback", corpus, version)
-        with disk_full_named(self._data_dir), folder.locked(self._limits.build_wait_s):
+        with folder.locked(self._limits.build_wait_s):
             name = folder.resolve(version)
             manifest = self._snapshots.get(folder, name).manifest
             if self._requests(tenant).find(request_id, body) is None:
@@ -124,6 +148,7 @@ class Corpora:
                 self._requests(tenant).remember(request_id, body, {})
             return self._version(folder, manifest, folder.current())
 
+    @_names_folder_errors
     def delete(self, tenant: str, corpus: str, request_id: str) -> None:
         """Removes a corpus with all its versions. Raises CorpusBusy, RequestIdReused."""
         folder = self._folder(tenant, corpus)
@@ -137,6 +162,7 @@ class Corpora:
             self._snapshots.forget(folder)
             self._requests(tenant).remember(request_id, body, {})
 
+    @_names_folder_errors
     def search(
         self, tenant: str, corpus: str, query: str, *, top_k: int = 0, token_budget: int = 0, version: str = ""
     ) -> tuple[str, list[Hit]]:
@@ -144,16 +170,17 @@ class Corpora:
         _, snapshot = self._snapshot(tenant, corpus, version)
         return snapshot.version, snapshot.search(query, top_k or DEFAULT_TOP_K, token_budget)
 
+    @_names_folder_errors
     def check_citations(self, tenant: str, corpus: str, text: str, version: str = "") -> tuple[str, list[Citation]]:
         """The version checked against, and every citation in the text with its document or the reason for none."""
         _, snapshot = self._snapshot(tenant, corpus, version)
         return snapshot.version, snapshot.check_citations(text)
 
     def _folder(self, tenant: str, corpus: str) -> CorpusFolder:
-        return CorpusFolder(self._data_dir / tenant, corpus)
+        return CorpusFolder(self.data_dir / tenant, corpus)
 
     def _requests(self, tenant: str) -> RequestLog:
-        return RequestLog(self._data_dir / tenant / ".requests")
+        return RequestLog(self.data_dir / tenant / ".requests")
 
     def _snapshot(self, tenant: str, corpus: str, version: str) -> tuple[CorpusFolder, Snapshot]:
         folder = self._folder(tenant, corpus)

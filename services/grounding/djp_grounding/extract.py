@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import hashlib
-from pathlib import PurePosixPath
+import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 from djp.corpus_files import unusable
@@ -14,7 +14,7 @@ from djp_grounding.titles import clean_title, text_title
 if TYPE_CHECKING:
     from djp_grounding.pdf import PdfWorker
 
-EXTRACTOR_VERSION = 1
+EXTRACTOR_VERSION = 2
 """Raise it when the same bytes would give another text, title or cut: it is part of a version's identity."""
 
 _OTHER_UNICODE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -24,9 +24,9 @@ def unsafe_path(path: str) -> str:
     """Why `path` cannot be a path inside a corpus; empty when it can."""
     if not path.strip():
         return "the path is empty"
-    if "\0" in path:
-        return "the path holds a NUL character"
-    if path.startswith("/") or "\\" in path or ".." in PurePosixPath(path).parts:
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in path):
+        return "the path holds a line break or another control character: rename the file"
+    if path.startswith("/") or ".." in re.split(r"[/\\]", path):
         return "the path leaves the corpus: give it relative to the folder, with '/' between its parts and without '..'"
     return ""
 
@@ -76,8 +76,3 @@ def _extract_pdf(path: str, content: bytes, pdfs: PdfWorker) -> Extracted | Skip
     if not text.strip():
         return Skipped(path, "no text in the PDF: if it is a scan, run OCR over it first")
     return Extracted(text, clean_title(answer.title), pages=tuple(starts))
-
-
-def content_hash(content: bytes) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    return hashlib.sha256(content).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from djp_grounding.analysis import ANALYSER, analyser, query_terms
@@ -10,7 +11,7 @@ from djp_grounding.model import Passage
 if TYPE_CHECKING:
     from pathlib import Path
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Raise it when the fields change: it is part of a version's identity."""
 TITLE_BOOST = 0.3
 """Weight of a term in the title beside one in the text: the best nDCG@10 of those measured on Cranfield."""
@@ -73,13 +74,25 @@ class IndexBuilder:
         self._writer.wait_merging_threads()
 
 
+def index_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of an index's files: tantivy may crash on damaged ones, or misread them."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix != ".lock":  # made and removed by whoever opens it
+            with path.open("rb") as file:
+                whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
 class IndexReader:
     """An open index. Safe for many threads; stays usable after its folder is renamed or removed."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ValueError if there is no index in `folder` that this version of tantivy can read."""
+    def __init__(self, folder: Path, digest: str) -> None:
+        """Raises ValueError or OSError unless `folder` holds the index of this digest and tantivy can read it."""
         import tantivy
 
+        if index_digest(folder) != digest:
+            raise ValueError("the index files are not what was written")
         self._tantivy = tantivy
         index = tantivy.Index.open(str(folder))
         index.register_tokenizer(ANALYSER, analyser())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from djp.corpus_files import unusable
+from djp_grounding.errors import folder_errors
 from djp_grounding.extract import unsafe_path
 from djp_grounding.limits import Limits, SkipList
 from djp_grounding.model import Skipped
@@ -39,6 +40,7 @@ class Intake:
     def __init__(self, limits: Limits, folder: Path) -> None:
         """`folder` is where a large corpus spills to, in a file that has no name and ends with the process."""
         self._limits = limits
+        self._folder = folder
         self._spool = tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=str(folder))  # noqa: SIM115  closed in __exit__
         self._files: dict[str, ReceivedFile] = {}
         self._skips = SkipList()
@@ -88,7 +90,7 @@ class Intake:
         return self._begun
 
     def write(self, content: bytes) -> None:
-        """A further part of the file begun last. Raises OSError when the disk is full."""
+        """A further part of the file begun last. Raises DiskFull."""
         if not self._open or not content:
             return
         size = self._end + len(content) - self._start
@@ -97,7 +99,8 @@ class Intake:
         elif self._end + len(content) > self._limits.corpus_bytes:
             self._drop(f"the corpus is full: its files exceed {_mib(self._limits.corpus_bytes)}")
         else:
-            self._spool.write(content)
+            with folder_errors(self._folder):
+                self._spool.write(content)
             self._hash.update(content)
             self._end += len(content)
 

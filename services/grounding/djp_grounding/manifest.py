@@ -28,12 +28,14 @@ class Manifest:
     """What a version holds and what was left out.
 
     `inputs` is a hash of everything its build depended on, files left out included: the same inputs need no second
-    look. It is empty when a file was left out for a reason that may pass, such as a time limit.
+    look. It is empty when a file was left out for a reason that may pass, such as a time limit. `index` is the digest
+    of the index files.
     """
 
     version: str
     created_at: datetime
     inputs: str
+    index: str
     documents: tuple[Document, ...]
     skipped: tuple[Skipped, ...]
 
@@ -48,26 +50,31 @@ class Manifest:
         return sum(document.bytes for document in self.documents)
 
     def to_json(self) -> str:
-        """One JSON object; times are in UTC."""
-        return json.dumps(
+        """One JSON object (times are in UTC) and, on a line before it, its SHA-256."""
+        body = json.dumps(
             {
                 "version": self.version,
                 "created_at": self.created_at.astimezone(UTC).isoformat(),
                 "inputs": self.inputs,
+                "index": self.index,
                 "documents": [asdict(document) for document in self.documents],
                 "skipped": [asdict(skipped) for skipped in self.skipped],
             },
-            ensure_ascii=False,
         )
+        return f"{_sha256(body)}\n{body}\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Raises ValueError, KeyError or TypeError if `text` is no manifest."""
-        values = json.loads(text)
+        """Raises ValueError, KeyError or TypeError if `text` is no manifest, or not as it was written."""
+        checksum, _, body = text.rstrip("\n").partition("\n")
+        if checksum != _sha256(body):
+            raise ValueError("the manifest is not what was written")
+        values = json.loads(body)
         return cls(
             version=values["version"],
             created_at=datetime.fromisoformat(values["created_at"]),
             inputs=values["inputs"],
+            index=values["index"],
             documents=tuple(Document(**document) for document in values["documents"]),
             skipped=tuple(Skipped(**skipped) for skipped in values["skipped"]),
         )
@@ -92,4 +99,8 @@ def _code_versions(reader: str) -> dict[str, int | str]:
 
 
 def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return _sha256(json.dumps(value, sort_keys=True))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

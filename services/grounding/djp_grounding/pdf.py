@@ -26,7 +26,7 @@ class PdfLimits:
     seconds: float = 30.0
     memory_bytes: int = 1024 * 1024 * 1024
     pages: int = 5_000
-    chars: int = 20_000_000
+    chars: int = 10_000_000
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import tempfile
 import uuid
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from djp.mesh.errors import InvalidInput, RequestIdReused
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _KEPT = 1_000
 """So many answers of a tenant are kept, the newest: a client repeats within minutes, not after a thousand changes."""
@@ -46,9 +44,9 @@ class RequestLog:
         """Keeps the answer; forgets the oldest ones."""
         file = self._file(request_id)
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"body": body, "answer": answer}), encoding="utf-8")
-        temporary.replace(file)
+        with tempfile.NamedTemporaryFile("w", dir=self._folder, encoding="utf-8", delete=False) as temporary:
+            json.dump({"body": body, "answer": answer}, temporary)
+        Path(temporary.name).replace(file)
         kept = list(self._folder.iterdir())
         if len(kept) > 2 * _KEPT:
             kept.sort(key=lambda path: path.stat().st_mtime)

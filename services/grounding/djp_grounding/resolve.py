@@ -24,7 +24,9 @@ MAX_TYPOS = 3
 _COMPARED = 500
 """So many different unknown citations of a text are compared with titles; a draft has a dozen, an attack thousands."""
 
-_DIGITS = re.compile(r"\d+")
+# What has no typos: numbers (2023 is not 2024), words of one or two letters (Part A is not Part B), and characters that
+# are words.
+_FIXED = re.compile(r"\d+|\b\w{1,2}\b|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
 class CitationStatus(enum.Enum):
@@ -64,7 +66,7 @@ class TitleIndex:
         # By what a typo leaves nearly or wholly alone, so that few titles are compared with a misspelt one.
         self._near: defaultdict[tuple[tuple[str, ...], int], list[str]] = defaultdict(list)
         for title in folded:
-            self._near[_numbers(title), len(title)].append(title)
+            self._near[_fixed(title), len(title)].append(title)
 
     def check(self, text: str) -> list[Citation]:
         """Every citation in `text`, in order, resolved or with the reason why not.
@@ -99,35 +101,35 @@ class TitleIndex:
         return _ambiguous(same) if same else None
 
     def _nearest(self, name: str) -> _Outcome:
-        """The one title within the typos forgiven. Numbers have no typos: 2023 is not 2024."""
+        """The one title within the typos forgiven."""
         key = fold(name)
         if len(key) < TYPO_CHARS:
             return _unresolved("no document has this title")
-        from rapidfuzz.distance import OSA  # here: most texts cite exactly, and its import takes 25 ms
+        from rapidfuzz import distance, process  # here: most texts cite exactly, and its import takes 25 ms
 
         allowed = min(max(1, len(key) // CHARS_PER_TYPO), MAX_TYPOS)
-        numbers = _numbers(key)
-        nearest: list[Document] = []
-        for length in range(len(key) - allowed, len(key) + allowed + 1):
-            for title in self._near.get((numbers, length), ()):
-                distance = OSA.distance(key, title, score_cutoff=allowed)
-                if distance < allowed:
-                    allowed, nearest = distance, []
-                if distance == allowed:
-                    nearest.extend(self._folded[title])
-        if not nearest:
+        lengths = range(len(key) - allowed, len(key) + allowed + 1)
+        titles = [title for length in lengths for title in self._near.get((_fixed(key), length), ())]
+        close = process.extract(key, titles, scorer=distance.OSA.distance, score_cutoff=allowed, limit=None)
+        if not close:
             return _unresolved("no document has this title, nor one close to it")
+        nearest = [document for title, typos, _ in close if typos == close[0][1] for document in self._folded[title]]
         return _Outcome(CitationStatus.RESOLVED, nearest[0]) if len(nearest) == 1 else _ambiguous(nearest)
 
 
 def fold(title: str) -> str:
     """A title as compared: compatibility forms unified, without case, punctuation and surplus spaces."""
-    plain = unicodedata.normalize("NFKC", title).casefold()
-    return " ".join("".join(char if char.isalnum() or char.isspace() else " " for char in plain).split())
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", title).casefold())
+    return " ".join("".join(map(_compared, plain)).split())
 
 
-def _numbers(title: str) -> tuple[str, ...]:
-    return tuple(_DIGITS.findall(title))
+def _compared(char: str) -> str:
+    kind = unicodedata.category(char)  # letters, marks and numbers; the vowels of Indic scripts are marks
+    return char if kind[0] in "LMN" else "" if kind == "Cf" else " "
+
+
+def _fixed(title: str) -> tuple[str, ...]:
+    return tuple(_FIXED.findall(title))
 
 
 def _spaced(title: str) -> str:

@@ -119,7 +119,9 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
         size, after = request.page_size or _PAGE_SIZE, _from_token(request.page_token)
         found = await asyncio.to_thread(self._corpora.versions, current_identity().tenant, request.corpus)
         names = [one.version for one in found]
-        start = names.index(after) + 1 if after in names else 0
+        if after and after not in names:
+            raise _bad_token()
+        start = names.index(after) + 1 if after else 0
         page = found[start : start + size]
         more = _to_token(page[-1].version) if len(found) > start + size else ""
         return grounding_pb2.ListCorpusVersionsResponse(versions=[_version(one) for one in page], next_page_token=more)
@@ -251,5 +253,9 @@ def _from_token(token: str) -> str:
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        message = "page_token: not one of ours; pass next_page_token of the page before as it came"
-        raise InvalidInput(message, field="page_token") from None
+        raise _bad_token() from None
+
+
+def _bad_token() -> InvalidInput:
+    message = "page_token: not one of ours; pass next_page_token of the page before as it came"
+    return InvalidInput(message, field="page_token")

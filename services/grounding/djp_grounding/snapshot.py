@@ -35,8 +35,8 @@ class Snapshot:
     @cached_property
     def _index(self) -> IndexReader:
         try:
-            return IndexReader(self._index_path)
-        except ValueError:
+            return IndexReader(self._index_path, self.manifest.index)
+        except (OSError, ValueError):
             message = (
                 f"corpus {self._corpus!r}: the index of version {self.version} cannot be opened (damaged, or of another"
                 " version of the search library); add the folder again to rebuild it"

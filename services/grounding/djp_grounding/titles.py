@@ -11,8 +11,13 @@ TITLE_CHARS = 200
 HEADING_SEARCH_CHARS = 65_536
 """A first heading is looked for in so much of the text; further down it is not the document's title."""
 
-_FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|\Z)", re.DOTALL)
+# The first line in it must be a key: text between two horizontal rules is text.
+_FRONT_MATTER = re.compile(
+    r"---[ \t]*\n(?:(?:[ \t]*(?:#.*)?\n)*+[\w-]+[ \t]*:(?s:.*?)\n)?---[ \t]*(?:\n|\Z)", re.IGNORECASE
+)
 _FRONT_TITLE = re.compile(r"^title[ \t]*:[ \t]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
+_QUOTED = re.compile(r"(['\"])(.*)\1(?:[ \t]+#.*)?[ \t]*")
+_COMMENT = re.compile(r"(?:^|[ \t]+)#.*")
 _FENCE = re.compile(r"^[ ]{0,3}(```|~~~).*?(?:^[ ]{0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^[ ]{0,3}#{1,6}[ \t]+(\S.*)$|^(\S.*)\n(?:={3,}|-{3,})[ \t]*$", re.MULTILINE)
 _IMAGE = re.compile(r"!\[[^\[\]]*\]\([^()\s]*\)")
@@ -29,10 +34,8 @@ def text_title(text: str) -> tuple[str, int]:
     front = _FRONT_MATTER.match(text, 0, HEADING_SEARCH_CHARS)
     body = front.end() if front else 0
     if front and (stated := _FRONT_TITLE.search(front[0])):
-        value = stated[1].strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        if title := clean_title(value):
+        quoted = _QUOTED.fullmatch(stated[1][: 8 * TITLE_CHARS])
+        if title := clean_title(quoted[2] if quoted else _COMMENT.sub("", stated[1][: 8 * TITLE_CHARS])):
             return title, body
     start = _FENCE.sub("", text[body : body + HEADING_SEARCH_CHARS])
     heading = _HEADING.search(start)
@@ -45,10 +48,14 @@ def _plain(heading: str) -> str:
     return _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", _IMAGE.sub("", heading)))
 
 
+_JOINERS = "\u200c\u200d"  # they change words of Persian and Indic scripts; other format characters only deceive
+
+
 def clean_title(title: str) -> str:
     """A title that can stand between square brackets on one line; empty if nothing of it can."""
     title = title[: 4 * TITLE_CHARS].translate({ord("["): "(", ord("]"): ")"})
     title = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs") else char for char in title)
+    title = "".join(char for char in title if unicodedata.category(char) != "Cf" or char in _JOINERS)
     title = " ".join(title.split())[:TITLE_CHARS].strip()
     return title if any(char.isalnum() for char in title) else ""
 
