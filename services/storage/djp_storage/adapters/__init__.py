@@ -1,0 +1,1 @@
+"""Storage's ends to the world: objects and catalogue."""
