@@ -1,65 +1,116 @@
-"""One way to open a service's database: migrations applied, SQLite made safe for several processes, clear errors."""
+"""One way to open a service's database: tables up to date, SQLite made safe for several processes, clear errors."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from djp.mesh.errors import DjpError, FailedPrecondition, ResourceExhausted
+from djp.mesh.errors import DjpError, FailedPrecondition, ResourceExhausted, Unavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, MetaData
+    from sqlalchemy.engine import ExceptionContext
 
 BUSY_TIMEOUT_S = 30
 """How long a SQLite writer waits for another process's transaction before it gives up."""
 
+_UPGRADE_LOCK = 0x646A70  # "djp": which advisory lock upgrades take on Postgres
 
-async def open_engine(url: str, migrations: Path) -> AsyncEngine:
+
+async def open_engine(url: str, migrations: Path, metadata: MetaData | None = None) -> AsyncEngine:
     """An engine on a database whose tables are up to date.
 
-    `url` is an async SQLAlchemy URL; `migrations` an Alembic folder (env.py, versions/). On SQLite a transaction takes
-    the write lock when it begins, so that what it read is still true when it writes. Alembic is imported only when
-    there is something to upgrade.
+    `url` is an async SQLAlchemy URL; `migrations` an Alembic folder (env.py, versions/). With `metadata`, the tables
+    as of the newest migration, an empty database gets them without Alembic, whose import costs more than all the rest
+    (tests/shared/test_database.py holds the two ways to the same schema). On SQLite a transaction takes the write lock
+    when it begins, so that what it read is still true when it writes. Statements that fail later for an operator's
+    reason (full disk, database away) raise the same clear errors.
 
     Raises:
         FailedPrecondition: the database cannot be opened, or was made by a newer release.
         ResourceExhausted: the disk is full.
+        Unavailable: the database does not answer, or another process holds it for too long.
     """
-    engine = create_async_engine(url)
-    if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine)
+    engine = _create(url)
     try:
-        if await _version(engine) != _head(migrations):
-            with _upgrade_lock(url):
-                async with engine.connect() as connection:
-                    await connection.run_sync(_upgrade, migrations)
-                    await connection.commit()
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite(engine)
+        async with reading(engine).connect() as connection:
+            version = await connection.run_sync(_version)
+        if version != _versions(migrations)[-1]:
+            async with engine.begin() as connection:
+                await connection.run_sync(_bring_up, migrations, metadata, url)
     except DBAPIError as error:
         await engine.dispose()
-        raise database_error(error, url) from error
+        raise database_error(error, url) or FailedPrecondition(
+            f"database {_shown(url)} cannot be used: {error.orig}"
+        ) from error
     except OSError as error:
         await engine.dispose()
-        raise FailedPrecondition(f"database {_shown(url)} cannot be opened: {error.strerror}") from error
+        raise FailedPrecondition(
+            f"database {_shown(url)} cannot be opened ({error.strerror}); name a folder that this user may write to"
+        ) from error
+    except BaseException:
+        await engine.dispose()
+        raise
     return engine
 
 
-def database_error(error: DBAPIError, url: str) -> DjpError:
-    """What a failed statement means to the user, with the remedy."""
-    cause = str(error.orig)
-    if "full" in cause:
+def reading(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine for transactions that only read: on SQLite they take no lock and wait for no writer."""
+    return engine.execution_options(djp_read_only=True)
+
+
+def database_error(error: DBAPIError, url: str) -> DjpError | None:
+    """What a failed statement means to an operator, with the remedy; None where it is a fault of the program."""
+    cause, shown = str(error.orig), _shown(url)
+    if "is full" in cause or "No space left" in cause:
+        return ResourceExhausted(f"disk full: {shown} cannot grow; free some space and try again", reason="DISK_FULL")
+    if "disk I/O error" in cause:
         return ResourceExhausted(
-            f"disk full: {_shown(url)} cannot grow; free some space and try again", reason="DISK_FULL"
+            f"{shown} cannot be written (disk I/O error): the disk is full, over quota or broken; mend it, try again",
+            reason="DISK_FULL",
         )
     if "readonly" in cause or "unable to open" in cause:
-        return FailedPrecondition(f"database {_shown(url)} cannot be written ({cause}); mend the folder's permissions")
-    return FailedPrecondition(f"database {_shown(url)} cannot be used: {cause}")
+        return FailedPrecondition(f"database {shown} cannot be written ({cause}); mend the folder's permissions")
+    if "not a database" in cause or "malformed" in cause:
+        return FailedPrecondition(
+            f"{shown} is no database or is damaged ({cause}); move it away, or restore it from a backup"
+        )
+    if "is locked" in cause:
+        return Unavailable(f"database {shown} is held by another process for more than {BUSY_TIMEOUT_S} s; try again")
+    if error.connection_invalidated or isinstance(error.orig, ConnectionError | TimeoutError):
+        return Unavailable(f"database {shown} does not answer; try again")
+    return None
+
+
+def _create(url: str) -> AsyncEngine:
+    try:
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        engine = create_async_engine(url) if sqlite else create_async_engine(url, pool_pre_ping=True)
+    except ArgumentError as error:
+        raise FailedPrecondition(
+            "the database URL cannot be read; write for example sqlite+aiosqlite:////data/name.db or "
+            "postgresql+psycopg://user:password@host/name"
+        ) from error
+    except ImportError as error:
+        raise FailedPrecondition(
+            f"the database {_shown(url)} needs a driver that is not installed ({error}); install djp-workflow[postgres]"
+        ) from error
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def on_error(context: ExceptionContext) -> None:
+        if isinstance(context.sqlalchemy_exception, DBAPIError) and (
+            error := database_error(context.sqlalchemy_exception, url)
+        ):
+            raise error from context.original_exception
+
+    return engine
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:
@@ -82,47 +133,46 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-async def _version(engine: AsyncEngine) -> str:
-    async with engine.connect() as connection:
-        try:
-            found: str | None = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
-        except DBAPIError as error:
-            missing = "no such table" in str(error.orig) or "does not exist" in str(error.orig)
-            if not missing:
-                raise
-            return ""
-    return found or ""
+def _version(connection: Connection) -> str:
+    """The revision of the database; empty where there are no tables yet."""
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return ""
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or ""
 
 
-def _head(migrations: Path) -> str:
-    """The newest migration: files in versions/ are named 0001_what.py and carry that number as their revision."""
-    return max(path.name for path in (migrations / "versions").glob("[0-9]*.py")).partition("_")[0]
+def _versions(migrations: Path) -> list[str]:
+    """The revisions, oldest first: a file in versions/ is named 0001_what.py and has that number as its revision."""
+    return sorted(path.name.partition("_")[0] for path in (migrations / "versions").glob("[0-9]*.py"))
 
 
-def _upgrade_lock(url: str) -> Any:
-    """One upgrade at a time; Postgres takes care of itself with transactional DDL."""
-    path = make_url(url).database
-    return FileLock(f"{path}.upgrade.lock") if path and url.startswith("sqlite") else nullcontext()
+def _bring_up(connection: Connection, migrations: Path, metadata: MetaData | None, url: str) -> None:
+    """Make or upgrade the tables, in a transaction that no other process's upgrade can enter."""
+    if connection.dialect.name == "postgresql":  # on SQLite the transaction holds the write lock already
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+    version, versions = _version(connection), _versions(migrations)
+    if version == versions[-1]:
+        return  # another process was faster
+    if version and version not in versions:
+        raise FailedPrecondition(
+            f"database {_shown(url)} was made by a newer release (revision {version}); upgrade djp-workflow"
+        )
+    if metadata is not None and not version:
+        metadata.create_all(connection)
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": versions[-1]})
+    else:
+        _upgrade(connection, migrations)
 
 
 def _upgrade(connection: Connection, migrations: Path) -> None:
     from alembic import command
     from alembic.config import Config
-    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise FailedPrecondition(f"the database was made by a newer release ({error}); upgrade djp") from error
+    command.upgrade(config, "head")
 
 
 def _shown(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
-
-
-def reading(engine: AsyncEngine) -> AsyncEngine:
-    """The same engine for transactions that only read: on SQLite they take no lock and wait for no writer."""
-    return engine.execution_options(djp_read_only=True)

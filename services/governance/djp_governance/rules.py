@@ -1,27 +1,42 @@
-"""The pure rules: which windows a moment falls in, when a run's own limit warns or refuses, how far to slow down."""
+"""The pure rules: the windows of a moment, when a limit warns or refuses, how far to slow down, what a denial says."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import InvalidInput
+from djp.mesh.errors import InvalidInput, QuotaViolation
 from djp.money import format_usd
-from djp_governance.model import Limits, Period, RunBudgetExceededError, RunLimits, Window, WindowKey
+from djp_governance.model import (
+    MAX_NANO,
+    MAX_TOKENS,
+    BudgetExceededError,
+    Call,
+    Limits,
+    Order,
+    Period,
+    RunBudgetExceededError,
+    Window,
+    WindowKey,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WARN_PERCENT = 90  # the operations guide: 90 % warns and goes on, 100 % refuses
+WARN_PERCENT = 90  # the operations guide: 90 % warns and goes on, beyond 100 % is refused
+PERIODS: tuple[Period, ...] = ("day", "month")
+
+_MAX_TAG_BYTES = 1000
 
 
-def windows_at(tenant: str, now: datetime) -> Sequence[WindowKey]:
+def scopes_of(tenant: str) -> tuple[str, str]:
+    """The scopes that a run of the tenant draws on."""
+    return "global", f"tenant:{tenant}"
+
+
+def windows_at(tenant: str, now: datetime) -> list[WindowKey]:
     """The windows that a run of the tenant falls in, always in the same order, so that no two transactions deadlock."""
-    return [
-        WindowKey(scope, period, *span(period, now))
-        for scope in ("global", f"tenant:{tenant}")
-        for period in ("day", "month")
-    ]
+    return [WindowKey(scope, period, *span(period, now)) for scope in scopes_of(tenant) for period in PERIODS]
 
 
 def span(period: Period, now: datetime) -> tuple[datetime, datetime]:
@@ -33,50 +48,108 @@ def span(period: Period, now: datetime) -> tuple[datetime, datetime]:
     return first, (first + timedelta(days=32)).replace(day=1)
 
 
-def check_run_limits(limits: RunLimits, amount: int, tokens: int) -> list[str]:
-    """Warnings of a projection that comes near the run's own limits.
+def check_order(order: Order) -> list[str]:
+    """Warnings of an order that comes near the run's own limits.
 
     Raises:
-        InvalidInput: a limit is not positive.
+        InvalidInput: an amount is negative or more than one run may hold, or a tag is too long.
         RunBudgetExceededError: the projection is beyond a limit; the first part of the message is the guide's.
     """
-    warnings: list[str] = []
-    if limits.nano_usd is not None:
-        _positive(limits.nano_usd, "run_limit_nano_usd")
-        projected, limit = format_usd(amount, 3), format_usd(limits.nano_usd, 3)
-        if amount > limits.nano_usd:
-            raise RunBudgetExceededError(
-                f"BudgetExceededError: Projected cost {projected} exceeds budget {limit}; raise --budget-usd, or ask "
-                "for fewer debaters or tokens"
-            )
-        if amount * 100 >= limits.nano_usd * WARN_PERCENT:
-            warnings.append(f"projected cost {projected} is {amount * 100 // limits.nano_usd} % of the budget {limit}")
-    if limits.tokens is not None:
-        _positive(limits.tokens, "run_limit_tokens")
-        if tokens > limits.tokens:
-            raise RunBudgetExceededError(
-                f"BudgetExceededError: Projected tokens {tokens:,} exceed budget {limits.tokens:,}; raise "
-                "--budget-tokens, or ask for fewer debaters or tokens"
-            )
-        if tokens * 100 >= limits.tokens * WARN_PERCENT:
-            warnings.append(
-                f"projected tokens {tokens:,} are {tokens * 100 // limits.tokens} % of the budget {limits.tokens:,}"
-            )
-    return warnings
+    _between(order.amount, 0, MAX_NANO, "amount_nano_usd")
+    _between(order.tokens, 0, MAX_TOKENS, "tokens")
+    for key, value in order.tags.items():
+        if len(key.encode()) > _MAX_TAG_BYTES or len(value.encode()) > _MAX_TAG_BYTES:
+            name = f'tags["{key[:40]}"]'
+            raise InvalidInput(f"{name}: longer than {_MAX_TAG_BYTES} bytes; shorten it", field=name)
+    return [*_check_cost(order.amount, order.limits.nano_usd), *_check_tokens(order.tokens, order.limits.tokens)]
+
+
+def check_calls(calls: Sequence[Call]) -> None:
+    """Raises InvalidInput when a call, or all of them together, come to more than one charge may."""
+    for index, call in enumerate(calls):
+        _between(call.cost, 0, MAX_NANO, f"calls[{index}].cost_nano_usd")
+        _between(call.input_tokens, 0, MAX_TOKENS, f"calls[{index}].usage.input_tokens")
+        _between(call.output_tokens, 0, MAX_TOKENS, f"calls[{index}].usage.output_tokens")
+        if not call.model.isprintable():
+            field = f"calls[{index}].model"
+            raise InvalidInput(f"{field}: a model's name has no control characters", field=field)
+    _between(sum(call.cost for call in calls), 0, MAX_NANO, "calls")
+    _between(sum(call.tokens for call in calls), 0, MAX_TOKENS, "calls")
 
 
 def is_throttled(window: Window, limits: Limits) -> bool:
-    """Whether the window is past the soft threshold."""
+    """Whether the window has reached the soft threshold."""
     return window.reserved + window.spent >= window.limit * limits.soft_threshold
 
 
 def pace_ms(window: Window, amount: int, now: datetime) -> int:
     """Milliseconds between runs of this size that stretch what is left of the window over the rest of it."""
     rest_ms = max(0, int((window.key.resets_at - now).total_seconds() * 1000))
-    left = window.limit - window.reserved - window.spent
-    return rest_ms if left <= amount else rest_ms * amount // left
+    return rest_ms if window.left <= amount else rest_ms * amount // window.left
 
 
-def _positive(limit: int, field: str) -> None:
-    if limit <= 0:
-        raise InvalidInput("a run's budget must be above zero; leave it out for no limit of its own", field=field)
+def denial(full: Sequence[Window], amount: int) -> BudgetExceededError:
+    """The refusal of an amount that the given windows have no room for: one line, with the windows as quota violations.
+
+    It tells no time to retry after: no client is to try again by itself.
+    """
+    window = max(full, key=lambda one: one.key.resets_at)
+    resets_at = f"{window.key.resets_at:%Y-%m-%dT%H:%M:%SZ}"
+    return BudgetExceededError(
+        f"budget exceeded: {'; '.join(_fullness(one) for one in full)}; the run asks for up to {format_usd(amount)}; "
+        f"wait until {resets_at}, ask for fewer debaters or tokens, or raise the budget",
+        quota=[QuotaViolation(f"{one.key.scope}/{one.key.period}", _fullness(one)) for one in full],
+        metadata={"resets_at": resets_at, "asked_nano_usd": str(amount)},
+    )
+
+
+def _fullness(window: Window) -> str:
+    return (
+        f"{window.key.scope}/{window.key.period} has a limit of {format_usd(window.limit)}, of which "
+        f"{format_usd(window.reserved)} is reserved and {format_usd(window.spent)} spent, "
+        f"until {window.key.resets_at:%Y-%m-%dT%H:%M:%SZ}"
+    )
+
+
+def _check_cost(amount: int, limit: int | None) -> list[str]:
+    if limit is None:
+        return []
+    _between(limit, 1, None, "run_limit_nano_usd")
+    places = next(
+        (
+            places
+            for places in range(3, 9)
+            if amount == limit or format_usd(amount, places) != format_usd(limit, places)
+        ),
+        9,
+    )
+    projected, budget = format_usd(amount, places), format_usd(limit, places)
+    if amount > limit:
+        raise RunBudgetExceededError(
+            f"BudgetExceededError: Projected cost {projected} exceeds budget {budget}; raise --budget-usd, or ask "
+            "for fewer debaters or tokens"
+        )
+    if amount * 100 >= limit * WARN_PERCENT:
+        return [f"projected cost {projected} is {amount * 100 // limit} % of the budget {budget}"]
+    return []
+
+
+def _check_tokens(tokens: int, limit: int | None) -> list[str]:
+    if limit is None:
+        return []
+    _between(limit, 1, None, "run_limit_tokens")
+    if tokens > limit:
+        raise RunBudgetExceededError(
+            f"BudgetExceededError: Projected tokens {tokens:,} exceed budget {limit:,}; raise --budget-tokens, or "
+            "ask for fewer debaters or tokens"
+        )
+    if tokens * 100 >= limit * WARN_PERCENT:
+        return [f"projected tokens {tokens:,} are {tokens * 100 // limit} % of the budget {limit:,}"]
+    return []
+
+
+def _between(value: int, least: int, most: int | None, field: str) -> None:
+    if value < least:
+        raise InvalidInput(f"{field}: {value} is too small; give at least {least}", field=field)
+    if most is not None and value > most:
+        raise InvalidInput(f"{field}: {value} is more than one request may hold; give at most {most}", field=field)

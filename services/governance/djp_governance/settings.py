@@ -41,4 +41,9 @@ class GovernanceSettings(BaseSettings):
             tenant_daily=nano(self.tenant_daily, "TENANT_BUDGET_DAILY_DEFAULT"),
             tenant_monthly=nano(self.tenant_monthly, "TENANT_BUDGET_MONTHLY_DEFAULT"),
             soft_threshold=self.soft_threshold,
+            global_origin=self._origin("global_daily", "global_monthly"),
+            tenant_origin=self._origin("tenant_daily", "tenant_monthly"),
         )
+
+    def _origin(self, *fields: str) -> str:
+        return "default" if self.model_fields_set.isdisjoint(fields) else "environment"

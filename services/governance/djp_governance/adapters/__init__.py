@@ -1,0 +1,1 @@
+"""Governance's end to the world: the ledger in a SQL database."""
