@@ -1,1 +1,1 @@
-"""The judge service of DJP Mesh."""
+"""The judge service: rules that are final, then a blind jury, then a verdict."""
