@@ -1,0 +1,184 @@
+"""`djp doctor`: what is configured here, what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+from djp.cli.exits import Exit
+from djp.cli.terminal import one_line, out
+from djp.mesh.errors import DjpError
+from djp.mesh.settings import MeshSettings, settings_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOW_DISK_BYTES = 512 * 1024 * 1024
+"""Below this a run may fail to store: room for the largest corpus file, its index and the databases' logs."""
+GATEWAY_ANSWERS_S = 5.0
+"""A gateway that does not answer in this time is as good as down."""
+
+_EXTRAS = {"pdf": ("pypdf", "PDF files of a corpus are skipped")}
+_MARKS = {"ok": ("✓", "green"), "note": ("·", "default"), "warning": ("!", "yellow"), "broken": ("✗", "red")}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `broken` things stop djp from working, a `warning` takes something away."""
+
+    name: str
+    state: Literal["ok", "note", "warning", "broken"]
+    found: str
+    remedy: str = ""
+
+
+async def examine(gateway: str | None, *, as_json: bool) -> int:
+    """Look at everything and print it; exits with 1 when something is broken."""
+    checks = [*_local_checks(), await _gateway(gateway)]
+    broken = sum(check.state == "broken" for check in checks)
+    if as_json:
+        print(json.dumps({"healthy": not broken, "checks": [asdict(check) for check in checks]}, indent=2))
+        return Exit.PROBLEM if broken else Exit.OK
+    for check in checks:
+        mark, style = _MARKS[check.state]
+        out().print(f"{mark} {check.name:<11} {one_line(check.found)}", style=style, soft_wrap=True)
+        if check.remedy:
+            out().print(f"  {'':<11} → {one_line(check.remedy)}", soft_wrap=True)
+    out().print()
+    problems = f"{broken} thing{' is' if broken == 1 else 's are'} broken; the arrows say how to mend it."
+    out().print(problems if broken else "Everything that djp needs is here.", style="bold")
+    return Exit.PROBLEM if broken else Exit.OK
+
+
+def _local_checks() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    try:
+        settings = MeshSettings()
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        told = settings_problems(error) if isinstance(error, ValidationError) else [str(error)]
+        for problem in told:
+            yield Check("settings", "broken", problem, "set or unset the variable that is named")
+        return
+    for extra, (module, without) in _EXTRAS.items():
+        if importlib.util.find_spec(module):
+            yield Check(extra, "ok", f"{module} is installed")
+        else:
+            yield Check(extra, "warning", f"{module} is missing: {without}", f"pip install 'djp-workflow[{extra}]'")
+    yield from _home(settings.home)
+    yield _catalogue()
+    yield from _tls(settings)
+    endpoint = settings.otlp_endpoint
+    yield Check("traces", "note", f"sent to {_without_userinfo(endpoint)}" if endpoint else "kept in the data folder")
+    yield _terminal()
+
+
+def _home(home: Path) -> Iterator[Check]:
+    if not home.exists():
+        above = next(parent for parent in home.absolute().parents if parent.exists())
+        if not os.access(above, os.W_OK):
+            found = f"{home} cannot be made: {above} is not writable"
+            yield Check("data folder", "broken", found, "set DJP_HOME to a folder that you may write")
+            return
+        yield Check("data folder", "ok", f"{home} (made at the first run)")
+    elif not home.is_dir() or not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        yield Check(
+            "data folder", "broken", f"{home} is no folder that you may write", f"chmod u+rwx {home}, or set DJP_HOME"
+        )
+        return
+    else:
+        above = home
+        yield _holder(home)
+    free = shutil.disk_usage(above).free
+    if free < LOW_DISK_BYTES:
+        yield Check("disk", "warning", f"{free >> 20} MiB free", "free some space, or set DJP_HOME to another disk")
+    else:
+        yield Check("disk", "ok", f"{free / 2**30:.1f} GiB free")
+
+
+def _holder(home: Path) -> Check:
+    """Whether another mesh works in the folder; looks at the lock that the mesh itself takes."""
+    from filelock import FileLock, Timeout
+
+    if not (home / "lock").exists():
+        return Check("data folder", "ok", str(home))
+    try:
+        with FileLock(home / "lock", blocking=False):
+            return Check("data folder", "ok", str(home))
+    except Timeout:
+        return Check(
+            "data folder",
+            "warning",
+            f"{home} is in use by another djp",
+            "give --gateway to use that mesh (`djp serve all` listens on localhost:7100), or wait",
+        )
+    except OSError as error:
+        return Check("data folder", "broken", f"{home}/lock cannot be opened: {error.strerror}", "mend its permissions")
+
+
+def _catalogue() -> Check:
+    from djp.cli.validate import check_everything
+
+    findings = list(check_everything())
+    bad = [f"{found.what}: {found.problem}" for found in findings if found.problem]
+    if bad:
+        return Check("files", "broken", bad[0], f"{len(bad)} problems in all; `djp validate` lists them")
+    return Check("files", "ok", "schemas, policies, presets and stored artifacts are valid")
+
+
+def _tls(settings: MeshSettings) -> Iterator[Check]:
+    files = settings.tls
+    if files is None:
+        yield Check("tls", "note", "off; needed only between machines (DJP_TLS_CERT, DJP_TLS_KEY, DJP_TLS_CA)")
+        return
+    for variable, path in (("DJP_TLS_CERT", files.cert), ("DJP_TLS_KEY", files.key), ("DJP_TLS_CA", files.ca)):
+        try:
+            pem = path.read_bytes()
+        except OSError as error:
+            yield Check("tls", "broken", f"{variable}: {path}: {error.strerror}", "give a file that can be read")
+            continue
+        if b"-----BEGIN " not in pem:
+            yield Check("tls", "broken", f"{variable}: {path} is not PEM", "give a PEM file")
+        else:
+            yield Check("tls", "ok", f"{variable}: {path}")
+
+
+def _terminal() -> Check:
+    encoding = (sys.stdout.encoding or "unknown").lower()
+    if "utf" not in encoding:
+        return Check("terminal", "warning", f"{encoding}: some characters become ?", "set LANG to a UTF-8 locale")
+    colour = "colour" if out().color_system and not out().no_color else "no colour"
+    return Check("terminal", "ok", f"{out().width} columns, {encoding}, {colour}")
+
+
+async def _gateway(gateway: str | None) -> Check:
+    if not gateway:
+        return Check("gateway", "note", "none is set: every command starts a mesh of its own (--gateway, DJP_GATEWAY)")
+    import asyncio
+
+    from djp.cli.session import connected
+    from djp.v1 import run_pb2
+
+    try:
+        async with asyncio.timeout(GATEWAY_ANSWERS_S), connected(gateway) as client:
+            await client.list_runs(run_pb2.ListRunsRequest(page_size=1))
+    except TimeoutError:
+        found = f"{gateway} does not answer within {GATEWAY_ANSWERS_S:g} s"
+        return Check("gateway", "broken", found, "check the address and the network")
+    except DjpError as error:
+        return Check("gateway", "broken", error.message)
+    return Check("gateway", "ok", f"{gateway} answers")
+
+
+def _without_userinfo(url: str) -> str:
+    """An address without a user and a password in it."""
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]

@@ -1,0 +1,175 @@
+"""The flags of `djp run` as one value, and the run request that they make; every bad flag is named at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from djp.mesh.errors import DjpError, InvalidInput, Violation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from djp.v1 import run_pb2
+
+MAX_TASK_BYTES = 262_144
+"""The contract's limit for `RunRequest.task`; nothing longer is read from a file or from standard input."""
+
+_FLAGS = {
+    "budget_nano_usd": "--budget-usd",
+    "corpus": "--grounded-corpus",
+    "redaction": "--redact",
+    "address": "--gateway",
+}
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """What the command line of `djp run` said; None where it said nothing. `timeout` is in seconds."""
+
+    task: str | None = None
+    preset: str | None = None
+    policy: str | None = None
+    grounded_corpus: Path | None = None
+    grounded_required: int | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    budget_usd: str | None = None
+    budget_tokens: int | None = None
+    redact: bool = True
+    timeout: float | None = None
+    workflow: str | None = None
+    trace_name: str | None = None
+    dry_run: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    metrics: Path | None = None
+    gateway: str | None = None
+
+
+def flag_of(field: str) -> str:
+    """The flag that a field of the request came from; the field itself where no flag has its name."""
+    name = field.removeprefix("run.")
+    if name in RunFlags.__dataclass_fields__:
+        return "--" + name.replace("_", "-")
+    return _FLAGS.get(name, field)
+
+
+def run_request(flags: RunFlags) -> run_pb2.RunRequest:
+    """The request that the flags make, without a corpus (that is sent first) but with everything checked.
+
+    Raises InvalidInput with one violation for every problem.
+    """
+    from djp.money import parse_usd
+    from djp.v1 import run_pb2
+
+    problems = _contradictions(flags)
+    request = run_pb2.RunRequest(
+        redaction=run_pb2.REDACTION_MODE_ON if flags.redact else run_pb2.REDACTION_MODE_OFF,
+    )
+
+    def put(field: str, value: object) -> None:
+        if value is None:
+            return
+        try:
+            setattr(request, field, value)
+        except (TypeError, ValueError):  # an integer past the field's width; bytes that are no UTF-8
+            problems.append(Violation(f"run.{field}", f"{str(value)[:40]!r} is not a value that this flag can take"))
+
+    try:
+        put("task", read_task(flags.task))
+    except InvalidInput as error:
+        problems.extend(error.violations)
+    for field in ("preset", "policy", "grounded_required", "max_tokens", "temperature", "seed", "workflow"):
+        put(field, getattr(flags, field))
+    put("trace_name", flags.trace_name)
+    put("budget_tokens", flags.budget_tokens)
+    if flags.timeout is not None:
+        if 0 < flags.timeout <= 86_400:
+            request.timeout.FromNanoseconds(round(flags.timeout * 1e9))
+        else:
+            problems.append(Violation("timeout", "give seconds, above 0 and up to 86400 (a day)"))
+    if flags.budget_usd is not None:
+        try:
+            request.budget_nano_usd = parse_usd(flags.budget_usd, field="budget_usd")
+        except DjpError as error:
+            problems.extend(error.violations)
+    problems += _broken_rules(request, {problem.field for problem in problems})
+    if problems:
+        raise InvalidInput("; ".join(f"{flag_of(p.field)}: {p.description}" for p in problems), violations=problems)
+    return request
+
+
+def read_task(task: str | None) -> str:
+    """The task itself, or what the file after `@` holds, or for `-` standard input.
+
+    Raises InvalidInput: no task, an unreadable file, no UTF-8, empty, or longer than `MAX_TASK_BYTES`.
+    """
+    if task is None:
+        raise InvalidInput("is missing; give a text, @FILE, or - for standard input", field="task")
+    if task == "-":
+        if sys.stdin.isatty():
+            print("Type the task; end it with Ctrl-D on a line of its own.", file=sys.stderr)
+        raw, source = sys.stdin.buffer.read(MAX_TASK_BYTES + 1), "standard input"
+    elif task.startswith("@"):
+        source = task[1:]
+        try:
+            with open(source, "rb") as file:
+                raw = file.read(MAX_TASK_BYTES + 1)
+        except (OSError, ValueError) as error:
+            cause = getattr(error, "strerror", None) or error
+            raise InvalidInput(
+                f"file {source!r} cannot be read ({cause}); a task that itself begins with @ can come from standard "
+                "input: --task -",
+                field="task",
+            ) from error
+    else:
+        raw, source = os.fsencode(task), "the text"
+    if len(raw) > MAX_TASK_BYTES:
+        raise InvalidInput(
+            f"is longer than {MAX_TASK_BYTES} bytes; put long material into a folder for --grounded-corpus",
+            field="task",
+        )
+    try:
+        text = raw.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{source} is not UTF-8 text; convert it first", field="task") from error
+    if not text:
+        raise InvalidInput("is empty; say what the run should answer", field="task")
+    return text
+
+
+def _contradictions(flags: RunFlags) -> list[Violation]:
+    problems = []
+    if flags.grounded_required and flags.grounded_corpus is None:
+        problems.append(
+            Violation(
+                "grounded_required", "asks for citations, but there is nothing to cite; give --grounded-corpus DIR"
+            )
+        )
+    if flags.quiet and flags.verbose:
+        problems.append(Violation("quiet", "--quiet and --verbose contradict each other; leave one out"))
+    if flags.dry_run and flags.metrics:
+        problems.append(Violation("metrics", "--dry-run makes no run to record; leave --metrics out"))
+    if flags.dry_run and flags.quiet:
+        problems.append(Violation("quiet", "--dry-run has nothing but costs to tell; leave --quiet out"))
+    return problems
+
+
+def _broken_rules(request: run_pb2.RunRequest, told: set[str]) -> list[Violation]:
+    """What the contract itself says against the request; fields in `told` have their problem already."""
+    from djp.mesh.validation import validate
+
+    try:
+        validate(request)
+    except InvalidInput as error:
+        return [
+            Violation(f"run.{violation.field}", violation.description)
+            for violation in error.violations
+            if not {violation.field, f"run.{violation.field}", flag_of(violation.field)[2:].replace("-", "_")} & told
+        ]
+    return []

@@ -1,0 +1,233 @@
+"""The `djp` command: every subcommand with its options. What they do is imported when they are called, not before."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from djp.cli.exits import MEANINGS
+from djp.cli.flags import RunFlags
+from djp.cli.terminal import forgiving_streams
+
+# The flags of the operations guide have underscores; ours have hyphens, and both work. No Rich in the help: importing
+# it takes longer than everything else that `djp --help` does.
+app = typer.Typer(
+    name="djp",
+    help="Models debate a task, a blind jury judges, and the winner is published within budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+    },
+)
+runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(runs_app, name="runs")
+
+Gateway = Annotated[
+    str | None,
+    typer.Option(envvar="DJP_GATEWAY", metavar="ADDRESS", help="A gateway, host:port; without one a mesh starts here."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its first 8 characters, or `latest`.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show the services' logs on standard error.")]
+
+
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class State(StrEnum):
+    """The states of runs, as people write them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PENDING_APPROVAL = "pending-approval"
+    PUBLISHED = "published"
+    ADVISORY = "advisory"
+    NO_RESULT = "no-result"
+    DENIED = "denied"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+_EXIT_CODES = "Exit codes:\n\n\b\n" + "\n".join(f"  {int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())
+
+
+def main() -> None:
+    """The entry point."""
+    forgiving_streams()
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        _print_version()
+        raise typer.Exit
+
+
+@app.command(epilog=_EXIT_CODES)
+def run(
+    task: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The task; @FILE reads it, - is standard input.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A named set of settings; flags win over it.")
+    ] = None,
+    policy: Annotated[str | None, typer.Option(metavar="NAME", help="Which models may publish.")] = None,
+    grounded_corpus: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of .md, .txt and .pdf files to answer from.")
+    ] = None,
+    grounded_required: Annotated[
+        int | None, typer.Option(metavar="N", help="Citations a draft needs; with fewer it is disqualified.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens a draft may have.")] = None,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="Sampling temperature, 0 to 2.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Fixes every choice that is not a model's own.")] = None,
+    budget_usd: Annotated[str | None, typer.Option(metavar="DOLLARS", help="Refuse a run that can cost more.")] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Refuse a run that can use more tokens.")
+    ] = None,
+    redact: Annotated[Switch, typer.Option(help="Redact personal data and secrets.")] = Switch.ON,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the models may take.")] = None,
+    workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Groups runs for reports and artifacts.")] = None,
+    trace_name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name to find the run by.")] = None,
+    metrics: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Append a row about the run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it can cost at most.")] = False,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="List the presets and leave.")] = False,
+    gateway: Gateway = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the text: no progress, summary or costs.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take a task through debate, judge and publish.
+
+    The text and a summary go to standard output, progress to standard error. With --metrics the task's first 80
+    characters, redacted, go into the row.
+    """
+    from djp.cli.session import execute
+
+    flags = RunFlags(
+        task=task,
+        preset=preset,
+        policy=policy,
+        grounded_corpus=grounded_corpus,
+        grounded_required=grounded_required,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+        redact=redact is Switch.ON,
+        timeout=timeout,
+        workflow=workflow,
+        trace_name=trace_name,
+        dry_run=dry_run,
+        quiet=quiet,
+        verbose=verbose,
+        as_json=as_json,
+        metrics=metrics,
+        gateway=gateway,
+    )
+    if list_presets:
+        from djp.cli.presets import show_presets
+
+        execute(lambda: show_presets(gateway, as_json=as_json), as_json=as_json)
+    from djp.cli import run as command
+
+    execute(lambda: command.run(flags), as_json=as_json, verbose=verbose)
+
+
+@runs_app.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    state: Annotated[list[State] | None, typer.Option(help="Only runs in this state; may be repeated.")] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs with this preset.")] = None,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, newest first."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(
+        lambda: runs.list_runs(gateway, limit=limit, states=state or [], preset=preset or "", as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@runs_app.command("show")
+def show_run(run: RunId, gateway: Gateway = None, as_json: AsJson = False) -> None:
+    """Show a run: its text, verdict, citations and costs."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(lambda: runs.show_run(gateway, run, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def trace(run: RunId, as_json: AsJson = False) -> None:
+    """Draw a run's trace across the services, as kept in DJP_HOME."""
+    from djp.cli.session import execute
+    from djp.cli.trace import show_trace
+
+    execute(lambda: show_trace(run, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE...", help="Artifacts, policies or presets; default: all known.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check schemas, policies, presets and stored artifacts."""
+    from djp.cli.session import execute
+    from djp.cli.validate import validate_files
+
+    execute(lambda: validate_files(files or [], as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def doctor(gateway: Gateway = None, as_json: AsJson = False) -> None:
+    """Say what is configured, what is missing, and how to mend it."""
+    from djp.cli.doctor import examine
+    from djp.cli.session import execute
+
+    execute(lambda: examine(gateway, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def serve(
+    service: Annotated[
+        str, typer.Argument(help="all, or one of gateway, debate, judge, redaction, grounding, governance, storage.")
+    ],
+    listen: Annotated[str | None, typer.Option(metavar="ADDRESS", help="host:port or unix:/path to listen on.")] = None,
+) -> None:
+    """Run one service, or the whole mesh, until SIGTERM or Ctrl-C."""
+    from djp.cli.serve import run_service
+
+    run_service(service, listen)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _print_version()
+
+
+def _print_version() -> None:
+    from djp import __version__
+
+    print(f"djp {__version__} (Python {sys.version.split()[0]})")

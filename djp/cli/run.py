@@ -1,0 +1,145 @@
+"""`djp run`: one task through debate, judge and publish, watched to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from djp.cli.exits import Exit
+from djp.cli.flags import RunFlags, run_request
+from djp.cli.progress import Progress, progress
+from djp.cli.session import connected
+from djp.cli.terminal import err, one_line, out
+from djp.client import TERMINAL_STATES
+
+if TYPE_CHECKING:
+    from djp.client import Corpus, DjpClient
+    from djp.v1 import run_pb2
+
+_SKIPPED_SHOWN = 3
+
+
+async def run(flags: RunFlags) -> int:
+    """Check the flags, start the run (or project it), watch it, and show how it ended.
+
+    Raises DjpError: bad input before anything was started, a refusal, or a gateway that is gone.
+    """
+    request = run_request(flags)
+    if flags.grounded_corpus is not None:
+        _check_folder(flags)
+    if flags.metrics is not None:
+        from djp.cli.metrics import check_metrics_file
+
+        check_metrics_file(flags.metrics)
+    started: list[str] = []
+    try:
+        with progress(silent=flags.quiet or flags.as_json) as shown:
+            shown.doing("connecting" if flags.gateway else "starting the mesh")
+            async with connected(flags.gateway) as client:
+                corpus = await _send_corpus(client, flags, shown)
+                if corpus:
+                    request.corpus = corpus.name
+                if flags.dry_run:
+                    shown.doing("adding up what the run can cost at most")
+                    projected = await client.project_run(request)
+                else:
+                    ended = await _watch(client, request, shown, started)
+                    if flags.metrics is not None:
+                        from djp.cli.metrics import append_metrics
+
+                        await append_metrics(flags.metrics, ended, client)
+                shown.doing("closing")
+    except asyncio.CancelledError:
+        print(_interrupted(flags, started), file=sys.stderr)
+        raise
+    if flags.dry_run:
+        from djp.cli.dry_run import show_projection
+
+        return show_projection(projected, corpus=_corpus_document(corpus), as_json=flags.as_json)
+    _show(ended, corpus, flags)
+    from djp.cli.show import EXIT_OF_STATE
+
+    return EXIT_OF_STATE.get(ended.state, Exit.FAILED)
+
+
+def _check_folder(flags: RunFlags) -> None:
+    from djp.corpus_files import iter_corpus_files
+
+    assert flags.grounded_corpus is not None  # noqa: S101  the caller has looked
+    iter_corpus_files(flags.grounded_corpus)  # raises at once when the folder is unusable
+
+
+async def _send_corpus(client: DjpClient, flags: RunFlags, shown: Progress) -> Corpus | None:
+    if flags.grounded_corpus is None:
+        return None
+    shown.doing("sending the corpus")
+    began = time.monotonic()
+    corpus = await client.create_corpus(flags.grounded_corpus)
+    known = ", known already" if corpus.reused else ""
+    shown.done("corpus", f"{_count(corpus.documents, 'document')}{known}", time.monotonic() - began)
+    for skipped in corpus.skipped[:_SKIPPED_SHOWN]:
+        shown.note(f"skipped {one_line(skipped.path, 200)}: {one_line(skipped.reason, 200)}")
+    if len(corpus.skipped) > _SKIPPED_SHOWN:
+        shown.note(f"and {len(corpus.skipped) - _SKIPPED_SHOWN} more skipped; --json lists them all")
+    return corpus
+
+
+async def _watch(client: DjpClient, request: run_pb2.RunRequest, shown: Progress, started: list[str]) -> run_pb2.Run:
+    """Start the run and follow it to its end; its id goes to `started` as soon as it is known."""
+    run = await client.start_run(request, request_id=str(uuid.uuid4()))
+    started.append(run.run_id)
+    async for event in client.watch(run.run_id):
+        shown.show(event)
+        if event.state.state in TERMINAL_STATES and event.state.HasField("run"):
+            return event.state.run
+    return await client.get_run(run.run_id)
+
+
+def _interrupted(flags: RunFlags, started: list[str]) -> str:
+    if not flags.gateway:
+        return "interrupted: the run was ended and the money it had not spent is back" if started else "interrupted"
+    if not started:
+        return "interrupted: no run was started"
+    at = f" --gateway {flags.gateway}"
+    return f"interrupted: the run goes on at the gateway; look at it with: djp runs show {started[0][:8]}{at}"
+
+
+def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:
+    from djp.cli.show import print_run, print_text, remedy, state_name, why
+
+    if flags.as_json:
+        from djp.cli.documents import run_document
+
+        print(json.dumps({"run": run_document(run), "corpus": _corpus_document(corpus)}, indent=2))
+        return
+    if flags.quiet:
+        if run.result.text:
+            print_text(run.result)
+        if reason := why(run):
+            hint = f"; {remedy(run)}" if remedy(run) else ""
+            err().print(f"{state_name(run.state)}: {reason}{hint}", soft_wrap=True)
+        return
+    if out().is_terminal:
+        out().print()
+    print_run(run, gateway=flags.gateway)
+
+
+def _corpus_document(corpus: Corpus | None) -> dict[str, Any] | None:
+    if corpus is None:
+        return None
+    return {
+        "name": corpus.name,
+        "version": corpus.version,
+        "documents": corpus.documents,
+        "passages": corpus.passages,
+        "reused": corpus.reused,
+        "skipped": [{"path": entry.path, "reason": entry.reason} for entry in corpus.skipped],
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

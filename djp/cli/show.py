@@ -1,0 +1,224 @@
+"""Shows a run to a person: its text, the verdict, the citations, the costs, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from djp.cli.exits import Exit
+from djp.cli.terminal import clean, is_tty, one_line, out
+from djp.money import format_usd
+from djp.v1 import common_pb2, run_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEXT_WIDTH = 100
+"""Longer lines are hard to read; a wider terminal leaves the rest empty."""
+_NARROW = 72
+"""Below this many columns the verdict is a list, for a table would break every cell."""
+
+EXIT_OF_STATE = {
+    run_pb2.RUN_STATE_PUBLISHED: Exit.OK,
+    run_pb2.RUN_STATE_ADVISORY: Exit.ADVISORY,
+    run_pb2.RUN_STATE_NO_RESULT: Exit.NO_RESULT,
+    run_pb2.RUN_STATE_DENIED: Exit.DENIED,
+}
+"""Exit code of `djp run` for each state that a run can end in; FAILED for every other."""
+
+
+def state_name(state: run_pb2.RunState.ValueType) -> str:
+    """A state as people write it, for example "no result"."""
+    return run_pb2.RunState.Name(state).removeprefix("RUN_STATE_").replace("_", " ").lower()
+
+
+def print_run(run: run_pb2.Run, *, gateway: str | None = None) -> None:
+    """Everything about a run, on standard output."""
+    if run.HasField("result") and run.result.text:
+        print_text(run.result)
+        out().print()
+    _print_outcome(run)
+    if run.HasField("result"):
+        _print_verdict(run.result)
+        _print_citations(run.result)
+        _section("Costs")
+        out().print(cost_footer(run.result), soft_wrap=True)
+    _print_notes(run)
+    _print_next(run, gateway)
+
+
+def print_text(result: run_pb2.RunResult) -> None:
+    """The run's text: as it is into a file, wrapped and with its citations marked on a terminal."""
+    if not is_tty():
+        sys.stdout.write(result.text.rstrip("\n") + "\n")
+        return
+    text = Text(clean(result.text.rstrip("\n")))
+    for citation in result.citations:
+        good = citation.status == common_pb2.CITATION_STATUS_RESOLVED
+        text.stylize("cyan" if good else "yellow", citation.start, citation.end)
+    out().print(text, width=min(out().width, TEXT_WIDTH))
+
+
+def cost_footer(result: run_pb2.RunResult) -> str:
+    """What every model cost and all together, from the ledger's totals, in the form the operations guide gives."""
+    parts = [
+        f"{one_line(total.model)} in={total.input_tokens} out={total.output_tokens} {format_usd(total.cost_nano_usd)}"
+        for total in result.totals
+    ]
+    whole = f"Total {format_usd(result.total_nano_usd)} (tokens={result.total_tokens})"
+    return "Costs: " + " | ".join([*parts, whole])
+
+
+def why(run: run_pb2.Run) -> str:
+    """Why a run has ended otherwise than published, in one line; empty if it was published or still goes on."""
+    if run.HasField("error"):
+        return one_line(run.error.message)
+    if run.state in (run_pb2.RUN_STATE_ADVISORY, run_pb2.RUN_STATE_NO_RESULT):
+        reasons = (run.result.advisory_reason, run.result.grounded_fail_reason, run.result.verdict.reason)
+        return one_line("; ".join(dict.fromkeys(reason for reason in reasons if reason)))
+    return ""
+
+
+def remedy(run: run_pb2.Run) -> str:
+    """What a person can do about how a run ended; empty where there is nothing to do."""
+    reason = common_pb2.ErrorReason.Name(run.error.reason).removeprefix("ERROR_REASON_")
+    match run.state:
+        case run_pb2.RUN_STATE_ADVISORY | run_pb2.RUN_STATE_NO_RESULT if run.result.grounded_fail_reason:
+            return "ask for fewer citations (--grounded-required), or give a corpus that speaks about the task"
+        case run_pb2.RUN_STATE_ADVISORY if run.result.verdict.contested:
+            return "read it with care; more debaters (--preset thorough) or another --seed may settle it"
+        case run_pb2.RUN_STATE_ADVISORY:
+            return "read it as advice, or let more models publish (--policy any)"
+        case run_pb2.RUN_STATE_NO_RESULT:
+            return "see below why each draft was disqualified, and change the task or the rules"
+        case run_pb2.RUN_STATE_DENIED if reason == "RUN_BUDGET_EXCEEDED":
+            return "see what it can cost with --dry-run; raise --budget-usd or --budget-tokens, or lower --max-tokens"
+        case run_pb2.RUN_STATE_DENIED:
+            return "wait until the budget window resets, or raise its limit (docs/budgets.md)"
+        case run_pb2.RUN_STATE_FAILED if run.error.retryable:
+            return "start it again"
+        case run_pb2.RUN_STATE_FAILED:
+            return "`djp doctor` checks the installation; `djp trace` shows where the run stopped"
+    return ""
+
+
+def _print_outcome(run: run_pb2.Run) -> None:
+    style = {run_pb2.RUN_STATE_PUBLISHED: "green", run_pb2.RUN_STATE_ADVISORY: "yellow"}.get(run.state, "red")
+    if run.state in EXIT_OF_STATE or run.HasField("error"):
+        line = Text(state_name(run.state).capitalize(), style=f"bold {style}")
+    else:
+        line = Text(state_name(run.state).capitalize(), style="bold")
+    if run.result.draft_id:
+        line.append(f"  {one_line(run.result.draft_id)} by {one_line(run.result.model)}", style="default")
+    if reason := why(run):
+        line.append(f": {reason}", style="default")
+    out().print(line)
+    if hint := remedy(run):
+        out().print(f"What to do: {hint}")
+
+
+def _print_verdict(result: run_pb2.RunResult) -> None:
+    rows = list(_verdict_rows(result))
+    if not rows:
+        return
+    _section("Verdict")
+    if out().width < _NARROW:
+        for rank, draft, model, fit, support, clarity, total, note in rows:
+            out().print(" ".join(part for part in (rank, draft, model, note) if part))
+            if total:
+                out().print(f"  {total}/10: task fit {fit}/4, support {support}/4, clarity {clarity}/2")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("", "draft", "model"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for heading in ("task fit /4", "support /4", "clarity /2", "total /10"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out().print(table)
+
+
+def _verdict_rows(result: run_pb2.RunResult) -> Iterator[tuple[str, ...]]:
+    model_of = {draft.draft_id: one_line(draft.model) for draft in result.drafts}
+    verdict = result.verdict
+    for rank, entry in enumerate(verdict.ranking, start=1):
+        notes = []
+        if entry.draft_id == verdict.winner_draft_id:
+            notes.append("winner")
+            if verdict.contested:
+                notes.append("contested")
+            if verdict.tie_break:
+                notes.append(f"tie broken by {one_line(verdict.tie_break)}")
+        marks = (entry.task_fit, entry.support, entry.clarity, entry.mean)
+        yield (
+            str(rank),
+            one_line(entry.draft_id),
+            model_of.get(entry.draft_id, ""),
+            *(f"{mark:.1f}" for mark in marks),
+            ", ".join(notes),
+        )
+    for out_of_it in verdict.disqualified:
+        reason = one_line(out_of_it.reason or out_of_it.rule)
+        yield (
+            "-",
+            one_line(out_of_it.draft_id),
+            model_of.get(out_of_it.draft_id, ""),
+            "",
+            "",
+            "",
+            "",
+            f"out: {reason}",
+        )
+
+
+def _print_citations(result: run_pb2.RunResult) -> None:
+    if not result.citations:
+        return
+    _section("Citations")
+    shown = dict.fromkeys(
+        (
+            citation.text,
+            citation.path if citation.status == common_pb2.CITATION_STATUS_RESOLVED else "",
+            citation.reason,
+        )
+        for citation in result.citations
+    )
+    for cited, path, reason in shown:
+        line = Text(f"[{one_line(cited)}]", style="cyan" if path else "yellow")
+        line.append(f" {one_line(path)}" if path else f" not found: {one_line(reason)}", style="default")
+        out().print(Padding(line, (0, 0, 0, 0)))
+
+
+def _print_notes(run: run_pb2.Run) -> None:
+    result = run.result
+    if run.offline:
+        out().print("Offline: no model was called. The prices are for demonstration, no money moved.", style="dim")
+    if unknown := sum(total.usage_unknown_calls for total in result.totals):
+        out().print(f"Warning: {unknown} calls told no usage and stand at the most they can have cost.", style="yellow")
+    if result.redaction_counts:
+        found = ", ".join(f"{one_line(kind)} {count}" for kind, count in sorted(result.redaction_counts.items()))
+        out().print(f"Redacted: {found}")
+    elif run.spec.redaction == run_pb2.REDACTION_MODE_OFF:
+        out().print("Redaction was off: the text may hold personal data or secrets.", style="yellow")
+    for warning in run.warnings:
+        out().print(f"Warning: {one_line(warning)}", style="yellow")
+
+
+def _print_next(run: run_pb2.Run, gateway: str | None) -> None:
+    if location := run.result.artifact_location:
+        out().print(f"Artifact: {one_line(location)}", soft_wrap=True)
+    at = f" --gateway {shlex.quote(gateway)}" if gateway else ""
+    short = one_line(run.run_id)[:8]
+    out().print()
+    out().print(f"Next: djp runs show {short}{at}   djp trace {short}", style="dim", soft_wrap=True)
+
+
+def _section(title: str) -> None:
+    out().print()
+    out().print(title, style="bold")

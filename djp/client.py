@@ -1,0 +1,218 @@
+"""The Python client of the gateway: corpora and runs, typed and asynchronous. The `djp` command uses it too."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from djp.mesh.channel import open_channel
+from djp.mesh.errors import Cancelled, DjpError, Unavailable
+from djp.mesh.rpc_errors import error_from_rpc
+from djp.v1 import (
+    catalogue_pb2,
+    catalogue_pb2_grpc,
+    grounding_pb2,
+    grounding_pb2_grpc,
+    redaction_pb2,
+    redaction_pb2_grpc,
+    run_pb2,
+    run_pb2_grpc,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Sequence
+    from pathlib import Path
+
+    from djp.corpus_files import SkippedFile
+
+Answer = TypeVar("Answer")
+
+TERMINAL_STATES = frozenset(
+    {
+        run_pb2.RUN_STATE_PUBLISHED,
+        run_pb2.RUN_STATE_ADVISORY,
+        run_pb2.RUN_STATE_NO_RESULT,
+        run_pb2.RUN_STATE_DENIED,
+        run_pb2.RUN_STATE_FAILED,
+        run_pb2.RUN_STATE_CANCELLED,
+        run_pb2.RUN_STATE_REJECTED,
+    }
+)
+"""States that a run never leaves; the event that carries one is the run's last."""
+
+CALL_TIMEOUT_S = 60.0
+"""A single call's deadline: a projection searches a corpus, everything else answers in milliseconds."""
+UPLOAD_TIMEOUT_S = 3600.0
+"""A corpus upload's deadline: as long as a server lets an old connection live on."""
+RESUME_WAITS_S = (0.1, 0.3, 1.0, 3.0, 6.0)
+"""Pauses between attempts to take up a broken event stream, without an event in between: a gateway restarts in less."""
+
+_CHUNK_BYTES = 1 << 20
+_MAX_SKIPPED_SENT = 1000  # keeps the upload's first message small; the rest is counted in one entry
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus that a run can name.
+
+    `skipped` holds every file that is not in it, with the reason, whether it was left out here or by the gateway.
+    `reused` says that these files were known already and nothing was built.
+    """
+
+    name: str
+    version: str
+    documents: int
+    passages: int
+    skipped: Sequence[SkippedFile]
+    reused: bool
+
+
+class DjpClient:
+    """A gateway's client. Every method raises DjpError, with the gateway's own code and reason; none raises RpcError.
+
+    Example:
+        async with connect("localhost:7100") as client:
+            corpus = await client.create_corpus(Path("docs"))
+            run = await client.start_run(RunRequest(task="How are citations checked?", corpus=corpus.name))
+            async for event in client.watch(run.run_id):
+                print(event.sequence, event.WhichOneof("event"))
+            print((await client.get_run(run.run_id)).result.text)
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._runs = run_pb2_grpc.RunServiceStub(channel)
+        self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(channel)
+        self._grounding = grounding_pb2_grpc.GroundingServiceStub(channel)
+        self._redaction = redaction_pb2_grpc.RedactionServiceStub(channel)
+
+    async def create_corpus(self, folder: Path) -> Corpus:
+        """Send the documents of a folder; the corpus's name comes from the folder's. The same files again are free.
+
+        Raises InvalidInput when the folder is missing or cannot be listed; the gateway refuses one without a document.
+        """
+        from djp.corpus_files import CorpusFile, SkippedFile, iter_corpus_files
+
+        found = await asyncio.to_thread(lambda: list(iter_corpus_files(folder)))
+        files = [entry for entry in found if isinstance(entry, CorpusFile)]
+        skipped = [entry for entry in found if isinstance(entry, SkippedFile)]
+        name = await asyncio.to_thread(lambda: corpus_name(folder.resolve()))
+        told = [grounding_pb2.SkippedFile(path=s.path, reason=s.reason) for s in skipped[:_MAX_SKIPPED_SENT]]
+        unread: list[SkippedFile] = []
+
+        async def parts() -> AsyncIterator[grounding_pb2.CreateCorpusRequest]:
+            header = grounding_pb2.CorpusHeader(request_id=str(uuid.uuid4()), corpus=name, skipped=told)
+            yield grounding_pb2.CreateCorpusRequest(header=header)
+            for file in files:
+                try:
+                    content = await asyncio.to_thread(file.read)
+                except OSError as error:  # it was there when the folder was listed
+                    unread.append(SkippedFile(file.path, f"cannot be read: {error.strerror}"))
+                    continue
+                for start in range(0, max(len(content), 1), _CHUNK_BYTES):
+                    chunk = grounding_pb2.CorpusFileChunk(content=content[start : start + _CHUNK_BYTES])
+                    if start == 0:
+                        chunk.path = file.path
+                    yield grounding_pb2.CreateCorpusRequest(file=chunk)
+
+        answer = await _answer(self._grounding.CreateCorpus(parts(), timeout=UPLOAD_TIMEOUT_S))
+        rejected = [SkippedFile(entry.path, entry.reason) for entry in answer.skipped]
+        known = {entry.path for entry in rejected}
+        return Corpus(
+            name=answer.version.corpus,
+            version=answer.version.version,
+            documents=answer.version.documents,
+            passages=answer.version.passages,
+            skipped=[*rejected, *(entry for entry in (*skipped, *unread) if entry.path not in known)],
+            reused=answer.reused,
+        )
+
+    async def start_run(self, run: run_pb2.RunRequest, *, request_id: str | None = None) -> run_pb2.Run:
+        """Start a run. Give the same `request_id` (a UUID) again to repeat a call whose answer was lost."""
+        request = run_pb2.StartRunRequest(request_id=request_id or str(uuid.uuid4()), run=run)
+        return (await _answer(self._runs.StartRun(request, timeout=CALL_TIMEOUT_S))).run
+
+    async def project_run(self, run: run_pb2.RunRequest) -> run_pb2.ProjectRunResponse:
+        """What a run would be and cost at most; no model is called and nothing is stored."""
+        return await _answer(self._runs.ProjectRun(run_pb2.ProjectRunRequest(run=run), timeout=CALL_TIMEOUT_S))
+
+    async def watch(self, run_id: str, *, after_sequence: int = 0) -> AsyncIterator[run_pb2.RunEvent]:
+        """A run's numbered events up to and including the terminal one, each once, whatever happens to the stream.
+
+        Raises Unavailable when the gateway does not come back; the run itself goes on there.
+        """
+        sequence, waits = after_sequence, iter(RESUME_WAITS_S)
+        while True:
+            request = run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence)
+            try:
+                async for response in self._runs.WatchRun(request):
+                    event = response.event
+                    waits = iter(RESUME_WAITS_S)
+                    if event.sequence <= sequence:  # a heartbeat
+                        continue
+                    sequence = event.sequence
+                    yield event
+                    if event.state.state in TERMINAL_STATES:
+                        return
+                if (await self.get_run(run_id)).state in TERMINAL_STATES:
+                    return
+                lost: DjpError = Unavailable("the stream of events ended early")
+            except grpc.aio.AioRpcError as error:
+                lost = error_from_rpc(error)
+            except DjpError as error:
+                lost = error
+            if not isinstance(lost, Unavailable | Cancelled):  # a server that stops may cancel its streams
+                raise lost
+            pause = next(waits, None)
+            if pause is None:
+                raise Unavailable(f"the gateway was lost while it worked on run {run_id} ({lost.message})") from lost
+            await asyncio.sleep(pause)
+
+    async def get_run(self, run_id: str) -> run_pb2.Run:
+        """One run, by its id or by at least 8 characters that only its id begins with."""
+        request = run_pb2.GetRunRequest(run_id=run_id)
+        return (await _answer(self._runs.GetRun(request, timeout=CALL_TIMEOUT_S))).run
+
+    async def list_runs(self, request: run_pb2.ListRunsRequest) -> run_pb2.ListRunsResponse:
+        """Runs, newest first; a page's `next_page_token` is the next request's `page_token`."""
+        return await _answer(self._runs.ListRuns(request, timeout=CALL_TIMEOUT_S))
+
+    async def list_presets(self) -> Sequence[catalogue_pb2.Preset]:
+        """The presets that a run may name."""
+        request = catalogue_pb2.ListPresetsRequest()
+        return (await _answer(self._catalogue.ListPresets(request, timeout=CALL_TIMEOUT_S))).presets
+
+    async def redact(self, text: str) -> str:
+        """The text without personal data and secrets."""
+        request = redaction_pb2.RedactRequest(text=text)
+        return (await _answer(self._redaction.Redact(request, timeout=CALL_TIMEOUT_S))).text
+
+
+@asynccontextmanager
+async def connect(address: str) -> AsyncIterator[DjpClient]:
+    """A client of the gateway at `host:port` or `unix:/path`; TLS as DJP_TLS_* say. Connects at the first call.
+
+    Raises InvalidInput for a malformed address.
+    """
+    async with open_channel(address) as channel:
+        yield DjpClient(channel)
+
+
+def corpus_name(folder: Path) -> str:
+    """The corpus of a folder: its name, readable, and a part of its path's hash, so that no two folders meet."""
+    import re
+    from hashlib import sha256
+
+    readable = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("._-")[:80] or "corpus"
+    return f"{readable}-{sha256(str(folder).encode(errors='surrogateescape')).hexdigest()[:12]}"
+
+
+async def _answer(call: Awaitable[Answer]) -> Answer:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error) from error
