@@ -21,6 +21,7 @@ _DEFINITION = re.compile(r" {0,3}\[[^\[\]]{1,400}\]:[ \t]*\S")
 _HTML_LINE = re.compile(r"[ \t]*</?[A-Za-z][A-Za-z0-9-]*[ \t/>]")
 _INDENTED = re.compile(r"(?: {4}|\t)")
 
+_TICKS = re.compile(r"`+")
 _CODE = re.compile(r"(`[^`]*`)")
 _LABEL = re.compile(r"(?:\*\*|__)(?P<text>[^*_]{1,80})(?:(?<=[.:!?])(?:\*\*|__)|(?:\*\*|__)[.:])(?:\s|$)")
 _IMAGE = re.compile(r"!\[[^\[\]]*\]\([^()]*\)")
@@ -60,6 +61,7 @@ def prose(text: str) -> Iterator[Block]:
 
 def plain(line: str) -> str:
     """A line without emphasis, links, images and HTML tags: only what they show is left. Code is left as it stands."""
+    line = _TICKS.sub("`", line)
     if line.count("`") % 2:
         line = line.replace("`", "")
     shown = "".join(part if part.startswith("`") else _without_markup(part) for part in _CODE.split(line))

@@ -1,0 +1,152 @@
+"""The five offline debaters: how each picks statements from the material, and how it puts them in paragraphs."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from djp.llm.text import terms
+from djp_debate.writing import Plan, by_document, one_paragraph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from djp_debate.material import Material, Statement
+    from djp_debate.model import Debater
+
+# All of these were set by reading drafts about this project's own documents, and hold for relevances of 0 to 1.
+FLOOR = 0.3
+"""Statements below this share of the best one's relevance are beside the point."""
+_CANDIDATES = 60  # of each debater: far more than any draft holds
+_NEWNESS = 0.45  # what repeating all the words of the draft so far costs a statement
+_JITTER = 0.2  # at a temperature of 1, chance moves a relevance by so much up or down
+
+_LIMITS = re.compile(
+    r"\b(?:but|only|unless|except|without|never|not|no|none|nothing|nobody|neither|cannot|refus\w+|den(?:y|ies|ied)|"
+    r"fail\w*|however|although|though|until|at (?:most|least)|more than|fewer than|instead|otherwise|limit\w*|"
+    r"disqualif\w+|reject\w*|if|when|left out|must|too)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """The material as one debater sees it: its statements by relevance, the best first."""
+
+    statements: tuple[Statement, ...]
+    relevance: Mapping[Statement, float]
+    wanted: frozenset[str]
+
+    def near(self, floor: float = FLOOR) -> list[Statement]:
+        """Those that are to the point, best first."""
+        least = floor * self.relevance[self.statements[0]]
+        return [statement for statement in self.statements if self.relevance[statement] >= least][:_CANDIDATES]
+
+
+def view(material: Material, task: str, debater: Debater) -> View:
+    """How `debater` sees the material. Its seed breaks ties; the higher its temperature, the more the seed may move."""
+    wanted = frozenset(terms(task))
+    plain = material.relevance(wanted, frozenset(terms(debater.role)))
+    usable = [statement for statement in material.statements if statement.with_needed]
+    salt = f"{debater.seed} {debater.debater_id} {debater.model} ".encode()
+
+    def chance(statement: Statement) -> float:
+        """From 0 to 1, the same for the same seed, debater and statement."""
+        return int.from_bytes(sha256(salt + statement.text.encode()).digest()[:6]) / 2**48
+
+    spread = _JITTER * debater.temperature
+    moved = {one: plain[one] * (1 + spread * (2 * chance(one) - 1)) for one in usable or material.statements}
+    ranked = sorted(moved, key=lambda one: (-moved[one], chance(one), one.rank, one.order))
+    return View(tuple(ranked), moved, wanted)
+
+
+def _lead(seen: View) -> Plan:
+    """What the best passages open with: up to three statements in a row, from where a passage is first to the point."""
+    near = seen.near()
+    best: defaultdict[int, float] = defaultdict(float)
+    for statement in near:
+        best[statement.rank] = max(best[statement.rank], seen.relevance[statement])
+    passages = sorted(best, key=lambda rank: (-best[rank], rank))[:4]
+    openings: list[list[Statement]] = []
+    for rank in passages:
+        inside = sorted(
+            (one for one in seen.statements if one.passage is _passage(near, rank)), key=lambda one: one.order
+        )
+        first = next(at for at, one in enumerate(inside) if one in near)
+        openings.append(inside[first : first + 3])
+    # First the first statement of every passage's opening, then the second ones, so that a short draft has them all.
+    return Plan([opening[turn] for turn in range(3) for opening in openings if turn < len(opening)], by_document, 190)
+
+
+def _passage(statements: Iterable[Statement], rank: int) -> object:
+    return next(one.passage for one in statements if one.rank == rank)
+
+
+def _focus(seen: View) -> Plan:
+    """The statements nearest to the task, each chosen for saying something that those before it did not."""
+    return Plan(list(_unlike(seen, seen.near())), by_document, 170)
+
+
+def _unlike(seen: View, pool: list[Statement]) -> Iterator[Statement]:
+    """Maximal marginal relevance: relevance less what a statement has in common with those taken before."""
+    said: set[str] = set()
+    left = list(pool)
+    while left:
+        taken = max(
+            left, key=lambda one: seen.relevance[one] - _NEWNESS * len(one.terms & said) / len(one.terms or "1")
+        )
+        left.remove(taken)
+        said |= taken.terms
+        yield taken
+
+
+def _survey(seen: View) -> Plan:
+    """The nearest statement of each document in turn, then the second ones: a list, the best document first."""
+    by_source: defaultdict[str, list[Statement]] = defaultdict(list)
+    near = seen.near(0.2)
+    several = len({one.document for one in near}) > 1
+    for one in near:
+        by_source[one.document if several else one.passage.passage_id].append(one)
+    turns = [ones[turn] for turn in range(2) for ones in list(by_source.values())[:6] if turn < len(ones)]
+    return Plan(turns, by_document, 200, bullets=True)
+
+
+def _brief(seen: View) -> Plan:
+    """Two or three short statements that together cover the task's words."""
+    chosen: list[Statement] = []
+    covered: set[str] = set()
+    pool = [
+        one for one in seen.near(0.45) if sum(part.words for part in one.with_needed or (one,)) <= 40
+    ] or seen.near()
+
+    def worth(one: Statement) -> float:
+        new = (one.terms & seen.wanted) - covered
+        return seen.relevance[one] * (1 + len(new)) / (1 + one.words / 40)
+
+    while pool and len(chosen) < 3:
+        taken = max(pool, key=worth)
+        chosen.append(taken)
+        pool = [one for one in pool if one is not taken and not one.repeats(taken)]
+        covered |= taken.terms
+    return Plan(chosen, one_paragraph, 75)
+
+
+def _contrast(seen: View) -> Plan:
+    """The main statement, then what limits it: conditions, exceptions, refusals."""
+    main = seen.statements[0]
+    limited = {one: seen.relevance[one] * min(len(_LIMITS.findall(one.text)), 3) for one in seen.near(0.2)}
+    bounds = sorted((one for one in limited if limited[one] and one is not main), key=lambda one: -limited[one])
+    narrowed = replace(seen, relevance={one: limited[one] / 2 for one in bounds}, statements=tuple(bounds))
+    return Plan([main, *_unlike(narrowed, bounds)], by_document, 150, opening=1)
+
+
+STRATEGIES: Mapping[str, Callable[[View], Plan]] = {
+    "offline/lead": _lead,
+    "offline/focus": _focus,
+    "offline/survey": _survey,
+    "offline/brief": _brief,
+    "offline/contrast": _contrast,
+}
