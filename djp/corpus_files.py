@@ -19,6 +19,8 @@ MAX_FILE_BYTES = 32 * 1024 * 1024
 """A larger file is left out: far above any handbook, far below what would fill the service's memory."""
 MAX_DEPTH = 64
 """Folders nested deeper are left out: no one files so deep, and the walk keeps clear of Python's stack limit."""
+MAX_PATH_CHARS = 4096
+"""A longer path is left out: the contract allows no longer one, nor do most systems."""
 MAX_ENTRIES = 100_000
 """A folder that holds more is refused: it is a home folder or a disk, not a corpus, and walking it takes minutes."""
 
@@ -100,6 +102,9 @@ def _walk(root: Path, folder: Path, prefix: str) -> Iterator[CorpusFile | Skippe
     for name in names:
         path = prefix + printable(name)
         source = folder / name
+        if len(path) > MAX_PATH_CHARS:
+            yield SkippedFile(path[:MAX_PATH_CHARS], f"path longer than {MAX_PATH_CHARS} characters")
+            continue
         if name.startswith("."):
             yield SkippedFile(path, "hidden: its name starts with a dot")
             continue

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from djp_grounding.intake import Intake
     from djp_grounding.limits import Limits
 
-_SHOWN_SKIPS = 10
+_SHOWN_SKIPS = 5
 
 
 def build(folder: CorpusFolder, intake: Intake, limits: Limits) -> tuple[Manifest, bool]:

@@ -53,7 +53,7 @@ def folder_errors(folder: Path) -> Iterator[None]:
             message = f"the disk that holds {folder} is full; free some space and try again; nothing was lost"
             raise DiskFull(message) from error
         if isinstance(error, OSError) or "IoError" in str(error):
-            cause = getattr(error, "strerror", None) or "input or output failed"
-            message = f"data folder {folder} cannot be used ({cause}); mend its permissions or free its path"
+            cause = getattr(error, "strerror", None) or "reading or writing failed"
+            message = f"data folder {folder} cannot be used ({cause}); mend its permissions and limits, or name another"
             raise DataFolderUnusable(message) from error
         raise

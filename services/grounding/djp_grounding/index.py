@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from djp_grounding.analysis import ANALYSER, analyser, query_terms
@@ -18,6 +20,7 @@ TITLE_BOOST = 0.3
 
 _HEAP_BYTES = 15_000_000  # the least tantivy takes a thread; a small corpus builds no faster with more
 _HEAP_MAX_BYTES = 256_000_000
+_PROBE_BYTES = 1_000_000
 _TIE_MARGIN = 32  # further hits asked for, so that equal scores at the edge are ordered by us and not by segments
 
 
@@ -30,7 +33,10 @@ class Found(NamedTuple):
 
 
 class IndexBuilder:
-    """Writes a new index into an empty folder. One thread: passages stay in the order given."""
+    """Writes a new index into an empty folder. One thread: passages stay in the order given.
+
+    Every method raises OSError when the folder cannot be written.
+    """
 
     def __init__(self, folder: Path, content_bytes: int) -> None:
         import tantivy
@@ -51,6 +57,8 @@ class IndexBuilder:
         index.register_tokenizer(ANALYSER, analyser())
         heap = min(max(_HEAP_BYTES, 2 * content_bytes), _HEAP_MAX_BYTES)
         self._writer = index.writer(heap_size=heap, num_threads=1)
+        self._folder = folder
+        self._heap_bytes = heap
         self._document: Any = tantivy.Document
         self.passages = 0
 
@@ -65,13 +73,29 @@ class IndexBuilder:
         entry.add_unsigned("end", passage.end)
         entry.add_text("title", title)
         entry.add_text("text", passage.text)
-        self._writer.add_document(entry)
+        try:
+            self._writer.add_document(entry)
+        except ValueError as error:
+            raise self._cause() from error
         self.passages += 1
 
     def finish(self) -> None:
         """Writes everything to disk. The builder takes nothing more."""
-        self._writer.commit()
-        self._writer.wait_merging_threads()
+        try:
+            self._writer.commit()
+            self._writer.wait_merging_threads()
+        except ValueError as error:
+            raise self._cause() from error
+
+    def _cause(self) -> OSError:
+        """Why tantivy failed: it says no more than that its thread died, so ask the system for as much room again."""
+        try:
+            with tempfile.TemporaryFile(dir=self._folder, buffering=0) as file:
+                for _ in range(0, self._heap_bytes, _PROBE_BYTES):
+                    file.write(bytes(_PROBE_BYTES))
+        except OSError as error:
+            return error
+        return OSError(errno.EIO, "the index could not be written")
 
 
 def index_digest(folder: Path) -> str:
