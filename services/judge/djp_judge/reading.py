@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from djp.llm.markdown import prose
-from djp.llm.text import split_sentences, terms, word_count
+from djp.llm.text import sentences, split_sentences, terms, word_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +41,7 @@ _ADDRESSING = 2
 _Unit = str | tuple[str, str]  # a term, or two that stand side by side
 
 _CITATION = re.compile(r"\[([^\[\]]{1,400})\](?!\()")
+_CODE = re.compile(r"`[^`]*`")
 
 
 class Worth(Enum):
@@ -82,10 +83,14 @@ class Sources:
     def __init__(self, passages: Iterable[Passage]) -> None:
         self._titles: list[str] = []
         self._holding: defaultdict[_Unit, list[int]] = defaultdict(list)
+        self._sentences: list[tuple[str, ...]] = []
         for number, passage in enumerate(passages):
             self._titles.append(fold(passage.title))
-            found = terms(passage.text)
-            units: set[_Unit] = {*found, *pairwise(found)}
+            units: set[_Unit] = set()
+            for sentence in sentences(passage.text):
+                found = tuple(terms(_CITATION.sub(" ", sentence)))
+                self._sentences.append(found)
+                units.update(found, pairwise(found))
             for unit in units:
                 self._holding[unit].append(number)
 
@@ -94,6 +99,20 @@ class Sources:
 
     def __contains__(self, term: str) -> bool:
         return term in self._holding
+
+    def rarity(self, term: str) -> int:
+        """How well a term tells the passages apart: 1 when all of them or none has it, one more for each without."""
+        return 1 + (len(self._titles) - len(self._holding[term]) if term in self._holding else 0)
+
+    def around(self, task: frozenset[str]) -> Counter[str]:
+        """The terms that share a sentence with the task's, with the number of sentences in which they do.
+
+        Counted are the sentences that hold at least a third as many of the task's terms as the one that holds most.
+        """
+        held = [(len(task.intersection(sentence)), sentence) for sentence in self._sentences]
+        most = max((count for count, _ in held), default=0)
+        key = [sentence for count, sentence in held if count and 3 * count >= most]
+        return Counter(term for sentence in key for term in set(sentence) - task)
 
     def backing(self, sentence: Sequence[str]) -> frozenset[str]:
         """The folded titles of the passages that back a sentence of these terms; none for fewer than three terms."""
@@ -126,7 +145,7 @@ def read_draft(text: str, task_terms: frozenset[str], sources: Sources) -> list[
     backing = [sources.backing(part.terms) for part in parts]
     rightly = _rightly_cited(parts, backing)
     seen: set[object] = set()
-    sentences = []
+    read = []
     for part, titles, cited in zip(parts, backing, rightly, strict=True):
         units: set[object] = set(pairwise(part.terms)) or set(part.terms)
         repeated = len(units - seen) * _NEW < len(units)
@@ -143,8 +162,8 @@ def read_draft(text: str, task_terms: frozenset[str], sources: Sources) -> list[
             worth = Worth.RESTATES
         else:
             worth = Worth.GOOD if backed else Worth.UNBACKED
-        sentences.append(Sentence(part.words, own, worth, part.paragraph, cited and worth is Worth.GOOD))
-    return sentences
+        read.append(Sentence(part.words, own, worth, part.paragraph, cited and worth is Worth.GOOD))
+    return read
 
 
 def _parts(text: str) -> Iterator[_Part]:
@@ -153,7 +172,7 @@ def _parts(text: str) -> Iterator[_Part]:
             said = _CITATION.sub(" ", sentence)
             found = terms(said)
             if found:
-                cited = frozenset(filter(None, map(fold, _CITATION.findall(sentence))))
+                cited = frozenset(filter(None, map(fold, _CITATION.findall(_CODE.sub(" ", sentence)))))
                 yield _Part(word_count(said), tuple(found), cited, said.rstrip(" .*_\"'").endswith("?"), number)
 
 

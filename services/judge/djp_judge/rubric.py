@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from djp.llm.text import terms
-from djp_judge.model import MAX_CLARITY, MAX_SUPPORT, Marks
+from djp_judge.model import MAX_CLARITY, MAX_SUPPORT, MAX_TASK_FIT, Marks
 from djp_judge.reading import READ_CHARS, Sources, Worth, read_draft
 
 if TYPE_CHECKING:
@@ -41,12 +41,16 @@ class Rubric:
     def __init__(self, task: str, passages: Iterable[Passage]) -> None:
         self._task = frozenset(terms(task))
         self._sources = Sources(passages)
+        self._weights = {term: self._sources.rarity(term) for term in self._task}
+        self._around = self._sources.around(self._task)
 
     def marks(self, text: str) -> Marks:
         """The points of a draft, with a reason that holds numbers and no words of the draft.
 
-        - task fit: up to 2 for the share of the task's terms that good sentences hold, up to 1 for the share of all
-          sentences that are good and hold one, up to 1 for the first sentence: 1 if it is good and holds half of them.
+        - task fit, four equal parts: coverage, the share of the task's terms that good sentences hold, a term weighing
+          more the fewer passages have it; opening, the same of the first sentence alone; focus, the mean of it over all
+          sentences, half of the task counting as all of it and a sentence that is not good as nothing; depth, the share
+          of the terms around the task's in the passages that good sentences hold. Without passages, the first three.
         - support: up to 2 for the share of all sentences that are good, and so backed, up to 2 for the share that also
           cite what backs them. Without passages nothing can back a draft: 0.
         - clarity: 2, less the share of defects: sentences of more than 30 words, repetitions, paragraphs of more than 6
@@ -71,19 +75,24 @@ class Rubric:
         if not sentences:
             return Fraction(0), "it has no sentence"
         good = [sentence for sentence in sentences if sentence.worth is Worth.GOOD]
-        covered = len(self._task & frozenset().union(*(sentence.terms for sentence in good)))
-        on_task = sum(bool(sentence.terms & self._task) for sentence in good)
-        first = sentences[0]
-        opens = len(first.terms & self._task) if first.worth is Worth.GOOD else 0
-        points = (
-            Fraction(2 * covered, len(self._task))
-            + Fraction(on_task, len(sentences))
-            + min(Fraction(1), Fraction(2 * opens, len(self._task)))
+        covered = self._task & frozenset().union(*(sentence.terms for sentence in good))
+        opening = self._share(sentences[0].terms) if sentences[0].worth is Worth.GOOD else Fraction(0)
+        focus = sum((min(Fraction(1), 2 * self._share(one.terms)) for one in good), Fraction(0)) / len(sentences)
+        shares = [self._share(covered), opening, focus]
+        reason = (
+            f"covers {len(covered)} of the task's {_count(len(self._task), 'term')}, {_percent(opening)} of their weight in "
+            f"the first sentence; its {_count(len(sentences), 'sentence')} keep to the task by {_percent(focus)}"
         )
-        return _in_steps(points), (
-            f"covers {covered} of the task's {_count(len(self._task), 'term')} ({opens} in the first sentence), "
-            f"{on_task} of {_count(len(sentences), 'sentence')} on the task"
-        )
+        if self._around:
+            told = frozenset().union(*(sentence.terms for sentence in good))
+            depth = Fraction(sum(self._around[term] for term in told), self._around.total())
+            shares.append(depth)
+            reason += f" and hold {_percent(depth)} of what the passages say around it"
+        return _in_steps(MAX_TASK_FIT * sum(shares, Fraction(0)) / len(shares)), reason
+
+    def _share(self, terms: frozenset[str]) -> Fraction:
+        """How much of the task's terms these hold, the rare ones weighing more: 0 to 1."""
+        return Fraction(sum(self._weights[term] for term in terms & self._task), sum(self._weights.values()))
 
     def _support(self, sentences: Sequence[Sentence]) -> tuple[Fraction, str]:
         if not self._sources:
@@ -129,6 +138,10 @@ def _in_steps(points: Fraction) -> Fraction:
 
 def _shown(points: Fraction) -> str:
     return f"{float(points):.1f}"
+
+
+def _percent(share: Fraction) -> str:
+    return f"{math.floor(100 * share + Fraction(1, 2))} %"
 
 
 def _count(number: int, noun: str) -> str:
