@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
 
 from djp.mesh.errors import InvalidInput
 
 NANO_PER_USD = 1_000_000_000
 MAX_NANO_USD = 2**63 - 1
 """What an int64 on the wire can hold: about nine thousand million dollars."""
+
+_MAX_DIGITS = 100  # of an amount as written; none that can be counted needs more than 19
+_EXACT = Context(prec=_MAX_DIGITS, traps=[Inexact, InvalidOperation])
 
 
 def parse_usd(amount: str | Decimal, *, field: str = "amount") -> int:
@@ -17,21 +20,22 @@ def parse_usd(amount: str | Decimal, *, field: str = "amount") -> int:
     Raises:
         InvalidInput: no number, negative, beyond an int64, or finer than a nano-dollar.
     """
-    text = str(amount)
+    if not isinstance(amount, str | Decimal):
+        raise TypeError("an amount of money is a text or a Decimal: a float has lost digits already")
+    text = str(amount).strip()
+    shown = repr(text if len(text) <= 40 else f"{text[:40]}…")
     try:
-        value = Decimal(text.strip())
+        value = Decimal(text)
     except InvalidOperation as error:
-        raise InvalidInput(f"{text[:40]!r} is not an amount of dollars; write for example 0.05", field=field) from error
+        raise _refused(field, f"{shown} is not an amount of dollars; write for example 0.05") from error
     if not value.is_finite() or value < 0:
-        raise InvalidInput(
-            f"{text[:40]!r} is not an amount of dollars; give a number that is not negative", field=field
-        )
+        raise _refused(field, f"{shown} is not an amount of dollars; give a number that is not negative")
     if value > Decimal(MAX_NANO_USD) / NANO_PER_USD:
-        raise InvalidInput(f"{text[:40]!r} is more dollars than can be counted; give at most 9 digits", field=field)
-    nano = value * NANO_PER_USD
-    if nano != nano.to_integral_value():
-        raise InvalidInput(f"{text[:40]!r} is finer than a nano-dollar; give at most 9 decimals", field=field)
-    return int(nano)
+        raise _refused(field, f"{shown} is more dollars than can be counted; give at most 9 digits")
+    try:
+        return int(_EXACT.to_integral_exact(_EXACT.multiply(value, Decimal(NANO_PER_USD))))
+    except Inexact as error:
+        raise _refused(field, f"{shown} is finer than a nano-dollar; give at most 9 decimals") from error
 
 
 def format_usd(nano_usd: int, places: int = 4) -> str:
@@ -46,3 +50,7 @@ def format_usd(nano_usd: int, places: int = 4) -> str:
         rounded = value.quantize(Decimal(1).scaleb(value.adjusted()), rounding=ROUND_HALF_UP)
     sign, digits = ("-", -rounded) if rounded < 0 else ("", rounded)
     return f"{sign}${digits:f}"
+
+
+def _refused(field: str, why: str) -> InvalidInput:
+    return InvalidInput(f"{field}: {why}", field=field)
