@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from djp_storage.server import open_service
-from djp_storage.settings import StorageSettings
 
 from djp.mesh.channel import open_channel
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.server import MeshServer
 from djp.v1 import storage_pb2, storage_pb2_grpc
+from djp_storage.server import open_service
+from djp_storage.settings import StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -82,17 +82,15 @@ def home() -> Iterator[Path]:
 
 
 def settings_in(home: Path, **more: Any) -> StorageSettings:
-    return StorageSettings(
-        database_url=f"sqlite+aiosqlite:///{home}/storage.db", data_dir=home / "artifacts", **more
-    )
+    return StorageSettings(database_url=f"sqlite+aiosqlite:///{home}/storage.db", data_dir=home / "artifacts", **more)
 
 
 @asynccontextmanager
-async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
+async def serving(home: Path, socket: str = "s.sock", **more: Any) -> AsyncIterator[Client]:
     """The service, up, over a home that may have been used before."""
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(open_service(settings_in(home, **more)))
-        server = await stack.enter_async_context(MeshServer(service, f"unix:{home}/s.sock"))
+        server = await stack.enter_async_context(MeshServer(service, f"unix:{home}/{socket}"))
         channel = await stack.enter_async_context(open_channel(server.address))
         yield Client(storage_pb2_grpc.StorageServiceStub(channel))
 
@@ -101,6 +99,12 @@ async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
 def serve(home: Path) -> Any:
     """Starts the service with other settings: `async with serve(idle_s=1) as client`."""
     return lambda **more: serving(home, **more)
+
+
+@pytest.fixture
+def client_of() -> Any:
+    """Makes a client of a stub."""
+    return Client
 
 
 @pytest.fixture

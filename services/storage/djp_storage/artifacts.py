@@ -89,12 +89,12 @@ class Artifacts:
         held = b""
         async with aclosing(self._store.read(artifact.object_name)) as chunks:
             async for chunk in chunks:
-                if held:
-                    yield held
-                held = chunk
                 size += len(chunk)
                 if size > artifact.size:
                     break
+                if held:
+                    yield held
+                held = chunk
                 await in_thread(digest.update, chunk)
         if size != artifact.size or digest.hexdigest() != artifact.sha256:
             raise HashMismatch(

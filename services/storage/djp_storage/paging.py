@@ -20,10 +20,19 @@ def read_page_token(token: str, largest_first: bool) -> tuple[int, str, str]:
     """Number, workflow and artifact. Raises InvalidInput for a token that is not of a list in this order."""
     match _decoded(token):
         case [bool(order), int(number), str(workflow), str(artifact)] if (
-            order is largest_first and abs(number) <= _MAX_NUMBER
+            order is largest_first and abs(number) <= _MAX_NUMBER and _encodable(workflow + artifact)
         ):
             return number, workflow, artifact
     raise InvalidInput("page_token: not a token of this list; start again without it", field="page_token")
+
+
+def _encodable(text: str) -> bool:
+    """Whether a database can take it: JSON may hold half characters, and no column does."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decoded(token: str) -> object:

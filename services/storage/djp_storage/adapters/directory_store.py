@@ -9,7 +9,7 @@ import logging
 import os
 import stat
 import uuid
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import FailedPrecondition
@@ -44,25 +44,28 @@ class DirectoryStore:
         self._root = folder.absolute()
         with self.errors():
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _DirectoryUpload(self).close()  # proves that it can be written
+        probe = _DirectoryUpload(self)
+        try:
+            probe.open()
+        finally:
+            probe.close()
 
     @asynccontextmanager
     async def upload(self) -> AsyncIterator[_DirectoryUpload]:
         """Take bytes in, into a temporary file."""
-        upload = await in_thread(_DirectoryUpload, self)
+        upload = _DirectoryUpload(self)
         try:
+            await in_thread(upload.open)  # when cancelled, it may have been opened all the same
             yield upload
         finally:
             await in_thread(upload.close)
 
     async def read(self, name: ObjectName) -> AsyncGenerator[bytes, None]:
         """The object in chunks of READ_BYTES. Raises ObjectMissing."""
-        file = await in_thread(self._open, name)
-        try:
+        with ExitStack() as closing:
+            file = await in_thread(lambda: closing.enter_context(self._open(name)))
             while chunk := await in_thread(file.read, READ_BYTES):
                 yield chunk
-        finally:
-            file.close()
 
     def location(self, name: ObjectName) -> str:
         """The file's absolute path."""
@@ -135,16 +138,20 @@ class _DirectoryUpload:
     def __init__(self, store: DirectoryStore) -> None:
         self._store = store
         self._hash = hashlib.sha256()
+        self._temporary = uuid.uuid4().hex
+        self._closing = ExitStack()
         self.size = 0
-        with store.errors(), store.opened(_INCOMING, make=True) as folder:
+
+    def open(self) -> None:
+        """Make the temporary file."""
+        with self._store.errors(), self._store.opened(_INCOMING, make=True) as folder:
             while True:
-                self._temporary = uuid.uuid4().hex
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-                self._file = open(os.open(self._temporary, flags, 0o600, dir_fd=folder), "wb")  # noqa: SIM115
+                file = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+                self._file = self._closing.enter_context(open(file, "wb"))  # noqa: SIM115  enters the stack
                 fcntl.flock(self._file, fcntl.LOCK_EX)
-                if os.fstat(self._file.fileno()).st_nlink:
-                    break
-                self._file.close()  # `clean` was here between the creation and the lock
+                if os.fstat(file).st_nlink:
+                    return
+                self._file.close()  # `clean` came between the creation and the lock
 
     @property
     def sha256(self) -> str:
@@ -171,7 +178,7 @@ class _DirectoryUpload:
         except OSError as error:
             _log.warning("%s stays in %s until the next start: %s", self._temporary, _INCOMING, error.strerror)
         with suppress(OSError):  # bytes that do not fit any more are not wanted any more
-            self._file.close()
+            self._closing.close()
 
     def _write(self, chunk: bytes) -> None:
         with self._store.errors():
