@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -42,25 +43,35 @@ async def list_runs(gateway: str | None, *, limit: int, states: Sequence[str], p
         filtered = " that fit" if states or preset else ""
         out().print(f'There are no runs{filtered} yet. Start one: djp run --task "…"', soft_wrap=True)
         return Exit.OK
-    narrow = out().width < _NARROW
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("run", no_wrap=True)
-    table.add_column("started", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    if not narrow:
-        table.add_column("cost", justify="right", no_wrap=True)
-        table.add_column("preset", no_wrap=True)
-    table.add_column("task", no_wrap=True, overflow="ellipsis", ratio=1)
-    for run in page.runs:
-        started = run.created_at.ToDatetime().strftime("%m-%d %H:%M" if narrow else "%Y-%m-%d %H:%M:%S")
-        row: list[str | Text] = [one_line(run.run_id)[:8], started, Text(state_name(run.state), style=_style(run))]
-        if not narrow:
-            row += [format_usd(run.result.total_nano_usd), one_line(run.spec.preset) or "-"]
-        table.add_row(*row, Text(one_line(run.spec.task, 200)))
-    out().print(table)
+    _print_table(page.runs)
     if page.next_page_token:
         out().print(f"There are more; --limit {min(limit * 5, 1000)} shows them.", style="dim")
     return Exit.OK
+
+
+def _print_table(runs: Sequence[run_pb2.Run]) -> None:
+    narrow = out().width < _NARROW
+    headings = ["run", "state", *([] if narrow else ["started (UTC)", "cost", "preset"])]
+    rows = []
+    for run in runs:
+        row = [one_line(run.run_id)[:8], state_name(run.state)]
+        if not narrow:
+            started = run.created_at.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
+            row += [started, format_usd(run.result.total_nano_usd), one_line(run.spec.preset, 20) or "-"]
+        rows.append(row)
+    taken = sum(2 + max(cell_len(row[column]) for row in [headings, *rows]) for column in range(len(headings)))
+    room = max(10, out().width - taken)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading == "cost" else "left", no_wrap=True)
+    table.add_column("task", no_wrap=True, max_width=room, overflow="ellipsis")
+    for run, row in zip(runs, rows, strict=True):
+        cells = [
+            Text(cell, style=_style(run) if heading == "state" else "")
+            for heading, cell in zip(headings, row, strict=True)
+        ]
+        table.add_row(*cells, Text(one_line(run.spec.task, 300)))
+    out().print(table)
 
 
 async def show_run(gateway: str | None, wanted: str, *, as_json: bool) -> int:

@@ -141,9 +141,8 @@ def _lines(error: DjpError) -> list[str]:
         return [error.message]
     lines = []
     for violation in error.violations:
-        flag = flag_of(violation.field)
-        known = not flag or flag in violation.description or violation.description.startswith(f"{violation.field}:")
-        lines.append(violation.description if known else f"{flag}: {violation.description}")
+        flag, told = flag_of(violation.field), violation.description.removeprefix(f"{violation.field}: ")
+        lines.append(told if not flag or flag in told else f"{flag}: {told}")
     return lines
 
 

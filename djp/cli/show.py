@@ -6,7 +6,6 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -46,7 +45,7 @@ def print_run(run: run_pb2.Run, *, gateway: str | None = None) -> None:
     if run.HasField("result"):
         _print_verdict(run.result)
         _print_citations(run.result)
-        _section("Costs")
+        out().print()
         out().print(cost_footer(run.result), soft_wrap=True)
     _print_notes(run)
     _print_next(run, gateway)
@@ -123,29 +122,33 @@ def _print_outcome(run: run_pb2.Run) -> None:
 
 
 def _print_verdict(result: run_pb2.RunResult) -> None:
-    rows = list(_verdict_rows(result))
-    if not rows:
+    model_of = {draft.draft_id: one_line(draft.model) for draft in result.drafts}
+    rows = list(_verdict_rows(result, model_of))
+    if not rows and not result.verdict.disqualified:
         return
     _section("Verdict")
     if out().width < _NARROW:
         for rank, draft, model, fit, support, clarity, total, note in rows:
             out().print(" ".join(part for part in (rank, draft, model, note) if part))
-            if total:
-                out().print(f"  {total}/10: task fit {fit}/4, support {support}/4, clarity {clarity}/2")
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("", "draft", "model"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    for heading in ("task fit /4", "support /4", "clarity /2", "total /10"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    out().print(table)
+            out().print(f"  {total}/10: task fit {fit}/4, support {support}/4, clarity {clarity}/2")
+    elif rows:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for heading in ("", "draft", "model"):
+            table.add_column(heading, no_wrap=True, overflow="ellipsis")
+        for heading in ("task fit /4", "support /4", "clarity /2", "total /10"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        out().print(table)
+    if result.verdict.tie_break:
+        out().print(f"Tie broken by {one_line(result.verdict.tie_break)}.")
+    for disqualified in result.verdict.disqualified:
+        model, reason = model_of.get(disqualified.draft_id, ""), one_line(disqualified.reason or disqualified.rule)
+        out().print(f"{one_line(disqualified.draft_id)} ({model}) is disqualified: {reason}")
 
 
-def _verdict_rows(result: run_pb2.RunResult) -> Iterator[tuple[str, ...]]:
-    model_of = {draft.draft_id: one_line(draft.model) for draft in result.drafts}
+def _verdict_rows(result: run_pb2.RunResult, model_of: dict[str, str]) -> Iterator[tuple[str, ...]]:
     verdict = result.verdict
     for rank, entry in enumerate(verdict.ranking, start=1):
         notes = []
@@ -153,8 +156,6 @@ def _verdict_rows(result: run_pb2.RunResult) -> Iterator[tuple[str, ...]]:
             notes.append("winner")
             if verdict.contested:
                 notes.append("contested")
-            if verdict.tie_break:
-                notes.append(f"tie broken by {one_line(verdict.tie_break)}")
         marks = (entry.task_fit, entry.support, entry.clarity, entry.mean)
         yield (
             str(rank),
@@ -162,18 +163,6 @@ def _verdict_rows(result: run_pb2.RunResult) -> Iterator[tuple[str, ...]]:
             model_of.get(entry.draft_id, ""),
             *(f"{mark:.1f}" for mark in marks),
             ", ".join(notes),
-        )
-    for out_of_it in verdict.disqualified:
-        reason = one_line(out_of_it.reason or out_of_it.rule)
-        yield (
-            "-",
-            one_line(out_of_it.draft_id),
-            model_of.get(out_of_it.draft_id, ""),
-            "",
-            "",
-            "",
-            "",
-            f"out: {reason}",
         )
 
 
@@ -192,7 +181,7 @@ def _print_citations(result: run_pb2.RunResult) -> None:
     for cited, path, reason in shown:
         line = Text(f"[{one_line(cited)}]", style="cyan" if path else "yellow")
         line.append(f" {one_line(path)}" if path else f" not found: {one_line(reason)}", style="default")
-        out().print(Padding(line, (0, 0, 0, 0)))
+        out().print(line)
 
 
 def _print_notes(run: run_pb2.Run) -> None:

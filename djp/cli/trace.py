@@ -22,6 +22,8 @@ _NARROW = 72
 _MAX_DEPTH = 12
 """Deeper spans are not indented further, or a wild trace would leave no room for names."""
 _NAME_WIDTH = 44
+_FIGURES_WIDTH = 38
+"""Columns of service, start and length, with the gaps between them."""
 
 
 async def show_trace(wanted: str, *, as_json: bool) -> int:
@@ -70,16 +72,18 @@ def _draw(run_id: str, spans: list[dict[str, Any]]) -> None:
     out().print(head)
     out().print()
     narrow = out().width < _NARROW
-    bar_width = max(10, min(60, out().width - _NAME_WIDTH - 40))
+    nested = list(_nested(spans))
+    names = max(2 * min(depth, _MAX_DEPTH) + len(_name(span)) for span, depth in nested)
+    bar_width = max(10, min(60, out().width - min(names, _NAME_WIDTH) - _FIGURES_WIDTH))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("span", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("span", no_wrap=True, overflow="ellipsis", max_width=_NAME_WIDTH)
     if not narrow:
         table.add_column("service", no_wrap=True)
         table.add_column("at", justify="right", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
     if not narrow:
         table.add_column("", no_wrap=True, width=bar_width)
-    for span, depth in _nested(spans):
+    for span, depth in nested:
         failed = span["status"] == "ERROR"
         name = Text("  " * min(depth, _MAX_DEPTH) + ("✗ " if failed else "") + _name(span))
         if failed and (reason := span["attributes"].get("djp.error_reason")):

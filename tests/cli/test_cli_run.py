@@ -1,0 +1,401 @@
+"""`djp run` through the real command against a gateway on a socket: what it prints, sends, refuses and returns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from djp.mesh.errors import FailedPrecondition, InvalidInput, Violation
+from djp.v1 import run_pb2
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASK = ("run", "--task", "How are budgets kept?")
+COSTS = (
+    "Costs: openai/gpt-4o in=150 out=80 $0.0021 | openai/gpt-4o-mini in=100 out=50 $0.0001 | Total $0.0022 (tokens=380)"
+)
+
+
+async def test_published_run_prints_text_verdict_citations_costs_and_what_next(
+    djp_at: Any, gateway: Any, docs: Path
+) -> None:
+    ended = await djp_at(*TASK, "--grounded-corpus", str(docs), "--grounded-required", "1")
+
+    assert ended.code == 0
+    assert ended.out.startswith(gateway.run.result.text)  # to the byte, so that it can go into a file
+    lines = ended.out.splitlines()
+    assert COSTS in lines
+    assert "[Budgets] budgets.md" in lines
+    assert "[Nowhere] not found: no document has this title" in lines
+    winner = next(line for line in lines if line.startswith("1 "))
+    assert winner.split() == ["1", "d2-r1", "offline/precise", "3.5", "3.2", "1.5", "8.2", "winner"]
+    assert "d3-r1 (offline/terse) is disqualified: 0 of 1 citations resolve" in lines
+    assert "Redacted: EMAIL 2, PHONE 1" in lines
+    assert any(line.startswith("Offline: no model was called.") for line in lines)
+    assert "Artifact: /data/artifacts/hot/default/adhoc/run.json" in lines
+    assert "djp runs show 3f2b8c1e" in lines[-1]
+    assert "djp trace 3f2b8c1e" in lines[-1]
+
+    progress = ended.err.splitlines()
+    assert any(line.startswith("✓ debate   1 draft  120 ms") for line in progress)
+    assert any("d1 (offline/broad) wrote 120 tokens" in line for line in progress)
+    assert any("d2 (offline/precise) failed: the provider is down" in line for line in progress)
+    assert any("j1 (offline/juror) gave d2-r1 8.2, d1-r1 4.0" in line for line in progress)
+    assert any("95 % of the budget" in line for line in progress)
+    assert "\x1b" not in ended.out + ended.err
+
+    request = gateway.started[0]
+    assert request.task == "How are budgets kept?"
+    assert request.grounded_required == 1
+    assert request.redaction == run_pb2.REDACTION_MODE_ON
+    assert gateway.corpora[request.corpus] == {
+        "budgets.md": b"# Budgets\nMoney is reserved first.\n",
+        "deep/Ünïcode.txt": b"Then it is spent.\n",
+    }
+    assert request.corpus.startswith("my-docs-")
+    assert any("skipped empty.md: empty" in line for line in progress)
+
+
+async def test_quiet_prints_the_text_alone(djp_at: Any, gateway: Any) -> None:
+    ended = await djp_at(*TASK, "--quiet")
+
+    assert (ended.code, ended.out, ended.err) == (0, gateway.run.result.text, "")
+
+
+async def test_json_is_one_document_with_everything(djp_at: Any, gateway: Any, docs: Path) -> None:
+    gateway.skipped = [("budgets.md", "not UTF-8")]
+    ended = await djp_at(*TASK, "--json", "--grounded-corpus", str(docs))
+
+    told = json.loads(ended.out)
+    assert ended.err == ""
+    assert told["run"]["run_id"] == gateway.run.run_id
+    assert told["run"]["result"]["total_nano_usd"] == "2200000"
+    assert told["run"]["error"] is None
+    assert told["corpus"]["documents"] == 2
+    assert {entry["path"] for entry in told["corpus"]["skipped"]} == {"budgets.md", "empty.md", "logo.png"}
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "code", "says"),
+    [
+        ("ADVISORY", {"advisoryReason": "policy does not let offline/x publish"}, 3, "--policy any"),
+        ("ADVISORY", {"groundedFailReason": "no draft has 2"}, 3, "--grounded-required"),
+        ("NO_RESULT", {"text": "", "advisoryReason": "no draft is left"}, 4, "disqualified"),
+    ],
+)
+async def test_other_endings_say_why_and_what_to_do(
+    state: str, changes: dict[str, Any], code: int, says: str, djp_at: Any, gateway: Any
+) -> None:
+    gateway.run = gateway.finished(state, result=gateway.result(**changes))
+    ended = await djp_at(*TASK)
+
+    assert ended.code == code
+    assert state.replace("_", " ").capitalize() in ended.out
+    assert says in ended.out
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "code", "says"),
+    [
+        ("DENIED", "ERROR_REASON_RUN_BUDGET_EXCEEDED", 5, "--dry-run"),
+        ("DENIED", "ERROR_REASON_BUDGET_EXCEEDED", 5, "resets"),
+        ("FAILED", "ERROR_REASON_INTERRUPTED", 6, "start it again"),
+    ],
+)
+async def test_denied_and_failed_say_why_also_when_quiet(
+    state: str, reason: str, code: int, says: str, djp_at: Any, gateway: Any
+) -> None:
+    error = {"reason": reason, "message": "Projected cost $0.015 exceeds budget $0.010", "retryable": True}
+    gateway.run = gateway.finished(state, error=error, result=None)
+    ended = await djp_at(*TASK, "--quiet")
+
+    assert (ended.code, ended.out) == (code, "")
+    assert "Projected cost $0.015 exceeds budget $0.010" in ended.err
+    assert says in ended.err
+
+
+async def test_every_flag_is_sent_in_either_spelling(djp_at: Any, gateway: Any) -> None:
+    values = {
+        "preset": "quick",
+        "policy": "any",
+        "max-tokens": "1000",
+        "temperature": "0.5",
+        "seed": "-7",
+        "budget-usd": "0.000000001",
+        "budget-tokens": "5000",
+        "redact": "off",
+        "timeout": "1.5",
+        "workflow": "weekly",
+        "trace-name": "--under_score",
+        "gateway": gateway.address,
+    }
+    for spelling in (lambda name: name, lambda name: name.replace("-", "_")):
+        flags = [part for name, value in values.items() for part in (f"--{spelling(name)}", value)]
+        ended = await djp_at(*TASK, *flags)
+        assert ended.code == 0, ended.err
+
+    hyphens, underscores = gateway.started
+    assert hyphens == underscores
+    assert hyphens == ParseDict(
+        {
+            "task": "How are budgets kept?",
+            "preset": "quick",
+            "policy": "any",
+            "maxTokens": 1000,
+            "temperature": 0.5,
+            "seed": -7,
+            "budgetNanoUsd": 1,
+            "budgetTokens": 5000,
+            "redaction": "REDACTION_MODE_OFF",
+            "timeout": "1.5s",
+            "workflow": "weekly",
+            "traceName": "--under_score",
+        },
+        run_pb2.RunRequest(),
+    )
+
+
+async def test_underscore_spellings_are_not_in_the_help(djp: Any) -> None:
+    ended = await djp("run", "--help")
+
+    assert ended.code == 0
+    assert "--max-tokens" in ended.out
+    assert "--max_tokens" not in ended.out
+    assert "a budget refused the run" in ended.out
+
+
+async def test_every_bad_flag_is_named_at_once_and_nothing_is_started(djp_at: Any, gateway: Any) -> None:
+    ended = await djp_at(
+        *("run", "--task", " ", "--grounded_required", "2", "--quiet", "--verbose", "--budget-usd", "0"),
+        *("--max-tokens", "3", "--temperature", "nan", "--timeout", "0", "--seed", str(2**63), "--workflow", "A b"),
+    )
+
+    assert ended.code == 2
+    assert ended.out == ""
+    told = ended.err.splitlines()
+    named = {line.removeprefix("error: ").split(":")[0].split(" ")[0] for line in told}
+    assert named == {
+        *("--task", "--grounded-required", "--quiet", "--budget-usd", "--max-tokens", "--temperature"),
+        *("--timeout", "--seed", "--workflow"),
+    }
+    assert len(told) == len(named)
+    assert gateway.started == []
+
+
+async def test_the_gateways_own_refusals_are_lines_with_their_flags(djp_at: Any, gateway: Any) -> None:
+    gateway.refusal = InvalidInput(
+        "two problems",
+        violations=[
+            Violation("run.preset", "there is no preset 'quik'; did you mean 'quick'?"),
+            Violation("run.policy", "there is no policy 'x'"),
+        ],
+    )
+    ended = await djp_at(*TASK, "--json")
+
+    assert ended.code == 2
+    assert ended.err.splitlines() == [
+        "error: --preset: there is no preset 'quik'; did you mean 'quick'?",
+        "error: --policy: there is no policy 'x'",
+    ]
+    error = json.loads(ended.out)["error"]
+    assert (error["reason"], error["exit_code"]) == ("INVALID_INPUT", 2)
+    assert [entry["field"] for entry in error["fields"]] == ["--preset", "--policy"]
+
+
+async def test_an_unpriced_model_is_a_failure_in_one_line(djp_at: Any, gateway: Any) -> None:
+    gateway.refusal = FailedPrecondition("acme/x has no price; add one", reason="UNPRICED_MODEL")
+    ended = await djp_at(*TASK)
+
+    assert ended.code == 6
+    assert ended.err.splitlines()[-1] == "error: acme/x has no price; add one"
+
+
+async def test_task_comes_from_a_file_or_standard_input(djp_at: Any, gateway: Any, tmp_path: Path) -> None:
+    (tmp_path / "task.txt").write_bytes("\ufeffWas ist größer?\n".encode())
+    from_file = await djp_at("run", "--quiet", "--task", f"@{tmp_path / 'task.txt'}")
+    from_input = await djp_at("run", "--quiet", "--task", "-", stdin="Was ist größer?\n".encode())
+
+    assert (from_file.code, from_input.code) == (0, 0)
+    assert [request.task for request in gateway.started] == ["Was ist größer?"] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"\xff\xfe\x00", "not UTF-8"), (b"x" * 262_145, "longer than 262144 bytes"), (b" \n", "is empty")],
+)
+async def test_a_bad_task_file_is_refused(content: bytes, says: str, djp_at: Any, gateway: Any, tmp_path: Path) -> None:
+    (tmp_path / "task").write_bytes(content)
+    ended = await djp_at("run", "--task", f"@{tmp_path / 'task'}")
+
+    assert ended.code == 2
+    assert says in ended.err
+    assert gateway.started == []
+
+
+async def test_dry_run_prints_the_projection_and_starts_nothing(djp_at: Any, gateway: Any) -> None:
+    ended = await djp_at(*TASK, "--dry_run", "--budget-usd", "0.05")
+
+    assert ended.code == 0
+    assert ended.out.splitlines()[:9] == [
+        "Dry run mode - no API calls made",
+        "",
+        "Projected Cost Breakdown:",
+        "  Debate Stage:  $0.0290",
+        "  Judge Stage:   $0.0165",
+        "  Total Cost:    $0.0455",
+        "  Total Tokens:  5,600",
+        "",
+        "Projected cost: $0.0455",
+    ]
+    assert "Projected tokens: ~5600" in ended.out
+    assert "Warning: projected cost $0.046 is 91 % of the budget $0.050" in ended.err.replace("$0.0455", "$0.046")
+    assert gateway.started == []
+
+
+async def test_dry_run_over_budget_is_denied_with_the_guides_message(djp_at: Any, gateway: Any) -> None:
+    ended = await djp_at(*TASK, "--dry-run", "--budget-usd", "0.010", "--json")
+
+    assert ended.code == 5
+    assert "BudgetExceededError: Projected cost $0.046 exceeds budget $0.010" in ended.err
+    assert json.loads(ended.out)["dry_run"]["refusal"].startswith("BudgetExceededError")
+
+
+async def test_a_gateway_that_is_not_there_is_one_line(djp: Any, tmp_path: Path) -> None:
+    ended = await djp(*TASK, "--gateway", f"unix:{tmp_path}/nobody.sock")
+
+    assert ended.code == 7
+    told = [line for line in ended.err.splitlines() if line.startswith("error:")]
+    assert len(told) == 1
+    assert "djp serve all" in told[0]
+
+
+async def test_a_data_folder_in_use_is_one_line(djp: Any, home: Path) -> None:
+    from filelock import FileLock
+
+    home.mkdir()  # noqa: ASYNC240
+    with FileLock(home / "lock"):
+        ended = await djp("runs", "list")
+
+    assert ended.code == 7
+    assert ended.err.count("\n") == 1
+    assert f"data folder {home} is in use" in ended.err
+
+
+async def test_ctrl_c_leaves_the_run_at_the_gateway_and_says_so(djp_at: Any, gateway: Any) -> None:
+    gateway.goes_on.clear()
+    process = await djp_at.start(*TASK)
+    await gateway.waiting.wait()
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+
+    assert process.returncode == 130
+    assert out == b""
+    assert err.decode().splitlines()[-1] == (
+        f"interrupted: the run goes on at the gateway; look at it with: djp runs show 3f2b8c1e --gateway "
+        f"{gateway.address}"
+    )
+    assert b"Traceback" not in err
+
+
+async def test_reader_that_has_seen_enough_ends_the_command_quietly(djp_at: Any, gateway: Any) -> None:
+    gateway.run = gateway.finished(result=gateway.result(text="word " * 100_000, citations=[]))
+    reader, writer = os.pipe()
+    process = await djp_at.start(*TASK, "--quiet", stdout=writer)
+    os.close(writer)
+    await asyncio.to_thread(os.read, reader, 10)
+    os.close(reader)
+    _, err = await process.communicate()
+
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert err == b""
+
+
+async def test_a_full_disk_is_one_line(djp_at: Any, gateway: Any) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230
+        process = await djp_at.start(*TASK, "--quiet", stdout=full)
+        _, err = await process.communicate()
+
+    assert process.returncode == 6
+    assert err.decode() == "error: cannot read or write: No space left on device\n"
+
+
+async def test_texts_in_a_locale_that_cannot_show_them_do_not_fail(djp_at: Any, gateway: Any) -> None:
+    gateway.run = gateway.finished(result=gateway.result(text="größer ✓", citations=[]))
+    djp_at.env = {"PYTHONIOENCODING": "ascii"}
+    ended = await djp_at(*TASK)
+
+    assert ended.code == 0
+    assert ended.out.startswith("gr??er ?")
+
+
+async def test_help_needs_neither_grpc_nor_rich(djp: Any) -> None:
+    djp.env = {"PYTHONPROFILEIMPORTTIME": "1"}
+    for arguments in (["--help"], ["run", "--help"], ["runs", "--help"], ["--version"]):
+        ended = await djp(*arguments)
+        assert ended.code == 0
+        imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.err.splitlines()}
+        assert "typer" in imported
+        assert not imported & {"grpc", "google", "rich", "sqlalchemy", "asyncio"}, arguments
+
+
+async def test_list_presets_needs_no_task_and_no_mesh(djp: Any, djp_at: Any, gateway: Any, home: Path) -> None:
+    here = await djp("run", "--list_presets", "--json")
+    there = await djp_at("run", "--list-presets")
+
+    assert {preset["name"] for preset in json.loads(here.out)["presets"]} >= {
+        *("quick", "thorough", "research", "deterministic"),
+    }
+    assert not home.exists()  # noqa: ASYNC240
+    assert "remote\n  Only there.\n  max_tokens 500" in there.out
+
+
+async def test_two_folders_of_one_name_make_two_corpora_and_one_folder_makes_one(
+    djp_at: Any, gateway: Any, tmp_path: Path
+) -> None:
+    for parent in ("a", "b"):
+        folder = tmp_path / parent / "docs"
+        folder.mkdir(parents=True)
+        (folder / "one.md").write_text(parent)
+    runs = [("a", []), ("b", []), ("a", ["--json"])]
+    ended = [await djp_at(*TASK, "--grounded-corpus", str(tmp_path / parent / "docs"), *more) for parent, more in runs]
+
+    first, second, again = [request.corpus for request in gateway.started]
+    assert first != second
+    assert first == again
+    assert json.loads(ended[2].out)["corpus"]["reused"] is True
+
+
+@pytest.mark.parametrize("make", ["missing", "file"])
+async def test_a_corpus_that_is_no_folder_is_refused_before_anything_starts(
+    make: str, djp_at: Any, gateway: Any, tmp_path: Path
+) -> None:
+    if make == "file":
+        (tmp_path / "x").write_text("text")
+    ended = await djp_at(*TASK, "--grounded-corpus", str(tmp_path / "x"))
+
+    assert ended.code == 2
+    assert "--grounded-corpus" in ended.err
+    assert str(tmp_path / "x") in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert gateway.started == []
+
+
+async def test_a_second_signal_ends_at_once(djp_at: Any, gateway: Any) -> None:
+    """A file that blocks its reader holds the command up after the first signal, so that the second one meets it."""
+    gateway.goes_on.clear()
+    process = await djp_at.start(*TASK)
+    await gateway.waiting.wait()
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+    _, err = await process.communicate()
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"Traceback" not in err
