@@ -42,14 +42,15 @@ _FROM_STATE = {wire: state for state, wire in _STATE.items()}
 _PERIOD = {"day": governance_pb2.BUDGET_PERIOD_DAY, "month": governance_pb2.BUDGET_PERIOD_MONTH}
 
 
-def _now() -> datetime:
+def utc_now() -> datetime:
+    """The clock of the world."""
     return datetime.now(UTC)
 
 
 class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
     """Serves the calling tenant's reservations, its budget and the global one."""
 
-    def __init__(self, ledger: Ledger, limits: Limits, now: Callable[[], datetime] = _now) -> None:
+    def __init__(self, ledger: Ledger, limits: Limits, now: Callable[[], datetime]) -> None:
         self._ledger = ledger
         self._limits = limits
         self._now = now

@@ -1,0 +1,216 @@
+"""Governance on a real socket, with a clock to turn, and an auditor who reads the ledger's own tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from djp.mesh.channel import open_channel
+from djp.mesh.rpc_errors import error_from_rpc
+from djp.mesh.server import MeshServer
+from djp.v1 import common_pb2, governance_pb2, governance_pb2_grpc
+from djp_governance.server import open_service
+from djp_governance.settings import GovernanceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from djp.mesh.errors import DjpError
+
+USD = 10**9
+
+
+@dataclass
+class Clock:
+    """What the service takes for now."""
+
+    moment: datetime = datetime(2026, 3, 31, 22, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def turn(self, **by: float) -> None:
+        self.moment += timedelta(**by)
+
+
+@dataclass
+class Client:
+    """Calls governance as one tenant; what a test does not say is a sensible request."""
+
+    stub: Any
+    tenant: str
+
+    async def call(self, method: str, request: Any) -> Any:
+        return await getattr(self.stub, method)(request, metadata=(("djp-tenant", self.tenant),))
+
+    async def refused(self, method: str, request: Any) -> DjpError:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await self.call(method, request)
+        return error_from_rpc(error.value)
+
+    async def reserve(self, amount: int, tokens: int = 0, **more: Any) -> Any:
+        return await self.call("Reserve", reserve(amount, tokens, **more))
+
+    async def charge(self, reservation_id: str, *calls: Any) -> Any:
+        return await self.call("Charge", charge(reservation_id, *calls))
+
+    async def settle(self, reservation_id: str) -> Any:
+        return await self.call("Settle", settle(reservation_id))
+
+    async def release(self, reservation_id: str) -> Any:
+        return await self.call("Release", release(reservation_id))
+
+    async def window(self, scope: str = "tenant", period: str = "day") -> Any:
+        """A window's reserved and spent."""
+        budget = (await self.call("GetBudget", governance_pb2.GetBudgetRequest(scope=scope))).budget
+        return budget.windows[0 if period == "day" else 1]
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def reserve(amount: int, tokens: int = 0, **more: Any) -> governance_pb2.ReserveRequest:
+    fields = {"request_id": new_id(), "run_id": new_id(), "amount_nano_usd": amount, "tokens": tokens, **more}
+    return governance_pb2.ReserveRequest(**fields)
+
+
+def charge(reservation_id: str, *calls: common_pb2.ModelCall, **more: Any) -> governance_pb2.ChargeRequest:
+    return governance_pb2.ChargeRequest(
+        **{"request_id": new_id(), "reservation_id": reservation_id, "calls": calls, **more}
+    )
+
+
+def settle(reservation_id: str) -> governance_pb2.SettleRequest:
+    return governance_pb2.SettleRequest(request_id=new_id(), reservation_id=reservation_id)
+
+
+def release(reservation_id: str, reason: str = "interrupted") -> governance_pb2.ReleaseRequest:
+    return governance_pb2.ReleaseRequest(request_id=new_id(), reservation_id=reservation_id, reason=reason)
+
+
+def model_call(cost: int, model: str = "openai/gpt-x", tokens: tuple[int, int] = (0, 0), **more: Any) -> Any:
+    fields = {
+        "call_id": new_id(),
+        "stage": common_pb2.STAGE_DEBATE,
+        "model": model,
+        "cost_nano_usd": cost,
+        "usage": common_pb2.TokenUsage(input_tokens=tokens[0], output_tokens=tokens[1]),
+        "attempt": 1,
+        **more,
+    }
+    return common_pb2.ModelCall(**fields)
+
+
+@dataclass
+class Governance:
+    """Serves governance over one ledger file, and again after `restart`."""
+
+    folder: Path
+    stack: AsyncExitStack
+    clock: Clock = field(default_factory=Clock)
+    _stub: Any = None
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "governance.db"
+
+    async def start(self, **limits: Any) -> Governance:
+        """Serve with limits in dollars."""
+        settings = GovernanceSettings(database_url=f"sqlite+aiosqlite:///{self.ledger}", **limits)
+        service = await self.stack.enter_async_context(open_service(settings, self.clock))
+        server = await self.stack.enter_async_context(MeshServer(service, f"unix:{self.folder}/{new_id()[:8]}.sock"))
+        channel = await self.stack.enter_async_context(open_channel(server.address))
+        self._stub = governance_pb2_grpc.GovernanceServiceStub(channel)
+        return self
+
+    def client(self, tenant: str = "acme") -> Client:
+        return Client(self._stub, tenant)
+
+    async def restart(self, **limits: Any) -> Governance:
+        await self.stack.aclose()
+        return await self.start(**limits)
+
+
+@pytest.fixture
+def make() -> Any:
+    """Requests with sensible fields where a test says nothing."""
+    return SimpleNamespace(
+        id=new_id, reserve=reserve, charge=charge, settle=settle, release=release, model_call=model_call
+    )
+
+
+@pytest.fixture(name="audit")
+def auditor() -> Callable[[Path], None]:
+    """Checks a ledger file."""
+    return audit
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short enough a path for a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="djp-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def governance(folder: Path) -> AsyncIterator[Governance]:
+    """Not started: a test says with which limits. Whatever it did, the books must balance."""
+    async with AsyncExitStack() as stack:
+        yield Governance(folder, stack)
+    audit(folder / "governance.db")
+
+
+@pytest.fixture
+async def acme(governance: Governance) -> Client:
+    """The tenant acme, with the guide's limits: 5 dollars a day, 100 a month."""
+    return (await governance.start()).client()
+
+
+def audit(ledger: Path) -> None:
+    """Every sum of the ledger follows from its journal: nothing is invented, nothing forgotten."""
+    if not ledger.exists():
+        return
+    connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
+    entries = connection.execute("SELECT * FROM entries ORDER BY entry_id").fetchall()
+    calls = connection.execute("SELECT * FROM calls").fetchall()
+    reservations = connection.execute("SELECT * FROM reservations").fetchall()
+    windows = connection.execute("SELECT * FROM windows").fetchall()
+    unanswered = connection.execute("SELECT count(*) FROM requests WHERE answer = ''").fetchone()[0]
+    connection.close()
+    assert unanswered == 0
+    amounts = ("reserved_nano", "spent_nano", "reserved_tokens", "spent_tokens")
+    expected = {tuple(one[:3]): dict.fromkeys(amounts, 0) for one in windows}
+    for one in reservations:
+        mine = [entry for entry in entries if entry["reservation_id"] == one["reservation_id"]]
+        called = [call for call in calls if call["reservation_id"] == one["reservation_id"]]
+        sums = {name: sum(entry[name] for entry in mine) for name in amounts}
+        assert mine[0]["kind"] == "reserve"
+        assert mine[0]["reserved_nano"] == one["reserved_nano"]
+        assert sums["spent_nano"] == one["charged_nano"] == sum(call["cost_nano"] for call in called)
+        assert sums["spent_tokens"] == one["charged_tokens"]
+        assert one["charged_tokens"] == sum(call["input_tokens"] + call["output_tokens"] for call in called)
+        held = one["state"] == "held"
+        assert sums["reserved_nano"] == (max(0, one["reserved_nano"] - one["charged_nano"]) if held else 0)
+        assert sums["reserved_tokens"] == (max(0, one["reserved_tokens"] - one["charged_tokens"]) if held else 0)
+        assert (one["closed_us"] is None) == held
+        assert [entry["kind"] for entry in mine].count(one["state"]) == (0 if held else 1)
+        for window in json.loads(one["windows"]):
+            for name in amounts:
+                expected[tuple(window)][name] += sums[name]
+    for one in windows:
+        assert {name: one[name] for name in amounts} == expected[tuple(one[:3])]
