@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ SCHEMA_VERSION = "2.0"
 
 @dataclass
 class RunRecord:
-    """Everything that a finished run knows. Texts are raw until `cleaned` holds their redacted forms."""
+    """Everything that a judged run knows; `cleaned` maps its texts to their redacted forms; None: redaction off."""
 
     run: run_pb2.Run
     passages: Sequence[common_pb2.Passage]
@@ -32,41 +32,44 @@ class RunRecord:
     verdict: judge_pb2.Verdict
     publication: Publication
     calls: Sequence[common_pb2.ModelCall]
-    cleaned: Mapping[str, redaction_pb2.RedactResponse] = field(default_factory=dict)
+    cleaned: Mapping[str, redaction_pb2.RedactResponse] | None = None
 
     def texts(self) -> list[str]:
         """Every text that could carry what redaction looks for, each once."""
-        texts = [self.run.spec.task, self.run.spec.trace_name, *(draft.text for draft in self.drafts)]
+        spec = self.run.spec
+        texts = [spec.task, spec.trace_name, *self.run.warnings, self.publication.reason, self.verdict.reason]
+        texts += [debater.role for debater in spec.debaters]
+        texts += [draft.text for draft in self.drafts]
         texts += [score.reason for ballot in self.ballots for score in ballot.scores]
         texts += [ballot.abstain_reason for ballot in self.ballots]
         texts += [found.reason for found in self.verdict.disqualified]
         return [text for text in dict.fromkeys(texts) if text]
 
     def clean(self, text: str) -> str:
-        """The text as it may leave the run."""
-        return self.cleaned[text].text if text in self.cleaned else text
+        """The text as it may leave the run.
+
+        Raises:
+            KeyError: it was never redacted, so it may not leave.
+        """
+        return text if self.cleaned is None or not text else self.cleaned[text].text
 
     @property
     def shown(self) -> redaction_pb2.RedactResponse:
         """The published or advisory text, redacted, with its counts."""
         text = next((draft.text for draft in self.drafts if draft.draft_id == self.publication.draft_id), "")
-        return self.cleaned.get(text) or redaction_pb2.RedactResponse(text=text)
+        return redaction_pb2.RedactResponse(text=text) if self.cleaned is None or not text else self.cleaned[text]
 
     def resolved_citations(self, draft_id: str) -> int:
         """Citations of a draft that name a document of the corpus."""
         return len(resolved(self.citations.get(draft_id, ())))
 
     def grounded_fail_reason(self) -> str:
-        """Why the run's text has too few citations; empty if it has enough, or needs none."""
-        spec = self.run.spec
-        if not spec.grounded_required:
+        """Why no draft has the citations that the run requires; empty if one has, or none are required."""
+        required = self.run.spec.grounded_required
+        best = max((self.resolved_citations(draft.draft_id) for draft in self.drafts), default=0)
+        if best >= required:
             return ""
-        short = [d for d in self.drafts if self.resolved_citations(d.draft_id) < spec.grounded_required]
-        if len(short) < len(self.drafts) or not self.drafts:
-            return ""
-        return f"no draft has {spec.grounded_required} citations that resolve; the best has " + str(
-            max(self.resolved_citations(draft.draft_id) for draft in self.drafts)
-        )
+        return f"no draft has {required} citations that resolve; the best has {best}"
 
 
 def resolved(citations: Iterable[common_pb2.Citation]) -> list[common_pb2.Citation]:
@@ -79,13 +82,14 @@ def build_result(record: RunRecord, shown_citations: Sequence[common_pb2.Citatio
     publication = record.publication
     verdict = judge_pb2.Verdict()
     verdict.CopyFrom(record.verdict)
+    verdict.reason = record.clean(verdict.reason)
     for disqualified in verdict.disqualified:
         disqualified.reason = record.clean(disqualified.reason)
     return run_pb2.RunResult(
         text=record.shown.text,
         draft_id=publication.draft_id,
         model=next((d.model for d in record.drafts if d.draft_id == publication.draft_id), ""),
-        advisory_reason=publication.reason if publication.status != "published" else "",
+        advisory_reason=record.clean(publication.reason) if publication.status != "published" else "",
         verdict=verdict,
         citations=shown_citations,
         redaction_counts=record.shown.counts,
@@ -126,11 +130,11 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
             "offline": run.offline,
             "budget_nano_usd": spec.budget_nano_usd if spec.HasField("budget_nano_usd") else None,
             "budget_tokens": spec.budget_tokens if spec.HasField("budget_tokens") else None,
-            "warnings": list(run.warnings),
+            "warnings": [record.clean(warning) for warning in run.warnings],
         },
         "debate": {
             "debaters": [
-                {"debater_id": debater.debater_id, "model": debater.model, "role": debater.role}
+                {"debater_id": debater.debater_id, "model": debater.model, "role": record.clean(debater.role)}
                 for debater in spec.debaters
             ],
             "drafts": [
@@ -175,7 +179,7 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
             "text": result.text,
             "draft_id": publication.draft_id or None,
             "model": result.model or None,
-            "reason": publication.reason,
+            "reason": record.clean(publication.reason),
         },
         "grounding": {
             "enabled": bool(spec.corpus),
@@ -222,6 +226,7 @@ def _ballot(ballot: judge_pb2.Ballot, record: RunRecord) -> dict[str, Any]:
         "model": ballot.model,
         "order": list(ballot.order),
         "abstained": ballot.abstained,
+        "abstain_reason": record.clean(ballot.abstain_reason),
         "scores": [
             {
                 "draft_id": score.draft_id,

@@ -41,13 +41,13 @@ class Catalogue:
         return _named("policy", name, self.policies)
 
 
-def load_catalogue() -> Catalogue:
-    """Read presets/ and policies/ of the data directory.
+def load_catalogue(root: Path | None = None) -> Catalogue:
+    """Read presets/ and policies/ of a folder, by default the data directory.
 
     Raises:
-        FailedPrecondition: a file is no JSON or not valid; the message names the file and what is wrong.
+        FailedPrecondition: a file cannot be read, is no JSON or not valid; the message names it and says why.
     """
-    root = data_dir()
+    root = root or data_dir()
     return Catalogue(
         presets=_load(root / "presets", "preset"),
         policies=_load(root / "policies", "policy"),
@@ -59,11 +59,15 @@ def _load(folder: Path, schema: str) -> dict[str, Document]:
     for path in sorted(folder.glob("*.json")):
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise FailedPrecondition(f"{path} cannot be read: {error.strerror}; mend its permissions") from error
         except ValueError as error:
-            raise FailedPrecondition(f"{path.name} is not JSON: {error}; mend the file or take it away") from error
+            raise FailedPrecondition(f"{path} is not JSON: {error}; mend the file or take it away") from error
         problems = validate_against(schema, document)
+        if not problems and document["name"] != path.stem:
+            problems = [f"$.name: must be {path.stem!r}, as the file is called"]
         if problems:
-            raise FailedPrecondition(f"{path.name} is not a valid {schema}: {'; '.join(problems)}")
+            raise FailedPrecondition(f"{path} is not a valid {schema}: {'; '.join(problems)}")
         documents[path.stem] = document
     return documents
 

@@ -1,16 +1,18 @@
-"""Forwards the leaves' public RPCs as bytes, under the caller's tenant; the leaf checks and answers."""
+"""Forwards the leaves' public RPCs under the caller's tenant; requests are checked here, the leaf answers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from google.api import annotations_pb2
+from google.protobuf.message_factory import GetMessageClass
 
+from djp.mesh.errors import DjpError
 from djp.mesh.rpc_errors import error_from_rpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
@@ -36,10 +38,9 @@ class Forwarder(grpc.GenericRpcHandler):
 
     def __init__(self, service: ServiceDescriptor, channel: grpc.aio.Channel) -> None:
         self._handlers = {
-            path: _handler(channel, path, method.client_streaming, method.server_streaming)
+            f"/{service.full_name}/{method.name}": _handler(channel, method)
             for method in service.methods
             if is_public(method)
-            for path in [f"/{service.full_name}/{method.name}"]
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -47,33 +48,58 @@ class Forwarder(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(
-    channel: grpc.aio.Channel, path: str, client_streaming: bool, server_streaming: bool
-) -> grpc.RpcMethodHandler[Any, Any]:
-    call: Any
-    make: Callable[..., grpc.RpcMethodHandler[Any, Any]]
-    if client_streaming:
-        call = channel.stream_stream(path) if server_streaming else channel.stream_unary(path)
-        make = grpc.stream_stream_rpc_method_handler if server_streaming else grpc.stream_unary_rpc_method_handler
-    else:
-        call = channel.unary_stream(path) if server_streaming else channel.unary_unary(path)
-        make = grpc.unary_stream_rpc_method_handler if server_streaming else grpc.unary_unary_rpc_method_handler
+def _handler(channel: grpc.aio.Channel, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler that makes the same call of the leaf; answers pass as bytes."""
+    kind = "_".join("stream" if many else "unary" for many in (method.client_streaming, method.server_streaming))
+    request_class = GetMessageClass(method.input_type)
+    call = getattr(channel, kind)(
+        f"/{method.containing_service.full_name}/{method.name}", request_serializer=request_class.SerializeToString
+    )
 
     async def once(request: Any, _context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        try:
-            answer: bytes = await call(request)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+        with _Errors() as errors:
+            answer: bytes = await call(errors.of(request) if method.client_streaming else request)
         return answer
 
     async def stream(request: Any, _context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
-        try:
-            async for answer in call(request):
-                yield answer
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+        with _Errors() as errors:
+            answers = call(errors.of(request) if method.client_streaming else request)
+            try:
+                async for answer in answers:
+                    yield answer
+            finally:
+                answers.cancel()  # the caller may have gone in the middle
 
-    return make(stream if server_streaming else once)
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    handler: grpc.RpcMethodHandler[Any, Any] = make(
+        stream if method.server_streaming else once, request_deserializer=request_class.FromString
+    )
+    return handler
+
+
+class _Errors:
+    """Raises what went wrong around a forwarded call: the leaf's error, or that of a bad message of the caller's."""
+
+    def __init__(self) -> None:
+        self._bad_message: DjpError | None = None
+
+    async def of(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """The caller's messages. grpc answers an error in here with a mere cancellation, so it is kept."""
+        try:
+            async for request in requests:
+                yield request
+        except DjpError as error:
+            self._bad_message = error
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if self._bad_message:
+            raise self._bad_message from error
+        if isinstance(error, grpc.aio.AioRpcError):
+            raise error_from_rpc(error) from error
 
 
 def add_forwarder(forwarder: Forwarder, server: grpc.aio.Server) -> None:

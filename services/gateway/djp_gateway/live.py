@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from djp.mesh.telemetry import span
 from djp.v1 import common_pb2, run_pb2
+from djp_gateway.patience import to_the_end
 from djp_gateway.ports import TERMINAL_STATES, RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
 
 class Watchers:
     """Wakes those who wait for a run's next event."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Event] = {}
+        self._bells: dict[str, set[asyncio.Event]] = {}
 
-    def next_change(self, run_id: str) -> asyncio.Event:
-        """Set at the next change of the run; ask for it before reading, so that no change is missed."""
-        return self._waiting.setdefault(run_id, asyncio.Event())
+    @contextmanager
+    def bell(self, run_id: str) -> Iterator[asyncio.Event]:
+        """Rings at every change of the run; clear it before reading, so that no change is missed."""
+        bell = asyncio.Event()
+        bells = self._bells.setdefault(run_id, set())
+        bells.add(bell)
+        try:
+            yield bell
+        finally:
+            bells.discard(bell)
+            if not bells:
+                self._bells.pop(run_id, None)
 
     def wake(self, run_id: str) -> None:
         """The run has new events."""
-        if waiting := self._waiting.pop(run_id, None):
-            waiting.set()
+        for bell in self._bells.get(run_id, ()):
+            bell.set()
+
+    def __len__(self) -> int:
+        """How many runs are watched."""
+        return len(self._bells)
 
 
 class LiveRun:
@@ -44,16 +58,23 @@ class LiveRun:
         """Append events, together with the run as it is now."""
         for event in events:
             event.at.GetCurrentTime()
+        await to_the_end(self._save(events))
+
+    async def _save(self, events: Sequence[run_pb2.RunEvent]) -> None:
         await self._store.save(self.run, events)
         self._watchers.wake(self.run.run_id)
 
     async def enter(self, state: run_pb2.RunState.ValueType) -> None:
-        """Change the run's state; a terminal one ends it and carries the whole run to the watchers."""
+        """Change the run's state; a terminal one ends it and carries the run to the watchers.
+
+        What was asked stays out of events: `GetRun` shows the task to its owner.
+        """
         self.run.state = state
         changed = run_pb2.StateChanged(state=state)
         if state in TERMINAL_STATES:
             self.run.finished_at.GetCurrentTime()
             changed.run.CopyFrom(self.run)
+            changed.run.spec.ClearField("task")
             changed.run.last_sequence = self.run.last_sequence + 1
         await self.emit(run_pb2.RunEvent(state=changed))
 
@@ -65,6 +86,7 @@ class LiveRun:
     async def charged(self, calls: list[common_pb2.ModelCall]) -> None:
         """Note model calls that governance has recorded."""
         self.calls.extend(calls)
+        self.run.offline = all(call.offline for call in self.calls)
         await self.emit(run_pb2.RunEvent(cost=self.cost()))
 
     def cost(self) -> run_pb2.CostSoFar:
@@ -85,3 +107,8 @@ class LiveRun:
             yield finished
         finished.duration.FromNanoseconds(time.monotonic_ns() - began)
         await self.emit(run_pb2.RunEvent(stage_finished=finished))
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun for a stage's summary, as in "1 draft" or "2 drafts"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -48,9 +48,8 @@ def choose(
     chosen = (preferred or tied)[0]
     if contested and not policy.get("publish_contested", False):
         return Publication("advisory", chosen.draft_id, "the verdict is contested")
-    reason = (
-        "" if chosen.mean == ranking[0].mean else f"the best-ranked draft that may; policy stops {ranking[0].model}"
-    )
+    stopped = "" if _matches(policy["allowed_models"], ranking[0].model) else ranking[0].model
+    reason = f"the best-ranked draft that may; policy does not let {stopped} publish" if stopped else ""
     return Publication("published", chosen.draft_id, reason)
 
 

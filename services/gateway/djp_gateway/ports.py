@@ -34,6 +34,14 @@ class Page:
 class RunStore(Protocol):
     """Runs and their events."""
 
+    async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> run_pb2.Run | None:
+        """The run that the tenant's request_id made before, if any.
+
+        Raises:
+            RequestIdReused: it came with another body.
+        """
+        ...
+
     async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
         """Store a new run, or return the one that this request_id made before.
 
@@ -62,10 +70,10 @@ class RunStore(Protocol):
         ...
 
     async def list(self, tenant: str, request: run_pb2.ListRunsRequest) -> Page:
-        """The tenant's runs that fit the filter.
+        """The tenant's runs that fit the filter; a page may be shorter than asked for when its runs are large.
 
         Raises:
-            InvalidInput: the page token is not from this list.
+            InvalidInput: the page token is not from this list, or a time is not one.
         """
         ...
 
@@ -73,6 +81,6 @@ class RunStore(Protocol):
         """The run's events past that number, in order."""
         ...
 
-    async def unfinished(self, executor: str) -> Sequence[run_pb2.Run]:
-        """Runs of that executor that have not ended."""
+    async def unfinished(self, executor: str) -> Sequence[tuple[str, str]]:
+        """Tenant and id of each run of that executor that has not ended."""
         ...

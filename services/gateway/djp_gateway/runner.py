@@ -4,117 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
-from functools import partial
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
-from opentelemetry.trace import format_trace_id
+from opentelemetry.trace import Status, StatusCode, format_trace_id
 
+from djp.mesh.deadline import deadline_scope
 from djp.mesh.errors import DjpError
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.telemetry import run_scope, service_scope, span
 from djp.v1 import common_pb2, run_pb2
-from djp_gateway import steps
-from djp_gateway.adapters.leaves import Leaves, persistently
+from djp_gateway import ledger, publishing, steps
 from djp_gateway.live import LiveRun, Watchers
+from djp_gateway.ports import TERMINAL_STATES, RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Iterator
 
-    from djp_gateway.ports import RunStore
+    from djp_gateway.adapters.leaves import Leaves
 
 _log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
-_DENIALS = frozenset({"BUDGET_EXCEEDED", "RUN_BUDGET_EXCEEDED"})
-_RELEASE_S = 5.0  # a run that is stopped may take this long to give its money back
-
-
-class Runner:
-    """Runs in work, at most `max_workers` at once; the others wait their turn."""
-
-    def __init__(self, store: RunStore, leaves: Leaves, watchers: Watchers, *, max_workers: int) -> None:
-        self._store = store
-        self._leaves = leaves
-        self._watchers = watchers
-        self._slots = asyncio.Semaphore(max_workers)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def accept(self, run: run_pb2.Run) -> None:
-        """Queue a run that the store has."""
-        # A context of its own: the run outlives the call that started it and has a trace and an identity of its own.
-        task = asyncio.create_task(self._work(run), name=f"run {run.run_id}", context=contextvars.Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def stop(self) -> None:
-        """End the runs in work as interrupted; each gives its money back."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def end_interrupted(self, runs: Sequence[run_pb2.Run]) -> None:
-        """End runs whose process died: release what they hold, then say so in the run."""
-        for run in runs:
-            with identity_scope(Identity(tenant=run.tenant)):
-                await persistently(partial(steps.release, run, self._leaves, _INTERRUPTED.message))
-                await self._fail(LiveRun(run, self._store, self._watchers), _INTERRUPTED)
-
-    async def _work(self, run: run_pb2.Run) -> None:
-        live = LiveRun(run, self._store, self._watchers)
-        error: run_pb2.RunError | None = None
-        with (
-            identity_scope(Identity(tenant=run.tenant)),
-            service_scope("gateway"),
-            run_scope(run.run_id),
-            span("run") as root,
-        ):
-            try:
-                async with self._slots:
-                    run.trace_id = format_trace_id(root.get_span_context().trace_id)
-                    run.started_at.GetCurrentTime()
-                    await live.enter(run_pb2.RUN_STATE_RUNNING)
-                    await steps.work(live, self._leaves)
-                return
-            except asyncio.CancelledError:
-                error = _INTERRUPTED
-            except TimeoutError:
-                limit = run.spec.timeout.ToTimedelta().total_seconds()
-                error = run_pb2.RunError(
-                    reason=common_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
-                    message=f"the run took longer than its {limit:g} s; give it a longer timeout or fewer debaters",
-                    retryable=True,
-                )
-            except grpc.RpcError as failure:
-                error = _error_of(error_from_rpc(failure))
-            except DjpError as failure:
-                error = _error_of(failure)
-            except Exception:
-                _log.exception("run %s failed", run.run_id)
-                error = run_pb2.RunError(
-                    reason=common_pb2.ERROR_REASON_INTERNAL,
-                    message="an internal error, see the gateway's log; nothing was published",
-                )
-            await self._end(live, error)
-
-    async def _end(self, live: LiveRun, error: run_pb2.RunError) -> None:
-        """Give the run's money back, then end it; money that cannot be given back now is at the next start."""
-        try:
-            async with asyncio.timeout(_RELEASE_S):
-                await steps.release(live.run, self._leaves, error.message)
-                await self._fail(live, error)
-        except (TimeoutError, DjpError, grpc.RpcError):
-            _log.warning("run %s is left to be ended at the next start", live.run.run_id, exc_info=True)
-
-    async def _fail(self, live: LiveRun, error: run_pb2.RunError) -> None:
-        run = live.run
-        run.error.CopyFrom(error)
-        run.error.stage = run.stage
-        denied = common_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_") in _DENIALS
-        await live.enter(run_pb2.RUN_STATE_DENIED if denied else run_pb2.RUN_STATE_FAILED)
-
+_DENIALS = frozenset({common_pb2.ERROR_REASON_BUDGET_EXCEEDED, common_pb2.ERROR_REASON_RUN_BUDGET_EXCEEDED})
+_END_S = 5.0  # one attempt to give a run's money back and to end it
+_ENDS_AT_ONCE = 8
 
 _INTERRUPTED = run_pb2.RunError(
     reason=common_pb2.ERROR_REASON_INTERRUPTED,
@@ -123,11 +41,145 @@ _INTERRUPTED = run_pb2.RunError(
 )
 
 
-def _error_of(error: DjpError) -> run_pb2.RunError:
+class Runner:
+    """Runs in work, at most `max_workers` at once; the others wait their turn, and only their ids are in memory."""
+
+    def __init__(self, store: RunStore, leaves: Leaves, watchers: Watchers, *, executor: str, max_workers: int) -> None:
+        self._store = store
+        self._leaves = leaves
+        self._watchers = watchers
+        self._executor = executor
+        self._slots = asyncio.Semaphore(max_workers)
+        self._ends = asyncio.Semaphore(_ENDS_AT_ONCE)
+        self._accepting: set[asyncio.Task[run_pb2.Run]] = set()
+        self._working: set[asyncio.Task[None]] = set()
+
+    async def accept(self, run: run_pb2.Run, *, request_id: str, request_sha256: str) -> run_pb2.Run:
+        """Store a run and queue it, both even if the caller goes away; answers with the run of that request_id.
+
+        Raises:
+            RequestIdReused: the request_id came with another body.
+        """
+        return await asyncio.shield(_keep(self._accepting, self._accept(run, request_id, request_sha256)))
+
+    async def _accept(self, run: run_pb2.Run, request_id: str, request_sha256: str) -> run_pb2.Run:
+        stored = await self._store.create(
+            run, request_id=request_id, request_sha256=request_sha256, executor=self._executor
+        )
+        if stored.run_id == run.run_id:
+            _keep(self._working, self._work(run.tenant, run.run_id))
+        return stored
+
+    async def end_left_over(self, *, wait_s: float) -> None:
+        """Begin to end the runs that an earlier process left unfinished; wait for that, but not longer than given."""
+        tasks = [
+            _keep(self._working, self._end_left_over(tenant, run_id))
+            for tenant, run_id in await self._store.unfinished(self._executor)
+        ]
+        if tasks:
+            await asyncio.wait(tasks, timeout=wait_s)
+
+    async def stop(self) -> None:
+        """End the runs in work as interrupted; each gives its money back."""
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        tasks = list(self._working)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, tenant: str, run_id: str) -> None:
+        run = run_pb2.Run(run_id=run_id, tenant=tenant)
+        with _run(tenant, run_id), span("run") as root:
+            try:
+                async with self._slots:
+                    run = await self._store.get(tenant, run_id)
+                    run.trace_id = format_trace_id(root.get_span_context().trace_id)
+                    run.started_at.GetCurrentTime()
+                    live = LiveRun(run, self._store, self._watchers)
+                    await live.enter(run_pb2.RUN_STATE_RUNNING)
+                    await steps.work(live, self._leaves)
+                return
+            except asyncio.CancelledError:
+                error = _INTERRUPTED
+            except Exception as failure:
+                error = await self._error_of(failure, run)
+            root.set_status(Status(StatusCode.ERROR, common_pb2.ErrorReason.Name(error.reason)))
+            if error is not _INTERRUPTED:
+                await self._end(tenant, run_id, error)
+                return
+            try:
+                async with asyncio.timeout(_END_S):
+                    await self._end(tenant, run_id, error)
+            except TimeoutError:
+                _log.warning("run %s is left to be ended at the next start", run_id)
+
+    async def _end_left_over(self, tenant: str, run_id: str) -> None:
+        with _run(tenant, run_id):
+            await self._end(tenant, run_id, _INTERRUPTED)
+
+    async def _end(self, tenant: str, run_id: str, error: run_pb2.RunError) -> None:
+        """Give the run's money back, then end it as the store has it; tried again until it is done."""
+        denied = error.reason in _DENIALS
+        for delay_s in itertools.chain((0.3, 1.0, 3.0, 10.0), itertools.repeat(30.0)):
+            try:
+                async with self._ends:
+                    run = await self._store.get(tenant, run_id)
+                    if run.state in TERMINAL_STATES:
+                        return  # another process has ended it
+                    if not denied:  # a denied run holds nothing
+                        with deadline_scope(_END_S):
+                            await ledger.release(run, self._leaves, common_pb2.ErrorReason.Name(error.reason))
+                    run.error.CopyFrom(error)
+                    run.error.stage = run.stage
+                    live = LiveRun(run, self._store, self._watchers)
+                    await live.enter(run_pb2.RUN_STATE_DENIED if denied else run_pb2.RUN_STATE_FAILED)
+                return
+            except Exception as problem:
+                code = problem.code().name if isinstance(problem, grpc.aio.AioRpcError) else type(problem).__name__
+                _log.warning("run %s cannot be ended yet (%s); trying again in %g s", run_id, code, delay_s)
+            await asyncio.sleep(delay_s)
+
+    async def _error_of(self, failure: Exception, run: run_pb2.Run) -> run_pb2.RunError:
+        """What the failure of a step means to the run's owner."""
+        if isinstance(failure, TimeoutError):
+            limit = run.spec.timeout.ToTimedelta().total_seconds()
+            return run_pb2.RunError(
+                reason=common_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
+                message=f"the run took longer than its {limit:g} s; give it a longer timeout or fewer debaters",
+                retryable=True,
+            )
+        if isinstance(failure, grpc.RpcError):
+            error = error_from_rpc(failure)
+            return _run_error(error, await publishing.clean_message(error.message, run, self._leaves))
+        if isinstance(failure, DjpError):
+            return _run_error(failure, failure.message)
+        _log.error("run %s failed", run.run_id, exc_info=failure)
+        return run_pb2.RunError(
+            reason=common_pb2.ERROR_REASON_INTERNAL,
+            message="an internal error, see the gateway's log; nothing was published",
+        )
+
+
+@contextmanager
+def _run(tenant: str, run_id: str) -> Iterator[None]:
+    """Work inside the block is the gateway's, for this run, in the tenant's name."""
+    with identity_scope(Identity(tenant=tenant)), service_scope("gateway"), run_scope(run_id):
+        yield
+
+
+def _keep(tasks: set[asyncio.Task[Answer]], work: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
+    """Start work that outlives the call it came from: it has a context, hence an identity and a trace, of its own."""
+    task = asyncio.create_task(work, context=contextvars.Context())
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
+
+
+def _run_error(error: DjpError, message: str) -> run_pb2.RunError:
     name = f"ERROR_REASON_{error.reason}"
     known = name in common_pb2.ErrorReason.keys()  # noqa: SIM118 - an enum wrapper, not a dict
     return run_pb2.RunError(
         reason=common_pb2.ErrorReason.Value(name) if known else common_pb2.ERROR_REASON_INTERNAL,
-        message=str(error),
+        message=message,
         retryable=error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"),
     )

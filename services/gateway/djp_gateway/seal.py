@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
@@ -42,19 +44,36 @@ class Seal:
 
 
 def load_key(path: Path) -> bytes:
-    """Read the key file, or make it (mode 0600) when there is none yet.
+    """Read the key file, or make it (mode 0600) when there is none yet; of several processes, one makes it.
 
     Raises:
-        FailedPrecondition: the file is not 32 bytes.
+        FailedPrecondition: the file is not 32 bytes, or cannot be read or made.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes()
+    except OSError as error:
+        raise FailedPrecondition(
+            f"seal key {path} cannot be used ({error.strerror}); mend the permissions of the file and its folder"
+        ) from error
+    if len(key) != 32:
+        raise FailedPrecondition(
+            f"{path} has {len(key)} bytes and is no seal key of 32; restore it, or move it and the runs it sealed away"
+        )
+    return key
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix="seal-")  # of mode 0600
+    try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(os.urandom(32))
-    key = path.read_bytes()
-    if len(key) != 32:
-        raise FailedPrecondition(f"{path} is not a seal key of 32 bytes; restore it, or move it away to start afresh")
-    return key
+            file.flush()
+            os.fsync(file.fileno())
+        # A link appears whole or not at all, and never replaces the key that another process made meanwhile.
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        os.unlink(fresh)

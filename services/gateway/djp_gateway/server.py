@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +23,7 @@ from djp.v1 import (
 )
 from djp_gateway.adapters.leaves import leaves_over
 from djp_gateway.adapters.sql_store import SqlRunStore
+from djp_gateway.adapters.tables import metadata
 from djp_gateway.catalogue import load_catalogue
 from djp_gateway.forward import Forwarder, add_forwarder
 from djp_gateway.live import Watchers
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     from djp_gateway.settings import GatewaySettings
 
-_log = logging.getLogger(__name__)
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -45,25 +43,21 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
     """The gateway, ready to serve; on exit the runs in work are ended and give their money back."""
     async with AsyncExitStack() as stack:
-        engine = await open_engine(settings.gateway_database_url, _MIGRATIONS)
+        engine = await open_engine(settings.gateway_database_url, _MIGRATIONS, metadata)
         stack.push_async_callback(engine.dispose)
         store = SqlRunStore(engine, Seal(load_key(djp_home() / "seal.key")))
+        await store.check_seal()
+        catalogue = load_catalogue()
+        catalogue.policy(settings.policy)
         channels = {name: open_channel(address) for name, address in settings.leaf_addresses().items()}
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         leaves = leaves_over(channels)
         watchers = Watchers()
-        runner = Runner(store, leaves, watchers, max_workers=settings.max_workers)
+        runner = Runner(store, leaves, watchers, executor=settings.executor_id, max_workers=settings.max_workers)
         stack.push_async_callback(runner.stop)
-        catalogue = load_catalogue()
-
-        left_over = await store.unfinished(settings.executor_id)
-        ending = asyncio.create_task(runner.end_interrupted(left_over))
-        stack.callback(ending.cancel)
-        ending.add_done_callback(_log_failure)
-        if left_over:
-            # Embedded, the leaves are up already: then nothing is left held when the first call comes in.
-            await asyncio.wait([ending], timeout=1.0)
+        # Embedded, the leaves are up already: then nothing is left held when the first call comes in.
+        await runner.end_left_over(wait_s=1.0)
 
         forwarded = {
             debate_pb2.DESCRIPTOR.services_by_name["DebateService"]: channels["debate"],
@@ -89,8 +83,3 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
                 *((leaf, Forwarder(leaf, channel), add_forwarder) for leaf, channel in forwarded.items()),
             ],
         )
-
-
-def _log_failure(ending: asyncio.Task[None]) -> None:
-    if not ending.cancelled() and (error := ending.exception()):
-        _log.error("runs that were interrupted could not be ended; the next start tries again", exc_info=error)

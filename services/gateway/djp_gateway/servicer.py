@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,17 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
-from djp.mesh.errors import InvalidInput
+from djp.mesh.errors import InvalidInput, Violation
 from djp.mesh.identity import current_identity
 from djp.mesh.rpc_errors import error_from_rpc
-from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, grounding_pb2, run_pb2, run_pb2_grpc
-from djp_gateway import steps
+from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, grounding_pb2, redaction_pb2, run_pb2, run_pb2_grpc
+from djp_gateway.citing import find_passages
 from djp_gateway.ports import TERMINAL_STATES, RunStore
 from djp_gateway.spec import resolve
+from djp_gateway.steps import bound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.catalogue import Catalogue
@@ -51,33 +53,26 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         self._leaves = leaves
 
     async def StartRun(self, request: run_pb2.StartRunRequest, context: Context) -> run_pb2.StartRunResponse:
+        tenant, request_id = current_identity().tenant, request.request_id
+        request_sha256 = sha256(request.run.SerializeToString(deterministic=True)).hexdigest()
+        # Before anything is resolved: a preset may have changed since, but the answer to this request has not.
+        if earlier := await self._store.earlier(tenant, request_id, request_sha256):
+            return run_pb2.StartRunResponse(run=earlier)
         run = run_pb2.Run(
             run_id=str(uuid.uuid4()),
-            tenant=current_identity().tenant,
+            tenant=tenant,
             state=run_pb2.RUN_STATE_QUEUED,
             spec=await self._resolve(request.run),
             attempt=1,
         )
         run.created_at.GetCurrentTime()
-        body = request.run.SerializeToString(deterministic=True)
-        stored = await self._store.create(
-            run,
-            request_id=request.request_id,
-            request_sha256=sha256(body).hexdigest(),
-            executor=self._settings.executor_id,
-        )
-        answer = run_pb2.StartRunResponse(run=stored)
-        if stored.run_id == run.run_id:
-            self._runner.accept(run)
-        return answer
+        stored = await self._runner.accept(run, request_id=request_id, request_sha256=request_sha256)
+        return run_pb2.StartRunResponse(run=stored)
 
     async def ProjectRun(self, request: run_pb2.ProjectRunRequest, context: Context) -> run_pb2.ProjectRunResponse:
         spec = await self._resolve(request.run)
-        try:
-            passages = await steps.find_passages(spec, self._leaves)
-            projection = await steps.bound(spec, str(uuid.uuid4()), self._leaves, passages)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+        passages = await find_passages(spec, self._leaves)
+        projection = await bound(spec, str(uuid.uuid4()), self._leaves, passages)
         return run_pb2.ProjectRunResponse(spec=spec, projection=projection)
 
     async def GetRun(self, request: run_pb2.GetRunRequest, context: Context) -> run_pb2.GetRunResponse:
@@ -94,24 +89,25 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             raise InvalidInput("drafts cannot be watched while they are written yet; leave it out", field="deltas")
         run = await self._store.get(current_identity().tenant, request.run_id)
         sequence = request.after_sequence
-        while True:
-            change = self._watchers.next_change(run.run_id)
-            events = await self._store.events_after(run.run_id, sequence)
-            for event in events:
-                sequence = event.sequence
-                yield run_pb2.WatchRunResponse(event=event)
-                if event.HasField("state") and event.state.state in TERMINAL_STATES:
+        with self._watchers.bell(run.run_id) as bell:
+            while True:
+                bell.clear()
+                events = await self._store.events_after(run.run_id, sequence)
+                for event in events:
+                    sequence = event.sequence
+                    yield run_pb2.WatchRunResponse(event=event)
+                    if event.HasField("state") and event.state.state in TERMINAL_STATES:
+                        return
+                if events:
+                    continue
+                # A caller who has seen the last event already has nothing to wait for.
+                if (await self._store.get(run.tenant, run.run_id)).state in TERMINAL_STATES:
                     return
-            if events:
-                continue
-            # A caller who has seen the last event already has nothing to wait for.
-            if (await self._store.get(run.tenant, run.run_id)).state in TERMINAL_STATES:
-                return
-            try:
-                async with asyncio.timeout(self._settings.heartbeat_s):
-                    await change.wait()
-            except TimeoutError:
-                yield run_pb2.WatchRunResponse(event=run_pb2.RunEvent(heartbeat=run_pb2.Heartbeat()))
+                try:
+                    async with asyncio.timeout(self._settings.heartbeat_s):
+                        await bell.wait()
+                except TimeoutError:
+                    yield run_pb2.WatchRunResponse(event=run_pb2.RunEvent(heartbeat=run_pb2.Heartbeat()))
 
     async def _resolve(self, request: run_pb2.RunRequest) -> run_pb2.RunSpec:
         spec = resolve(
@@ -124,10 +120,12 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         if spec.corpus:
             # Pins the version, so that search and citation check see the same documents, and a replay too.
             probe = grounding_pb2.SearchRequest(corpus=spec.corpus, query=spec.task, top_k=1)
-            try:
+            with _fields_named({"corpus": "run.corpus", "query": "run.task"}):
                 spec.corpus_version = (await self._leaves.grounding.Search(probe)).version
-            except grpc.aio.AioRpcError as error:
-                raise error_from_rpc(error) from error
+        if spec.HasField("redaction_options"):
+            # Options that redaction will refuse are refused now, not when the debate is paid.
+            with _fields_named({"options": "run.redaction_options"}):
+                await self._leaves.redaction.Redact(redaction_pb2.RedactRequest(options=spec.redaction_options))
         return spec
 
 
@@ -164,6 +162,21 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
                 for name, document in self._catalogue.policies.items()
             ]
         )
+
+
+@contextmanager
+def _fields_named(names: Mapping[str, str]) -> Iterator[None]:
+    """A leaf's error about fields of its request, told in the fields of the caller's."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as failure:
+        error = error_from_rpc(failure)
+        error.violations = tuple(
+            Violation(names.get(head, head) + dot + rest, violation.description)
+            for violation in error.violations
+            for head, dot, rest in [violation.field.partition(".")]
+        )
+        raise error from failure
 
 
 def _models(setting: str) -> list[str]:

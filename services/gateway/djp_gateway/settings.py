@@ -11,6 +11,8 @@ from djp.mesh.settings import djp_home
 
 OFFLINE_DEBATERS = "offline/lead,offline/focus,offline/survey,offline/brief,offline/contrast"
 
+_MODELS = r"^\s*[^/\s,]+/[^\s,]+\s*(,\s*[^/\s,]+/[^\s,]+\s*){0,15}$"  # provider/model, up to 16 of them
+
 
 def _embedded_database() -> str:
     return f"sqlite+aiosqlite:///{djp_home() / 'gateway.db'}"
@@ -19,7 +21,7 @@ def _embedded_database() -> str:
 class GatewaySettings(BaseSettings):
     """Where the gateway keeps its runs, where the leaves are, and what a run gets when nobody says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="DJP_", populate_by_name=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="DJP_", env_ignore_empty=True, populate_by_name=True, extra="ignore")
 
     gateway_database_url: str = Field(default_factory=_embedded_database)
     debate_address: str = "localhost:7101"
@@ -28,11 +30,11 @@ class GatewaySettings(BaseSettings):
     grounding_address: str = "localhost:7104"
     governance_address: str = "localhost:7105"
     storage_address: str = "localhost:7106"
-    executor_id: str = Field(default_factory=socket.gethostname)
+    executor_id: str = Field(default_factory=socket.gethostname, min_length=1, max_length=255)
     """Stable and unique among replicas: after a restart the gateway ends the runs that it left unfinished under it."""
-    debaters: str = OFFLINE_DEBATERS
+    debaters: str = Field(default=OFFLINE_DEBATERS, pattern=_MODELS)
     """Model ids, comma separated; a preset says how many of them take part."""
-    jurors: str = "offline/rubric"
+    jurors: str = Field(default="offline/rubric", pattern=_MODELS)
     policy: str = "any"
     max_workers: int = Field(default=12, ge=1, validation_alias="MAX_WORKERS")
     """Runs worked on at once; further ones wait in the queue."""

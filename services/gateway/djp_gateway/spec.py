@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -12,13 +13,19 @@ from djp.mesh.errors import DjpError, InvalidInput, Violation
 from djp.v1 import debate_pb2, judge_pb2, run_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from djp_gateway.catalogue import Catalogue, Document
 
 SPEC_VERSION = 1
-MAX_TASK_BYTES = 262_144
+_MODEL = re.compile(r"[^/\s]+/\S+")
 DEFAULT_TOP_K = 8
+MAX_TIMEOUT_S = 86_400
+MAX_TAG_CHARS = 200
+
+FAST_PATH_MARGIN = 3.0
+"""Points of 10 by which a draft must lead for a preset's `fast_path` to skip the jurors left. Our choice: more than
+clarity is worth in all (2 points), so that a lead in style alone is never enough."""
 
 # What a run gets that names no preset: the guide's "thorough" is a choice, not a default, so this is its middle ground.
 DEFAULT_PRESET: Mapping[str, Any] = {"max_tokens": 1200, "temperature": 0.3, "max_debaters": 3, "timeout_s": 300}
@@ -54,6 +61,7 @@ def resolve(
     policy_name = request.policy or preset.get("policy") or default_policy
     policy = checked(catalogue.policy, policy_name, {})
     _check_task(request, violations)
+    _check_limits(request, violations)
     required = (
         request.grounded_required
         if request.HasField("grounded_required")
@@ -63,7 +71,7 @@ def resolve(
         violations.append(
             Violation("run.grounded_required", "asks for citations, but the run has no corpus; name one in run.corpus")
         )
-    debaters = list(request.debaters) or _debaters(default_debaters, int(preset["max_debaters"]))
+    debaters = _copies(request.debaters) or _debaters(default_debaters, int(preset["max_debaters"]))
     jurors = list(request.jurors) or [
         judge_pb2.Juror(juror_id=f"j{number}", model=model) for number, model in enumerate(default_jurors, 1)
     ]
@@ -73,8 +81,20 @@ def resolve(
     ):
         if len(set(ids)) < len(ids):
             violations.append(Violation(field, "has an id twice; give each its own"))
+    for field, models in (
+        ("run.debaters", [debater.model for debater in debaters]),
+        ("run.jurors", [juror.model for juror in jurors]),
+    ):
+        violations += [
+            Violation(f"{field}[{place}].model", "is not of the form provider/model")
+            for place, model in enumerate(models)
+            if not _MODEL.fullmatch(model)
+        ]
+    rounds = request.rounds if request.HasField("rounds") else int(preset.get("rounds", 1))
+    if rounds > 1:
+        violations.append(Violation("run.rounds", "more than one round is not available yet; leave it out"))
     if violations:
-        raise InvalidInput("; ".join(v.description for v in violations), violations=violations)
+        raise InvalidInput("; ".join(f"{v.field}: {v.description}" for v in violations), violations=violations)
 
     temperature = request.temperature if request.HasField("temperature") else float(preset["temperature"])
     seed = request.seed if request.HasField("seed") else int(preset.get("seed", 0))
@@ -95,15 +115,14 @@ def resolve(
         max_tokens=request.max_tokens if request.HasField("max_tokens") else int(preset["max_tokens"]),
         temperature=temperature,
         seed=seed,
-        rounds=request.rounds if request.HasField("rounds") else int(preset.get("rounds", 1)),
+        rounds=rounds,
         debaters=debaters,
         jurors=jurors,
         orders=int(preset.get("orders", 1)),
         redaction=request.redaction or run_pb2.REDACTION_MODE_ON,
-        redaction_options=request.redaction_options,
+        redaction_options=request.redaction_options if request.HasField("redaction_options") else None,
         timeout=request.timeout if request.HasField("timeout") else Duration(seconds=int(preset["timeout_s"])),
         trace_name=request.trace_name,
-        priority=request.priority,
         tags=request.tags,
         blocking_safety_flags=list(policy.get("blocking_safety_flags", [])),
         top_k=DEFAULT_TOP_K,
@@ -112,6 +131,8 @@ def resolve(
         spec.budget_nano_usd = request.budget_nano_usd
     if request.HasField("budget_tokens"):
         spec.budget_tokens = request.budget_tokens
+    if preset.get("fast_path", False):
+        spec.fast_path_margin = FAST_PATH_MARGIN
     return spec
 
 
@@ -120,16 +141,35 @@ def _check_task(request: run_pb2.RunRequest, violations: list[Violation]) -> Non
         violations.append(Violation("run.template", "templates cannot be run yet; give the whole text in run.task"))
     if not request.task.strip():
         violations.append(Violation("run.task", "is empty; say what the run should answer"))
-    if len(request.task.encode()) > MAX_TASK_BYTES:
-        violations.append(
-            Violation("run.task", f"is longer than {MAX_TASK_BYTES} bytes; put long material into a corpus")
-        )
+
+
+def _check_limits(request: run_pb2.RunRequest, violations: list[Violation]) -> None:
     for field, given in (
         ("run.require_approval", request.require_approval),
         ("run.redaction", request.redaction == run_pb2.REDACTION_MODE_ALL),
+        ("run.priority", request.priority != 0),
     ):
         if given:
             violations.append(Violation(field, "is not available yet; leave it out"))
+    if request.redaction == run_pb2.REDACTION_MODE_OFF and request.HasField("redaction_options"):
+        violations.append(Violation("run.redaction_options", "says how to redact, but run.redaction is off; drop one"))
+    timeout = request.timeout
+    if request.HasField("timeout") and not (
+        0 <= timeout.seconds <= MAX_TIMEOUT_S and 0 <= timeout.nanos < 10**9 and (timeout.seconds or timeout.nanos)
+    ):
+        violations.append(Violation("run.timeout", f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds"))
+    if any(not 0 < len(key) <= MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS for key, value in request.tags.items()):
+        violations.append(Violation("run.tags", f"names and values have at most {MAX_TAG_CHARS} characters, names one"))
+
+
+def _copies(debaters: Iterable[debate_pb2.Debater]) -> list[debate_pb2.Debater]:
+    """Debaters that can be filled in while the request stays as it came."""
+    copies = []
+    for debater in debaters:
+        copy = debate_pb2.Debater()
+        copy.CopyFrom(debater)
+        copies.append(copy)
+    return copies
 
 
 def _debaters(models: Sequence[str], count: int) -> list[debate_pb2.Debater]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
-
-import grpc
+from typing import TYPE_CHECKING
 
 from djp.v1 import (
     debate_pb2_grpc,
@@ -18,7 +15,9 @@ from djp.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
+
+    import grpc
 
     from djp.v1.debate_pb2_grpc import DebateServiceAsyncStub
     from djp.v1.governance_pb2_grpc import GovernanceServiceAsyncStub
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
     from djp.v1.judge_pb2_grpc import JudgeServiceAsyncStub
     from djp.v1.redaction_pb2_grpc import RedactionServiceAsyncStub
     from djp.v1.storage_pb2_grpc import StorageServiceAsyncStub
-
-Answer = TypeVar("Answer")
-
-# A leaf that restarts is back within seconds; what must not be lost is offered again for about a minute.
-_RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 20.0, 20.0)
 
 
 @dataclass(frozen=True)
@@ -55,15 +49,3 @@ def leaves_over(channels: Mapping[str, grpc.aio.Channel]) -> Leaves:
         governance=governance_pb2_grpc.GovernanceServiceStub(channels["governance"]),
         storage=storage_pb2_grpc.StorageServiceStub(channels["storage"]),
     )
-
-
-async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Make an idempotent call again while its leaf is away, for about a minute."""
-    for delay in _RETRY_DELAYS_S:
-        try:
-            return await call()
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                raise
-        await asyncio.sleep(delay)
-    return await call()

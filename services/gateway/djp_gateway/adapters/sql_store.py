@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
@@ -18,19 +19,48 @@ from djp_gateway.ports import TERMINAL_STATES, Page
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from google.protobuf.timestamp_pb2 import Timestamp
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from djp_gateway.seal import Seal
 
+_TOKEN = re.compile(r"([0-9]{1,18})/([0-9a-f-]{36})")
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # what google.protobuf.Timestamp allows
 DEFAULT_PAGE_SIZE = 50
+PAGE_BYTES = 4 << 20  # a page is one message of at most 16 MiB; a run may have megabytes of text
 
 
 class SqlRunStore:
-    """A RunStore on SQLAlchemy Core; one transaction a call."""
+    """A RunStore on SQLAlchemy Core; one transaction a call. A database that is full, read-only or away says so in the
+    errors of djp.database."""
 
     def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
         self._engine = engine
         self._seal = seal
+
+    async def check_seal(self) -> None:
+        """Open one stored run, if there is any, so that a wrong key shows at the start.
+
+        Raises:
+            FailedPrecondition: the runs were sealed with another key.
+        """
+        async with reading(self._engine).connect() as connection:
+            row = (await connection.execute(select(runs).limit(1))).one_or_none()
+        if row:
+            self._open(row)
+
+    async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> run_pb2.Run | None:
+        query = select(runs).where(runs.c.tenant == tenant, runs.c.request_id == request_id)
+        async with reading(self._engine).connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            return None
+        if row.request_sha256 != request_sha256:
+            raise RequestIdReused(
+                f"request_id {request_id} was used for another run; use a fresh UUID for every new request",
+                field="request_id",
+            )
+        return self._open(row)
 
     async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
         row = {
@@ -49,19 +79,11 @@ class SqlRunStore:
             async with self._engine.begin() as connection:
                 await connection.execute(insert(runs).values(row))
         except IntegrityError:
-            return await self._earlier(run.tenant, request_id, request_sha256)
+            # The same request at the same time was quicker.
+            if found := await self.earlier(run.tenant, request_id, request_sha256):
+                return found
+            raise
         return run
-
-    async def _earlier(self, tenant: str, request_id: str, request_sha256: str) -> run_pb2.Run:
-        query = select(runs).where(runs.c.tenant == tenant, runs.c.request_id == request_id)
-        async with reading(self._engine).connect() as connection:
-            row = (await connection.execute(query)).one()
-        if row.request_sha256 != request_sha256:
-            raise RequestIdReused(
-                f"request_id {request_id} was used for another run; use a fresh UUID for every new request",
-                field="request_id",
-            )
-        return self._open(row)
 
     async def save(self, run: run_pb2.Run, events_: Sequence[run_pb2.RunEvent]) -> None:
         first = run.last_sequence + 1
@@ -86,7 +108,7 @@ class SqlRunStore:
                     {
                         "run_id": run.run_id,
                         "sequence": event.sequence,
-                        "sealed_event": self._seal.close(event.SerializeToString(), run.run_id),
+                        "sealed_event": self._seal.close(event.SerializeToString(), _place(run.run_id, event.sequence)),
                     }
                     for event in events_
                 ]
@@ -111,29 +133,36 @@ class SqlRunStore:
             .order_by(runs.c.created_us.desc(), runs.c.run_id.desc())
             .limit(size + 1)
         )
+        found: list[Row[Any]] = []
+        token, taken = "", 0
         async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
-        token = ""
-        if len(rows) > size:
-            rows = rows[:size]
-            token = _page_token(rows[-1].created_us, rows[-1].run_id)
-        return Page([self._open(row) for row in rows], token)
+            rows = await connection.stream(query.execution_options(max_row_buffer=20))
+            async for row in rows:
+                taken += len(row.sealed_run)
+                if found and (len(found) == size or taken > PAGE_BYTES):
+                    token = _page_token(found[-1].created_us, found[-1].run_id)
+                    break
+                found.append(row)
+            await rows.close()
+        return Page([self._open(row) for row in found], token)
 
     async def events_after(self, run_id: str, sequence: int) -> Sequence[run_pb2.RunEvent]:
         query = (
-            select(events.c.sealed_event)
+            select(events.c.sequence, events.c.sealed_event)
             .where(events.c.run_id == run_id, events.c.sequence > sequence)
             .order_by(events.c.sequence)
         )
         async with reading(self._engine).connect() as connection:
             rows = (await connection.execute(query)).all()
-        return [run_pb2.RunEvent.FromString(self._seal.open(row.sealed_event, run_id)) for row in rows]
+        return [
+            run_pb2.RunEvent.FromString(self._seal.open(row.sealed_event, _place(run_id, row.sequence))) for row in rows
+        ]
 
-    async def unfinished(self, executor: str) -> Sequence[run_pb2.Run]:
-        query = select(runs).where(runs.c.executor == executor, runs.c.terminal.is_(False))
+    async def unfinished(self, executor: str) -> Sequence[tuple[str, str]]:
+        query = select(runs.c.tenant, runs.c.run_id).where(runs.c.executor == executor, runs.c.terminal.is_(False))
         async with reading(self._engine).connect() as connection:
             rows = (await connection.execute(query)).all()
-        return [self._open(row) for row in rows]
+        return [(row.tenant, row.run_id) for row in rows]
 
     def _columns(self, run: run_pb2.Run) -> dict[str, Any]:
         return {
@@ -150,8 +179,14 @@ class SqlRunStore:
         return run_pb2.Run.FromString(self._seal.open(row.sealed_run, row.run_id))
 
 
+def _place(run_id: str, sequence: int) -> str:
+    """What an event is sealed for: the run and the number."""
+    return f"{run_id}/{sequence}"
+
+
 def _begins(prefix: str) -> ColumnElement[bool]:
-    return runs.c.run_id.startswith(prefix, autoescape=True)
+    whole = len(prefix) == 36  # then the index finds it
+    return runs.c.run_id == prefix if whole else runs.c.run_id.startswith(prefix, autoescape=True)
 
 
 def _filters(request: run_pb2.ListRunsRequest) -> list[ColumnElement[bool]]:
@@ -159,9 +194,9 @@ def _filters(request: run_pb2.ListRunsRequest) -> list[ColumnElement[bool]]:
     if request.states:
         found.append(runs.c.state.in_(list(request.states)))
     if request.created.HasField("since"):
-        found.append(runs.c.created_us >= request.created.since.ToMicroseconds())
+        found.append(runs.c.created_us >= _microseconds(request.created.since, "created.since"))
     if request.created.HasField("until"):
-        found.append(runs.c.created_us < request.created.until.ToMicroseconds())
+        found.append(runs.c.created_us < _microseconds(request.created.until, "created.until"))
     if request.preset:
         found.append(runs.c.preset == request.preset)
     if request.workflow:
@@ -186,7 +221,15 @@ def _page_token(created_us: int, run_id: str) -> str:
 
 def _read_page_token(token: str) -> tuple[int, str]:
     try:
-        created_us, run_id = base64.urlsafe_b64decode(token.encode()).decode().split("/")
-        return int(created_us), run_id
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInput("is not a token of this list; start again without it", field="page_token") from error
+        found = _TOKEN.fullmatch(base64.urlsafe_b64decode(token.encode()).decode())
+    except (binascii.Error, ValueError):
+        found = None
+    if not found:
+        raise InvalidInput("is not a token of this list; start again without it", field="page_token")
+    return int(found[1]), found[2]
+
+
+def _microseconds(time: Timestamp, field: str) -> int:
+    if not _FIRST_S <= time.seconds <= _LAST_S:
+        raise InvalidInput("is not a time between the years 1 and 9999", field=field)
+    return time.ToMicroseconds()

@@ -1,0 +1,66 @@
+"""The steps that ground a run in its corpus: find the passages, check the citations."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from djp.v1 import common_pb2, grounding_pb2, judge_pb2
+from djp_gateway.artifact import resolved
+from djp_gateway.live import count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djp.v1 import debate_pb2, run_pb2
+    from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.live import LiveRun
+
+
+async def search(live: LiveRun, leaves: Leaves) -> list[common_pb2.Passage]:
+    """Find the passages that the debaters get; none without a corpus."""
+    if not live.run.spec.corpus:
+        return []
+    async with live.stage(common_pb2.STAGE_SEARCH) as finished:
+        passages = await find_passages(live.run.spec, leaves)
+        documents = len({passage.document_id for passage in passages})
+        finished.summary = f"{count(len(passages), 'passage')} of {count(documents, 'document')}"
+    return passages
+
+
+async def find_passages(spec: run_pb2.RunSpec, leaves: Leaves) -> list[common_pb2.Passage]:
+    """The corpus passages nearest to the task; none without a corpus."""
+    if not spec.corpus:
+        return []
+    found = await leaves.grounding.Search(
+        grounding_pb2.SearchRequest(corpus=spec.corpus, version=spec.corpus_version, query=spec.task, top_k=spec.top_k)
+    )
+    return list(found.passages)
+
+
+async def cite(
+    live: LiveRun, leaves: Leaves, drafts: Sequence[debate_pb2.Draft]
+) -> tuple[list[judge_pb2.Candidate], dict[str, list[common_pb2.Citation]]]:
+    """Check every draft's citations against the corpus; the judge's rules count the resolved ones only."""
+    spec = live.run.spec
+    if not spec.corpus:
+        return [judge_pb2.Candidate(draft=draft) for draft in drafts], {}
+    async with live.stage(common_pb2.STAGE_CITE) as finished:
+        checked = await asyncio.gather(*(verify(spec, draft.text, leaves) for draft in drafts))
+        citations = {draft.draft_id: found for draft, found in zip(drafts, checked, strict=True)}
+        candidates = [
+            judge_pb2.Candidate(draft=draft, resolved_citations=len(resolved(citations[draft.draft_id])))
+            for draft in drafts
+        ]
+        total = sum(len(found) for found in checked)
+        good = sum(candidate.resolved_citations for candidate in candidates)
+        finished.summary = f"{good} of {count(total, 'citation')} resolved"
+    return candidates, citations
+
+
+async def verify(spec: run_pb2.RunSpec, text: str, leaves: Leaves) -> list[common_pb2.Citation]:
+    """The citations of a text, each resolved against the run's corpus or not."""
+    answer = await leaves.grounding.VerifyCitations(
+        grounding_pb2.VerifyCitationsRequest(corpus=spec.corpus, version=spec.corpus_version, text=text)
+    )
+    return list(answer.citations)

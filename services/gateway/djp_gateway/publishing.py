@@ -1,0 +1,116 @@
+"""The steps by which a run's text leaves it: the policy's choice, redaction, the artifact."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+
+from djp.v1 import common_pb2, redaction_pb2, run_pb2, storage_pb2
+from djp_gateway.artifact import RunRecord, build_artifact, build_result, resolved
+from djp_gateway.citing import verify
+from djp_gateway.live import count
+from djp_gateway.patience import persistently, step_id
+from djp_gateway.policy import Publication, Ranked, choose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from djp.v1 import debate_pb2, judge_pb2
+    from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.live import LiveRun
+
+_CHUNK_BYTES = 1 << 20
+_MAX_KEPT_TITLES = 1000  # what RedactionOptions.keep_titles takes
+
+# In these stages a leaf sees texts, and could quote them in an error.
+_STAGES_WITH_TEXTS = frozenset(
+    {
+        common_pb2.STAGE_SEARCH,
+        common_pb2.STAGE_PROJECT,
+        common_pb2.STAGE_DEBATE,
+        common_pb2.STAGE_CITE,
+        common_pb2.STAGE_JUDGE,
+        common_pb2.STAGE_REDACT,
+    }
+)
+
+
+def publish(spec: run_pb2.RunSpec, drafts: Sequence[debate_pb2.Draft], verdict: judge_pb2.Verdict) -> Publication:
+    """Let the policy say what becomes of the ranking."""
+    model_of = {draft.draft_id: draft.model for draft in drafts}
+    return choose(
+        MessageToDict(spec.policy_document),
+        [Ranked(entry.draft_id, model_of[entry.draft_id], entry.mean) for entry in verdict.ranking],
+        contested=verdict.contested,
+        no_winner_reason=verdict.reason,
+    )
+
+
+async def redact(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
+    """Redact everything that leaves the run, and build its result; without redaction there is no publication."""
+    spec = live.run.spec
+    async with live.stage(common_pb2.STAGE_REDACT) as finished:
+        if spec.redaction == run_pb2.REDACTION_MODE_OFF:
+            finished.summary = "off"
+        else:
+            options = redaction_pb2.RedactionOptions()
+            options.CopyFrom(spec.redaction_options)
+            titles = {citation.text for found in record.citations.values() for citation in resolved(found)}
+            options.keep_titles.extend(sorted(titles - set(options.keep_titles)))
+            del options.keep_titles[_MAX_KEPT_TITLES:]
+            texts = record.texts()
+            answers = await asyncio.gather(
+                *(leaves.redaction.Redact(redaction_pb2.RedactRequest(text=text, options=options)) for text in texts)
+            )
+            record.cleaned = dict(zip(texts, answers, strict=True))
+            finished.summary = count(sum(record.shown.counts.values()), "finding")
+        shown = await verify(spec, record.shown.text, leaves) if spec.corpus and record.shown.text else []
+        live.run.result.CopyFrom(build_result(record, shown))
+
+
+async def clean_message(message: str, run: run_pb2.Run, leaves: Leaves) -> str:
+    """A leaf's error message as it may be shown: redacted like any text, or withheld when that is not possible."""
+    spec = run.spec
+    if not message or spec.redaction == run_pb2.REDACTION_MODE_OFF or run.stage not in _STAGES_WITH_TEXTS:
+        return message
+    request = redaction_pb2.RedactRequest(text=message, options=spec.redaction_options)
+    try:
+        return (await leaves.redaction.Redact(request, timeout=5.0)).text
+    except grpc.RpcError:
+        return "the details are withheld, for they could not be redacted; the log of the service that failed has more"
+
+
+async def store(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
+    """Store the artifact; it holds redacted text only."""
+    run = live.run
+    async with live.stage(common_pb2.STAGE_STORE) as finished:
+        content = json.dumps(build_artifact(record), ensure_ascii=False, indent=2, allow_nan=False).encode() + b"\n"
+        key = storage_pb2.ArtifactKey(workflow=run.spec.workflow, artifact=f"{run.run_id}.json")
+        header = storage_pb2.ArtifactHeader(
+            request_id=step_id(run.run_id, "store"),
+            key=key,
+            content_type="application/json",
+            sha256=sha256(content).hexdigest(),
+            run_id=run.run_id,
+            tags={"preset": run.spec.preset, "status": record.publication.status},
+        )
+
+        def parts() -> Iterator[storage_pb2.PutArtifactRequest]:
+            yield storage_pb2.PutArtifactRequest(header=header)
+            for start in range(0, len(content), _CHUNK_BYTES):
+                yield storage_pb2.PutArtifactRequest(chunk=content[start : start + _CHUNK_BYTES])
+
+        async def put() -> storage_pb2.PutArtifactResponse:
+            return await leaves.storage.PutArtifact(parts())
+
+        stored = (await persistently(put)).artifact
+        run.result.artifact_workflow = key.workflow
+        run.result.artifact_name = key.artifact
+        run.result.artifact_location = stored.location
+        run.result.artifact_sha256 = stored.sha256
+        finished.summary = f"{stored.size} bytes"

@@ -1,0 +1,423 @@
+"""A run through the gateway: every end that it can have, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToJson
+
+from djp.catalogue_files import validate_against
+from djp.mesh.errors import DjpError, FailedPrecondition, Internal, ResourceExhausted, Unavailable
+from djp.v1 import common_pb2, debate_pb2, governance_pb2, judge_pb2, redaction_pb2, run_pb2
+
+SECRET = "jane.roe@example.com"
+LABEL = "[REDACTED:EMAIL]"
+WITHHELD = "the details are withheld, for they could not be redacted; the log of the service that failed has more"
+
+
+def kinds(events: list[run_pb2.RunEvent]) -> list[str]:
+    return [str(event.WhichOneof("event")) for event in events]
+
+
+def held(leaves: Any) -> list[Any]:
+    return [r for r in leaves.reservations.values() if r.message.state == governance_pb2.RESERVATION_STATE_HELD]
+
+
+async def test_a_run_is_published(gateway: Any, leaves: Any) -> None:
+    run = await gateway.start(corpus="handbook", grounded_required=1, seed=7)
+    assert run.state == run_pb2.RUN_STATE_QUEUED
+    events = await gateway.watch(run.run_id)
+    done = await gateway.get(run.run_id)
+
+    assert done.state == run_pb2.RUN_STATE_PUBLISHED
+    assert done.result.text == "Money is reserved first [Budgets]."
+    assert done.result.model == "offline/lead"
+    assert [c.title for c in done.result.citations] == ["Budgets"]
+    assert done.result.advisory_reason == ""
+    assert done.spec.corpus_version == "version-1"
+    assert done.offline
+    assert not held(leaves)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert done.last_sequence == len(events)
+    stages = [event.stage_started.stage for event in events if event.HasField("stage_started")]
+    assert [common_pb2.Stage.Name(stage).removeprefix("STAGE_").lower() for stage in stages] == [
+        "search", "project", "reserve", "debate", "cite", "judge", "redact", "store", "settle"
+    ]  # fmt: skip
+    assert kinds(events).count("draft_finished") == 3
+    assert events[-1].state.run.result == done.result
+    first_model_call = leaves.names().index("Debate")
+    assert leaves.names().index("Reserve") < first_model_call
+
+
+async def test_the_run_costs_what_settlement_says(gateway: Any, leaves: Any) -> None:
+    run = await gateway.do()
+    (reservation,) = leaves.reservations.values()
+    assert run.result.total_nano_usd == reservation.message.charged_nano_usd == 1001 + 1002 + 1003 + 500
+    assert sum(total.cost_nano_usd for total in run.result.totals) == run.result.total_nano_usd
+    assert run.result.total_tokens == 4 * 140
+    assert {total.model for total in run.result.totals} == {
+        "offline/lead", "offline/focus", "offline/survey", "offline/rubric"
+    }  # fmt: skip
+    artifact = leaves.artifact(run)
+    assert artifact["provenance"]["total_cost_nano_usd"] == run.result.total_nano_usd
+    assert sum(row["cost_nano_usd"] for row in artifact["provenance"]["model_usage"]) == run.result.total_nano_usd
+    assert reservation.message.reserved_nano_usd == run.projection.total.cost_nano_usd == 3 * 2000 + 3000
+
+
+async def test_a_model_that_may_not_publish_is_shown_as_advice(gateway: Any, leaves: Any) -> None:
+    run = await gateway.do(policy="openai_only")
+    assert run.state == run_pb2.RUN_STATE_ADVISORY
+    assert run.result.text
+    assert "offline/lead" in run.result.advisory_reason
+    artifact = leaves.artifact(run)
+    assert artifact["publish"]["status"] == "advisory"
+    assert validate_against("artifact", artifact) == []
+
+
+async def test_a_contested_verdict_is_advice(gateway: Any, leaves: Any) -> None:
+    leaves.contested = True
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_ADVISORY
+    assert "contested" in run.result.advisory_reason
+
+
+async def test_without_a_draft_left_there_is_no_result(gateway: Any, leaves: Any) -> None:
+    leaves.disqualify = {f"d{n}-r1": f"too few, see {SECRET}" for n in (1, 2, 3)}
+    leaves.no_winner_reason = f"every draft is disqualified; ask {SECRET}"
+    run = await gateway.do(corpus="handbook", grounded_required=2)
+    assert run.state == run_pb2.RUN_STATE_NO_RESULT
+    assert run.result.text == ""
+    assert run.result.advisory_reason == f"every draft is disqualified; ask {LABEL}"
+    assert run.result.grounded_fail_reason == "no draft has 2 citations that resolve; the best has 1"
+    artifact = leaves.artifact(run)
+    assert validate_against("artifact", artifact) == []
+    assert artifact["publish"] == {
+        "status": "none", "text": "", "draft_id": None, "model": None,
+        "reason": f"every draft is disqualified; ask {LABEL}",
+    }  # fmt: skip
+    assert SECRET not in MessageToJson(run.result)
+    assert not held(leaves)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FailedPrecondition("the run could cost $2 and its limit is $1", reason="RUN_BUDGET_EXCEEDED"),
+        ResourceExhausted("tenant:default has no room today", reason="BUDGET_EXCEEDED"),
+    ],
+)
+async def test_a_run_without_budget_is_denied_and_nothing_is_called(gateway: Any, leaves: Any, error: DjpError) -> None:
+    leaves.fail("Reserve", error)
+    run = await gateway.do(budget_nano_usd=1)
+    assert run.state == run_pb2.RUN_STATE_DENIED
+    assert common_pb2.ErrorReason.Name(run.error.reason) == f"ERROR_REASON_{error.reason}"
+    assert run.error.message == error.message
+    assert run.error.stage == common_pb2.STAGE_RESERVE
+    assert not run.error.retryable
+    assert leaves.names()[-1] == "Reserve"
+    assert leaves.requests("Reserve")[0].run_limit_nano_usd == 1
+
+
+# The method that fails, the stage that the run is then in, and what it has cost by then.
+FAILURES = [
+    ("Search", common_pb2.STAGE_SEARCH, 0),
+    ("ProjectDebate", common_pb2.STAGE_PROJECT, 0),
+    ("ProjectJudge", common_pb2.STAGE_PROJECT, 0),
+    ("Reserve", common_pb2.STAGE_RESERVE, 0),
+    ("Debate", common_pb2.STAGE_DEBATE, 0),
+    ("Charge", common_pb2.STAGE_DEBATE, 0),
+    ("DebateEnd", common_pb2.STAGE_DEBATE, 3006),
+    ("VerifyCitations", common_pb2.STAGE_CITE, 3006),
+    ("Judge", common_pb2.STAGE_JUDGE, 3006),
+    ("Redact", common_pb2.STAGE_REDACT, 3506),
+    ("PutArtifact", common_pb2.STAGE_STORE, 3506),
+    ("Settle", common_pb2.STAGE_SETTLE, 3506),
+]
+
+
+@pytest.mark.parametrize(("method", "stage", "cost"), FAILURES, ids=[method for method, _, _ in FAILURES])
+async def test_a_leaf_that_fails_fails_the_run(gateway: Any, leaves: Any, method: str, stage: int, cost: int) -> None:
+    error = FailedPrecondition(f"broken for {SECRET}", reason="PROVIDER_FAILED")
+    if method == "Search":  # the first one pins the corpus version, before there is a run
+        seen: list[Any] = []
+
+        async def second_fails(request: Any) -> None:
+            seen.append(request)
+            if len(seen) > 1:
+                raise error
+
+        leaves.before["Search"] = second_fails
+    else:
+        leaves.fail(method, error)
+    run = await gateway.do(corpus="handbook")
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert run.error.stage == stage
+    assert run.error.reason == common_pb2.ERROR_REASON_PROVIDER_FAILED
+    assert (
+        SECRET not in run.error.message
+        or stage in (common_pb2.STAGE_STORE, common_pb2.STAGE_RESERVE)
+        or (method in ("Settle", "Charge"))
+    )
+    assert run.result.total_nano_usd == cost
+    assert not held(leaves)
+    assert all(reservation.releases == 1 for reservation in leaves.reservations.values())
+    asked = leaves.names()
+    assert ("Release" in asked) == (method not in ("Search", "ProjectDebate", "ProjectJudge", "Reserve"))
+    for request in leaves.requests("Release"):
+        assert request.reason == "ERROR_REASON_PROVIDER_FAILED"
+
+
+async def test_a_failed_redaction_publishes_nothing(gateway: Any, leaves: Any, folder: Any) -> None:
+    leaves.drafts = [f"The answer is known to {SECRET} alone"] * 3
+    leaves.fail("Redact", Internal(f"cannot redact: The answer is known to {SECRET}"))
+    run = await gateway.start(task=f"What does {SECRET} know?")
+    events = await gateway.watch(run.run_id)
+    done = await gateway.get(run.run_id)
+    assert done.state == run_pb2.RUN_STATE_FAILED
+    assert done.error.stage == common_pb2.STAGE_REDACT
+    assert "withheld" in done.error.message
+    assert not done.result.text
+    assert not leaves.artifacts
+    everything = "".join(MessageToJson(event) for event in events) + MessageToJson(done.result) + str(done.error)
+    assert SECRET not in everything
+    assert "is known to" not in everything
+    assert done.spec.task == f"What does {SECRET} know?"  # the owner's own words, for the owner
+
+
+async def test_everything_that_leaves_is_redacted(gateway: Any, leaves: Any) -> None:
+    leaves.warnings = [f"90 % of the limit, says {SECRET}"]
+    leaves.disqualify = {"d3-r1": f"quotes {SECRET}"}
+    debaters = [
+        debate_pb2.Debater(debater_id=f"d{n}", model="offline/lead", role=f"You are {SECRET}") for n in (1, 2, 3)
+    ]
+    leaves.drafts[0] = f"Write to {SECRET} or {SECRET} [Budgets]."
+    run = await gateway.start(
+        task=f"Who is {SECRET}?", corpus="handbook", debaters=debaters, trace_name=f"for {SECRET}"
+    )
+    events = await gateway.watch(run.run_id)
+    done = await gateway.get(run.run_id)
+    assert done.result.text == f"Write to {LABEL} or {LABEL} [Budgets]."
+    assert dict(done.result.redaction_counts) == {"EMAIL": 2}
+    (content,) = leaves.artifacts.values()
+    assert SECRET.encode() not in content
+    artifact = json.loads(content)
+    assert validate_against("artifact", artifact) == []
+    assert artifact["run_metadata"]["task"] == f"Who is {LABEL}?"
+    assert artifact["redaction"] == {
+        "enabled": True, "redacted": True, "redaction_count": 2, "redaction_types": ["EMAIL"], "counts": {"EMAIL": 2}
+    }  # fmt: skip
+    assert SECRET not in MessageToJson(done.result)
+    assert all("Who is" not in MessageToJson(event) for event in events)
+    # Citations are those of the text that is shown: their offsets fit it.
+    (citation,) = done.result.citations
+    assert done.result.text[citation.start : citation.end] == "[Budgets]"
+    assert all(list(request.options.keep_titles) == ["Budgets"] for request in leaves.requests("Redact"))
+    # The ledger learns what was called and what it cost, and no provider's words.
+    assert all(not call.error for request in leaves.requests("Charge") for call in request.calls)
+
+
+async def test_without_redaction_the_artifact_says_so(gateway: Any, leaves: Any) -> None:
+    leaves.drafts[0] = f"Ask {SECRET}."
+    run = await gateway.do(task=f"Who is {SECRET}?", redaction=run_pb2.REDACTION_MODE_OFF)
+    assert run.result.text == f"Ask {SECRET}."
+    artifact = leaves.artifact(run)
+    assert validate_against("artifact", artifact) == []
+    assert artifact["redaction"]["enabled"] is False
+    assert artifact["run_metadata"]["task"] == f"Who is {SECRET}?"
+    assert "Redact" not in leaves.names()
+
+
+async def test_a_debater_that_fails_is_told_without_its_words(gateway: Any, leaves: Any) -> None:
+    async def failing(request: Any, context: Any) -> Any:
+        yield debate_pb2.DebateResponse(
+            failed=debate_pb2.DraftFailed(
+                debater_id="d1",
+                round=1,
+                model="offline/lead",
+                reason=common_pb2.ERROR_REASON_PROVIDER_FAILED,
+                message=f"refused the prompt of {SECRET}",
+                partial_text=f"dear {SECRET}",
+                calls=[],
+            )
+        )
+        draft = debate_pb2.Draft(draft_id="d2-r1", debater_id="d2", model="offline/focus", round=1, text="Yes.")
+        yield debate_pb2.DebateResponse(finished=debate_pb2.DebateFinished(drafts=[draft], rounds=1))
+
+    await leaves.stop("debate")
+    services = leaves.services()
+    services["debate"].servicers[0][1].Debate = failing
+    leaves.services = lambda: services
+    await leaves.start("debate")
+    run = await gateway.start()
+    events = await gateway.watch(run.run_id)
+    (failed,) = (event.draft_failed for event in events if event.HasField("draft_failed"))
+    assert failed.message == f"refused the prompt of {LABEL}"
+    assert failed.reason == common_pb2.ERROR_REASON_PROVIDER_FAILED
+    assert SECRET not in "".join(MessageToJson(event) for event in events)
+    assert (await gateway.get(run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
+
+
+async def test_a_stream_without_a_result_fails_the_run(gateway: Any, leaves: Any) -> None:
+    async def empty(request: Any, context: Any) -> Any:
+        for _ in ():
+            yield judge_pb2.JudgeResponse()
+
+    await leaves.stop("judge")
+    services = leaves.services()
+    services["judge"].servicers[0][1].Judge = empty
+    leaves.services = lambda: services
+    await leaves.start("judge")
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert run.error.message == "the jury ended without a verdict; start the run again"
+    assert not held(leaves)
+
+
+@pytest.mark.parametrize("method", ["Charge", "PutArtifact", "Settle"])
+async def test_a_leaf_that_is_away_for_a_moment_is_asked_again(gateway: Any, leaves: Any, method: str) -> None:
+    leaves.fail(method, Unavailable("back in a moment"), times=2)
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED
+    ids = [request.request_id for request in leaves.requests(method)]
+    assert ids[0] == ids[1] == ids[2]
+    assert run.result.total_nano_usd == 3506
+
+
+async def test_a_leaf_that_restarts_is_waited_for(gateway: Any, leaves: Any) -> None:
+    gate = leaves.hold("PutArtifact")
+    run = await gateway.start()
+    await gate.entered.wait()
+    await leaves.stop("governance")
+    gate.opened.set()
+    events = []
+    async for answer in gateway.runs.WatchRun(run_pb2.WatchRunRequest(run_id=run.run_id)):
+        events.append(answer.event)
+        if answer.event.stage_started.stage == common_pb2.STAGE_SETTLE:
+            await leaves.start("governance")
+    assert events[-1].state.state == run_pb2.RUN_STATE_PUBLISHED
+
+
+async def test_a_run_that_takes_too_long_is_stopped(gateway: Any, leaves: Any) -> None:
+    gate = leaves.hold("DebateEnd")
+    run = await gateway.do(timeout=Duration(nanos=400_000_000))
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert run.error.reason == common_pb2.ERROR_REASON_DEADLINE_EXCEEDED
+    assert "0.4 s" in run.error.message
+    assert run.error.retryable
+    await asyncio.wait_for(gate.cancelled.wait(), 10)  # the debate stops spending
+    assert run.result.total_nano_usd == 3006
+    assert not held(leaves)
+
+
+async def test_a_charge_under_way_is_recorded_although_the_run_is_stopped(gateway: Any, leaves: Any) -> None:
+    gate = leaves.hold("Charge")
+    run = await gateway.start(timeout=Duration(nanos=200_000_000))
+    await gate.entered.wait()
+    await asyncio.sleep(0.3)  # the run's time is over, its charge is not
+    gate.opened.set()
+    done = await gateway.finish(run.run_id)
+    assert done.error.reason == common_pb2.ERROR_REASON_DEADLINE_EXCEEDED
+    assert done.result.total_nano_usd == 1001
+    assert not held(leaves)
+
+
+async def test_a_reservation_under_way_is_not_lost_when_the_run_is_stopped(gateway: Any, leaves: Any) -> None:
+    gate = leaves.hold("Reserve")
+    run = await gateway.start(timeout=Duration(nanos=200_000_000))
+    await gate.entered.wait()
+    await asyncio.sleep(0.3)
+    gate.opened.set()
+    done = await gateway.finish(run.run_id)
+    assert done.state == run_pb2.RUN_STATE_FAILED
+    assert len(leaves.reservations) == 1
+    assert not held(leaves)
+
+
+async def test_a_stream_that_is_paid_for_no_more_is_cancelled(gateway: Any, leaves: Any) -> None:
+    leaves.fail("Charge", FailedPrecondition("the ledger is closed"))
+    gate = leaves.hold("DebateEnd")
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    if gate.entered.is_set():
+        await asyncio.wait_for(gate.cancelled.wait(), 10)
+
+
+async def test_warnings_reach_the_watcher_and_the_run(gateway: Any, leaves: Any) -> None:
+    leaves.warnings = ["90 % of the run's limit is used"]
+    run = await gateway.start()
+    events = await gateway.watch(run.run_id)
+    assert [event.warning for event in events if event.HasField("warning")] == leaves.warnings
+    assert list((await gateway.get(run.run_id)).warnings) == leaves.warnings
+
+
+async def test_many_runs_share_few_workers(mesh: Any, leaves: Any) -> None:
+    gateway = await mesh.gateway(max_workers=2)
+    now, most = [0], [0]
+
+    async def count(_request: Any) -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+
+    async def uncount(_request: Any) -> None:
+        now[0] -= 1
+
+    leaves.before["Debate"], leaves.before["DebateEnd"] = count, uncount
+    runs = await asyncio.gather(*(gateway.start(task=f"Question {n}?") for n in range(50)))
+    done = await asyncio.gather(*(gateway.finish(run.run_id) for run in runs))
+    assert {run.state for run in done} == {run_pb2.RUN_STATE_PUBLISHED}
+    assert most[0] <= 2
+    assert len(leaves.artifacts) == 50
+    assert not held(leaves)
+
+
+async def test_a_step_that_breaks_inside_is_an_internal_error(gateway: Any, leaves: Any, caplog: Any) -> None:
+    leaves.means = []  # the verdict names nothing, and its winner is not ranked
+
+    async def stranger(request: Any, context: Any) -> Any:
+        yield judge_pb2.JudgeResponse(
+            verdict=judge_pb2.Verdict(winner_draft_id="x", ranking=[judge_pb2.Standing(draft_id="x", mean=5)])
+        )
+
+    await leaves.stop("judge")
+    services = leaves.services()
+    services["judge"].servicers[0][1].Judge = stranger
+    leaves.services = lambda: services
+    await leaves.start("judge")
+    run = await gateway.do(task=f"Tell {SECRET}")
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert run.error.reason == common_pb2.ERROR_REASON_INTERNAL
+    assert run.run_id in caplog.text
+    assert SECRET not in caplog.text
+    assert not held(leaves)
+
+
+async def test_a_projection_asks_for_nothing_else_and_stores_nothing(gateway: Any, leaves: Any) -> None:
+    request = run_pb2.ProjectRunRequest(run=run_pb2.RunRequest(task="Why?", corpus="handbook", preset="thorough"))
+    answer = await gateway.runs.ProjectRun(request)
+    assert answer.projection.total.cost_nano_usd == 4 * 2000 + 3000
+    assert answer.projection.total.calls == 5
+    assert answer.spec.max_tokens == 1500
+    assert answer.spec.grounded_required == 2
+    assert sorted(leaves.names()) == ["ProjectDebate", "ProjectJudge", "Search", "Search"]
+    assert not (await gateway.runs.ListRuns(run_pb2.ListRunsRequest())).runs
+
+
+async def test_options_that_redaction_refuses_are_refused_before_any_money(gateway: Any, leaves: Any) -> None:
+    from djp.mesh.errors import InvalidInput
+
+    leaves.fail("Redact", InvalidInput("custom rules are not available yet", field="options.custom_rules"))
+    options = redaction_pb2.RedactionOptions(
+        custom_rules=[redaction_pb2.RedactionRule(name="a", type="A", pattern="a+")]
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.start(redaction_options=options)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    from djp.mesh.rpc_errors import error_from_rpc
+
+    assert error_from_rpc(caught.value).field == "run.redaction_options.custom_rules"
+    assert leaves.names() == ["Redact"]
