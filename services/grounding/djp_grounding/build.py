@@ -12,7 +12,6 @@ from djp_grounding.analysis import query_terms
 from djp_grounding.errors import CorpusEmpty, CorpusNotFound
 from djp_grounding.extract import extract
 from djp_grounding.index import IndexBuilder, IndexReader, index_digest
-from djp_grounding.limits import SkipList
 from djp_grounding.manifest import Manifest, inputs_hash, version_name
 from djp_grounding.model import Document, Skipped
 from djp_grounding.passages import cut
@@ -85,14 +84,12 @@ def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: 
     index_folder.mkdir()
     files = intake.files()
     index = IndexBuilder(index_folder, sum(file.bytes for file in files))
-    titles, documents, skips, sample = UniqueTitles(), list[Document](), SkipList(), ""
-    for skipped in intake.skipped():
-        skips.add(skipped)
+    titles, documents, sample = UniqueTitles(), list[Document](), ""
     with PdfWorker(limits.pdf) as pdfs:
         for file, content in intake.contents():
             extracted = extract(file.path, content, pdfs)
             if isinstance(extracted, Skipped):
-                skips.add(extracted)
+                intake.skip(extracted)
                 continue
             title = titles.give(extracted.title, file.path)
             before = index.passages
@@ -114,7 +111,7 @@ def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: 
         if pdfs.gave_up:
             inputs = ""
     if not documents:
-        raise CorpusEmpty(_nothing_usable(corpus, skips.sorted()), field="corpus")
+        raise CorpusEmpty(_nothing_usable(corpus, intake.skipped()), field="corpus")
     index.finish()
     manifest = Manifest(
         version=version_name(documents),
@@ -122,7 +119,7 @@ def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: 
         inputs=inputs,
         index=index_digest(index_folder),
         documents=tuple(documents),
-        skipped=skips.sorted(),
+        skipped=intake.skipped(),
     )
     return manifest, sample
 
