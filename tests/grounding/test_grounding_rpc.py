@@ -237,6 +237,21 @@ async def test_a_call_given_up_leaves_nothing(client: Any, tmp_path: Path) -> No
     assert not (tmp_path / "grounding" / "default").exists()
 
 
+async def test_a_call_given_up_in_the_middle_of_a_build_leaves_the_last_version(client: Any, tmp_path: Path) -> None:
+    await client.create(DOCS)
+    corpus = tmp_path / "grounding" / "acme" / "docs"
+    large = {f"{number}.md": "words " * 50 for number in range(2_000)}
+    call = asyncio.create_task(client.create(large))
+    while not list(corpus.glob(".building-*")) and not call.done():
+        await asyncio.sleep(0.001)
+    call.cancel()
+    await asyncio.wait([call])
+    assert (await client.call("Search", corpus="docs", query="money")).passages
+    await client.create({"a.md": "the next build works"})
+    assert not list(corpus.glob(".*"))
+    assert (await client.call("Search", corpus="docs", query="works")).passages
+
+
 async def test_a_damaged_index_names_the_remedy_on_the_wire(client: Any, serve: Any, tmp_path: Path) -> None:
     await client.create(DOCS)
     for path in (tmp_path / "grounding").rglob("*.idx"):
