@@ -180,7 +180,7 @@ def _rightly_cited(parts: Sequence[_Part], backing: Sequence[frozenset[str]]) ->
     """For each sentence whether its citations name what backs it.
 
     A citation stands for its sentence and for those before it in the paragraph that have none of their own. It counts
-    only if at least half of the titles cited there back one of these sentences: naming every title earns nothing.
+    only if most of the titles cited there back one of these sentences: naming every title earns nothing.
     """
     right = [False] * len(parts)
     group: list[int] = []
@@ -190,7 +190,7 @@ def _rightly_cited(parts: Sequence[_Part], backing: Sequence[frozenset[str]]) ->
         group.append(number)
         if part.cited:
             useful = part.cited & frozenset().union(*(backing[one] for one in group))
-            if len(useful) * 2 >= len(part.cited):
+            if len(useful) * 2 > len(part.cited):
                 for one in group:
                     right[one] = bool(part.cited & backing[one])
             group = []

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from djp_judge.model import Passage
     from djp_judge.reading import Sentence
 
-STEPS_PER_POINT = 10
-"""Marks are given in tenths of a point, rounded half up."""
+STEPS_PER_POINT = 100
+"""Marks are hundredths of a point, rounded half up. In tenths, every second question about docs/ ended in a tie."""
 LONG_SENTENCE_WORDS = 30
 """Plain-language guides ask for sentences of 15 to 20 words on average; from 30 on most readers go back."""
 _EXCESS_WORDS = 20
@@ -76,12 +76,14 @@ class Rubric:
             return Fraction(0), "it has no sentence"
         good = [sentence for sentence in sentences if sentence.worth is Worth.GOOD]
         covered = self._task & frozenset().union(*(sentence.terms for sentence in good))
-        opening = self._share(sentences[0].terms) if sentences[0].worth is Worth.GOOD else Fraction(0)
-        focus = sum((min(Fraction(1), 2 * self._share(one.terms)) for one in good), Fraction(0)) / len(sentences)
-        shares = [self._share(covered), opening, focus]
+        whole = self._weight(self._task)
+        opening = Fraction(self._weight(sentences[0].terms) if sentences[0].worth is Worth.GOOD else 0, whole)
+        focus = Fraction(sum(min(whole, 2 * self._weight(one.terms)) for one in good), whole * len(sentences))
+        shares = [Fraction(self._weight(covered), whole), opening, focus]
         reason = (
-            f"covers {len(covered)} of the task's {_count(len(self._task), 'term')}, {_percent(opening)} of their weight in "
-            f"the first sentence; its {_count(len(sentences), 'sentence')} keep to the task by {_percent(focus)}"
+            f"covers {len(covered)} of the task's {_count(len(self._task), 'term')}, {_percent(opening)} of their "
+            f"weight in the first sentence; its {_count(len(sentences), 'sentence')} keep to the task by "
+            f"{_percent(focus)}"
         )
         if self._around:
             told = frozenset().union(*(sentence.terms for sentence in good))
@@ -90,9 +92,9 @@ class Rubric:
             reason += f" and hold {_percent(depth)} of what the passages say around it"
         return _in_steps(MAX_TASK_FIT * sum(shares, Fraction(0)) / len(shares)), reason
 
-    def _share(self, terms: frozenset[str]) -> Fraction:
-        """How much of the task's terms these hold, the rare ones weighing more: 0 to 1."""
-        return Fraction(sum(self._weights[term] for term in terms & self._task), sum(self._weights.values()))
+    def _weight(self, terms: frozenset[str]) -> int:
+        """How much of the task these hold: its rare terms weigh more."""
+        return sum(self._weights[term] for term in terms & self._task)
 
     def _support(self, sentences: Sequence[Sentence]) -> tuple[Fraction, str]:
         if not self._sources:
@@ -116,9 +118,9 @@ def _clarity(sentences: Sequence[Sentence]) -> tuple[Fraction, str]:
     crowded = sum(max(0, size - LONG_PARAGRAPH_SENTENCES) for size in paragraphs.values())
     worths = [sentence.worth for sentence in sentences]
     defects = (
-        sum((min(Fraction(1), Fraction(words, _EXCESS_WORDS)) for words in excess), Fraction(0))
+        Fraction(sum(min(words, _EXCESS_WORDS) for words in excess), _EXCESS_WORDS)
         + Fraction(crowded, 2)
-        + sum((_DEFECT.get(worth, Fraction(0)) for worth in worths), Fraction(0))
+        + sum(weight * worths.count(worth) for worth, weight in _DEFECT.items())
     )
     share = min(Fraction(1), defects / max(_FEW_SENTENCES, worths.count(Worth.GOOD)))
     found = [
@@ -137,7 +139,7 @@ def _in_steps(points: Fraction) -> Fraction:
 
 
 def _shown(points: Fraction) -> str:
-    return f"{float(points):.1f}"
+    return f"{float(points):.2f}"
 
 
 def _percent(share: Fraction) -> str:
