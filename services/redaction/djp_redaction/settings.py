@@ -1,0 +1,22 @@
+"""What can be set of the redaction service."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  pydantic reads it at run time
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from djp.catalogue_files import data_dir
+
+
+def _packaged_rules() -> Path:
+    return data_dir() / "config" / "redaction_rules.json"
+
+
+class RedactionSettings(BaseSettings):
+    """Read from the environment: a field `x` from `DJP_REDACTION_X`."""
+
+    model_config = SettingsConfigDict(env_prefix="DJP_REDACTION_", env_ignore_empty=True, extra="ignore")
+
+    rules: Path = Field(default_factory=_packaged_rules, description="The rules in force, a JSON file.")

@@ -1,0 +1,66 @@
+"""What happens to a text before and after the search: look-alike characters, stretches left alone, offsets."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+# A look-alike becomes the ASCII character it stands for, so that offsets in code points stay. The spaces and hyphens
+# are those that typesetting puts into numbers: no-break, figure, thin and narrow space; hyphens, en dash, minus.
+_LOOK_ALIKES = dict.fromkeys("\u00a0\u2007\u2009\u202f", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+# Digits and letters of full width, and the marks that numbers and addresses need: + - . @ _
+_FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff0b\uff0d\uff0e\uff20\uff3f]")
+
+
+def fold(text: str) -> str:
+    """The text as it is searched: as long as the original, code point by code point."""
+    if text.isascii():
+        return text
+    for look_alike, plain in _LOOK_ALIKES.items():
+        text = text.replace(look_alike, plain)
+    return _FULL_WIDTH.sub(lambda match: chr(ord(match[0]) - 0xFEE0), text)
+
+
+def places_of(text: str, literals: Iterable[str]) -> list[tuple[int, int]]:
+    """Where any of these bracketed literals stands, as disjoint spans in order."""
+    if "[" not in text:
+        return []
+    spans = []
+    for literal in literals:
+        at = text.find(literal)
+        while at >= 0:
+            spans.append((at, at + len(literal)))
+            at = text.find(literal, at + 1)
+    return _united(spans)
+
+
+def _united(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    united: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if united and start < united[-1][1]:
+            united[-1] = united[-1][0], max(end, united[-1][1])
+        else:
+            united.append((start, end))
+    return united
+
+
+def gaps(start: int, end: int, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What is left of a stretch when spans, disjoint and in order, are taken out of it."""
+    for taken_from, taken_to in spans:
+        if taken_from > start:
+            yield start, taken_from
+        start = taken_to
+    if end > start:
+        yield start, end
+
+
+def to_code_points(data: bytes, offsets: Iterable[int]) -> Iterator[int]:
+    """Offsets in UTF-8 as offsets in code points; they come in order and lie between characters."""
+    before = characters = 0
+    for offset in offsets:
+        characters += len(data[before:offset].decode())
+        before = offset
+        yield characters
