@@ -551,8 +551,13 @@ def leaves(mesh: Mesh) -> Leaves:
     return mesh.leaves
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until it holds; twenty seconds are a failure."""
-    async with asyncio.timeout(20):
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], Awaitable[None]]:
+    return _until
+
+
+async def _until(condition: Callable[[], Any]) -> None:
+    """Wait until it holds; a minute is a failure."""
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  the condition is another process's or the gateway's own business
             await asyncio.sleep(0.005)

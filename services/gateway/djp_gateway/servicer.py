@@ -88,7 +88,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         if request.deltas:
             raise InvalidInput("drafts cannot be watched while they are written yet; leave it out", field="deltas")
         run = await self._store.get(current_identity().tenant, request.run_id)
-        sequence = request.after_sequence
+        sequence, ended = request.after_sequence, False
         with self._watchers.bell(run.run_id) as bell:
             while True:
                 bell.clear()
@@ -100,9 +100,11 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                         return
                 if events:
                     continue
-                # A caller who has seen the last event already has nothing to wait for.
-                if (await self._store.get(run.tenant, run.run_id)).state in TERMINAL_STATES:
-                    return
+                if ended:
+                    return  # the caller had seen the last event before
+                ended = (await self._store.get(run.tenant, run.run_id)).state in TERMINAL_STATES
+                if ended:
+                    continue  # its last event may have come since this loop looked for events
                 try:
                     async with asyncio.timeout(self._settings.heartbeat_s):
                         await bell.wait()

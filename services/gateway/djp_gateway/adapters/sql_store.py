@@ -74,6 +74,7 @@ class SqlRunStore:
             "preset": run.spec.preset,
             "workflow": run.spec.workflow,
             "grounded": bool(run.spec.corpus),
+            "sealed_spec": self._seal.close(run.spec.SerializeToString(), f"{run.run_id}/spec"),
         }
         try:
             async with self._engine.begin() as connection:
@@ -138,7 +139,7 @@ class SqlRunStore:
         async with reading(self._engine).connect() as connection:
             rows = await connection.stream(query.execution_options(max_row_buffer=20))
             async for row in rows:
-                taken += len(row.sealed_run)
+                taken += len(row.sealed_spec) + len(row.sealed_run)
                 if found and (len(found) == size or taken > PAGE_BYTES):
                     token = _page_token(found[-1].created_us, found[-1].run_id)
                     break
@@ -165,6 +166,9 @@ class SqlRunStore:
         return [(row.tenant, row.run_id) for row in rows]
 
     def _columns(self, run: run_pb2.Run) -> dict[str, Any]:
+        state = run_pb2.Run()
+        state.CopyFrom(run)
+        state.ClearField("spec")
         return {
             "attempt": run.attempt,
             "state": run.state,
@@ -172,11 +176,13 @@ class SqlRunStore:
             "provider": run.result.model.partition("/")[0],
             "cost_nano_usd": run.result.total_nano_usd,
             "last_sequence": run.last_sequence,
-            "sealed_run": self._seal.close(run.SerializeToString(), run.run_id),
+            "sealed_run": self._seal.close(state.SerializeToString(), run.run_id),
         }
 
     def _open(self, row: Row[Any]) -> run_pb2.Run:
-        return run_pb2.Run.FromString(self._seal.open(row.sealed_run, row.run_id))
+        run = run_pb2.Run.FromString(self._seal.open(row.sealed_run, row.run_id))
+        run.spec.ParseFromString(self._seal.open(row.sealed_spec, f"{row.run_id}/spec"))
+        return run
 
 
 def _place(run_id: str, sequence: int) -> str:

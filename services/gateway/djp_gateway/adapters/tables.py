@@ -36,6 +36,7 @@ runs = Table(
     Column("provider", String(100), nullable=False),  # of the model whose text came out; empty before
     Column("cost_nano_usd", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
+    Column("sealed_spec", LargeBinary, nullable=False),  # apart, for it may be large and never changes
     Column("sealed_run", LargeBinary, nullable=False),
     UniqueConstraint("tenant", "request_id", name="uq_runs_request"),
 )

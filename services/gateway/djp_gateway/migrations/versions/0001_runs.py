@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("provider", sa.String(100), nullable=False),
         sa.Column("cost_nano_usd", sa.BigInteger, nullable=False),
         sa.Column("last_sequence", sa.BigInteger, nullable=False),
+        sa.Column("sealed_spec", sa.LargeBinary, nullable=False),
         sa.Column("sealed_run", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("tenant", "request_id", name="uq_runs_request"),
     )
