@@ -21,6 +21,7 @@ _DEFINITION = re.compile(r" {0,3}\[[^\[\]]{1,400}\]:[ \t]*\S")
 _HTML_LINE = re.compile(r"[ \t]*</?[A-Za-z][A-Za-z0-9-]*[ \t/>]")
 _INDENTED = re.compile(r"(?: {4}|\t)")
 
+_MARKUP = re.compile(r"[`*_\[<]")
 _TICKS = re.compile(r"`+")
 _CODE = re.compile(r"(`[^`]*`)")
 _LABEL = re.compile(r"(?:\*\*|__)(?P<text>[^*_]{1,80})(?:(?<=[.:!?])(?:\*\*|__)|(?:\*\*|__)[.:])(?:\s|$)")
@@ -52,15 +53,16 @@ def prose(text: str) -> Iterator[Block]:
             heading = plain(content)
             continue
         label = _LABEL.match(content)
-        body = content[label.end() :] if label else content
-        if label and body.strip():
-            yield Block(plain(body), heading, plain(label["text"]).rstrip(".:"))
-        elif plain(content):
-            yield Block(plain(content), heading)
+        if label and (body := plain(content[label.end() :])):
+            yield Block(body, heading, plain(label["text"]).rstrip(".:"))
+        elif shown := plain(content):
+            yield Block(shown, heading)
 
 
 def plain(line: str) -> str:
     """A line without emphasis, links, images and HTML tags: only what they show is left. Code is left as it stands."""
+    if not _MARKUP.search(line):  # most lines
+        return " ".join(line.split())
     line = _TICKS.sub("`", line)
     if line.count("`") % 2:
         line = line.replace("`", "")

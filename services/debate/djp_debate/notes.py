@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from djp.llm.tokens import count_tokens, cut_to_tokens
-from djp_debate.material import without_brackets
+from djp_debate.statements import without_brackets
 
 if TYPE_CHECKING:
     from djp_debate.model import Brief

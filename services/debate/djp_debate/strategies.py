@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from djp.llm.text import terms
-from djp_debate.writing import Plan, by_document, one_paragraph
+from djp_debate.writing import Plan, by_document, by_passage, one_paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from djp_debate.material import Material, Statement
+    from djp_debate.material import Material
     from djp_debate.model import Debater
+    from djp_debate.statements import Statement
 
 # All of these were set by reading drafts about this project's own documents, and hold for relevances of 0 to 1.
-FLOOR = 0.3
-"""Statements below this share of the best one's relevance are beside the point."""
+FLOOR = 0.33
+"""Statements below this share of the best ones' mean relevance are beside the point."""
+_BEST = 4
+_ON_POINT = 0.6  # of the best statement of its passage: where an opening may start
 _CANDIDATES = 60  # of each debater: far more than any draft holds
-_NEWNESS = 0.45  # what repeating all the words of the draft so far costs a statement
+_NEWNESS = 0.8  # the share of its relevance that a statement loses if the draft has all of its words already
 _JITTER = 0.2  # at a temperature of 1, chance moves a relevance by so much up or down
 
 _LIMITS = re.compile(
@@ -42,7 +45,8 @@ class View:
 
     def near(self, floor: float = FLOOR) -> list[Statement]:
         """Those that are to the point, best first."""
-        least = floor * self.relevance[self.statements[0]]
+        best = [self.relevance[statement] for statement in self.statements[:_BEST]]
+        least = floor * sum(best) / len(best)
         return [statement for statement in self.statements if self.relevance[statement] >= least][:_CANDIDATES]
 
 
@@ -75,7 +79,7 @@ def _lead(seen: View) -> Plan:
         inside = sorted(
             (one for one in seen.statements if one.passage is _passage(near, rank)), key=lambda one: one.order
         )
-        first = next(at for at, one in enumerate(inside) if one in near)
+        first = next(at for at, one in enumerate(inside) if seen.relevance[one] >= _ON_POINT * best[rank])
         openings.append(inside[first : first + 3])
     # First the first statement of every passage's opening, then the second ones, so that a short draft has them all.
     return Plan([opening[turn] for turn in range(3) for opening in openings if turn < len(opening)], by_document, 190)
@@ -87,40 +91,42 @@ def _passage(statements: Iterable[Statement], rank: int) -> object:
 
 def _focus(seen: View) -> Plan:
     """The statements nearest to the task, each chosen for saying something that those before it did not."""
-    return Plan(list(_unlike(seen, seen.near())), by_document, 170)
+    return Plan(list(_unlike(seen, seen.near())), by_document, 120)
 
 
 def _unlike(seen: View, pool: list[Statement]) -> Iterator[Statement]:
-    """Maximal marginal relevance: relevance less what a statement has in common with those taken before."""
+    """Maximal marginal relevance: the more a statement has in common with those taken before, the less it counts."""
     said: set[str] = set()
     left = list(pool)
     while left:
-        taken = max(
-            left, key=lambda one: seen.relevance[one] - _NEWNESS * len(one.terms & said) / len(one.terms or "1")
-        )
+        taken = max(left, key=lambda one: seen.relevance[one] * (1 - _NEWNESS * _share(one, said)))
         left.remove(taken)
         said |= taken.terms
         yield taken
 
 
+def _share(statement: Statement, said: set[str]) -> float:
+    return len(statement.terms & said) / (len(statement.terms) or 1)
+
+
 def _survey(seen: View) -> Plan:
-    """The nearest statement of each document in turn, then the second ones: a list, the best document first."""
-    by_source: defaultdict[str, list[Statement]] = defaultdict(list)
-    near = seen.near(0.2)
-    several = len({one.document for one in near}) > 1
-    for one in near:
-        by_source[one.document if several else one.passage.passage_id].append(one)
-    turns = [ones[turn] for turn in range(2) for ones in list(by_source.values())[:6] if turn < len(ones)]
-    return Plan(turns, by_document, 200, bullets=True)
+    """A list of what each passage says nearest to the task, at most two passages of a document, the best first."""
+    passages: dict[int, list[Statement]] = {}
+    per_document: Counter[str] = Counter()
+    for one in seen.near():
+        if one.rank not in passages:
+            per_document[one.document] += 1
+        if one.rank in passages or per_document[one.document] <= 2:
+            passages.setdefault(one.rank, []).append(one)
+    turns = [ones[turn] for turn in range(2) for ones in passages.values() if turn < len(ones)]
+    return Plan(turns, by_passage, 150, bullets=True)
 
 
 def _brief(seen: View) -> Plan:
     """Two or three short statements that together cover the task's words."""
     chosen: list[Statement] = []
     covered: set[str] = set()
-    pool = [
-        one for one in seen.near(0.45) if sum(part.words for part in one.with_needed or (one,)) <= 40
-    ] or seen.near()
+    pool = [one for one in seen.near(0.5) if sum(part.words for part in one.with_needed or (one,)) <= 40] or seen.near()
 
     def worth(one: Statement) -> float:
         new = (one.terms & seen.wanted) - covered
@@ -135,12 +141,12 @@ def _brief(seen: View) -> Plan:
 
 
 def _contrast(seen: View) -> Plan:
-    """The main statement, then what limits it: conditions, exceptions, refusals."""
-    main = seen.statements[0]
-    limited = {one: seen.relevance[one] * min(len(_LIMITS.findall(one.text)), 3) for one in seen.near(0.2)}
-    bounds = sorted((one for one in limited if limited[one] and one is not main), key=lambda one: -limited[one])
-    narrowed = replace(seen, relevance={one: limited[one] / 2 for one in bounds}, statements=tuple(bounds))
-    return Plan([main, *_unlike(narrowed, bounds)], by_document, 150, opening=1)
+    """The main statement, then what limits it: conditions, exceptions, refusals; where nothing does, what is next."""
+    main, *others = seen.near()
+    limited = {one: seen.relevance[one] * min(len(_LIMITS.findall(one.text)), 3) / 3 for one in others}
+    bounds = sorted((one for one in others if limited[one]), key=lambda one: -limited[one])
+    following = _unlike(replace(seen, relevance=limited), bounds) if bounds else _unlike(seen, others)
+    return Plan([main, *following], by_document, 150, opening=len(main.with_needed or (main,)))
 
 
 STRATEGIES: Mapping[str, Callable[[View], Plan]] = {

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from djp.llm.tokens import count_tokens
+from djp.llm.tokens import count_tokens, utf8_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from djp_debate.material import Statement
+    from djp_debate.statements import Statement
 
 _END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]*$")
 _PARAGRAPH = 4  # sentences; longer ones are hard to read
@@ -48,13 +48,13 @@ def write(plan: Plan, spare: Sequence[Statement], *, max_tokens: int, required_c
     If the plan gives fewer citations than required, statements of `spare` are added; if they do not fit, short
     statements are taken before important ones.
     """
-    important = [*plan.statements, *spare]
-    chosen = _take(plan, important, max_tokens, required_citations)
-    if sum(map(len, _arranged(plan, chosen))) < required_citations:
-        brief = sorted(important, key=lambda one: len(one.text.encode()) + len(one.passage.title.encode()))
-        shorter = _take(plan, brief, max_tokens, required_citations)
-        if len(shorter) > len(chosen):
-            chosen = shorter
+    chosen = _take(plan, [], plan.statements, max_tokens, required_citations)
+    if len(chosen) < required_citations:
+        chosen = _take(plan, chosen, spare, max_tokens, required_citations)
+    if len(chosen) < required_citations:
+        shortest = sorted(spare, key=lambda one: utf8_bytes(one.text) + utf8_bytes(one.passage.title))
+        shorter = _take(plan, [], shortest, max_tokens, required_citations)
+        chosen = shorter if len(shorter) > len(chosen) else chosen
     paragraphs = _arranged(plan, chosen)
     evidence = dict.fromkeys(one.passage.passage_id for paragraph in paragraphs for one in paragraph)
     return Written(_render(paragraphs, plan, required_citations), tuple(evidence))
@@ -66,6 +66,14 @@ def by_document(statements: Sequence[Statement]) -> list[Paragraph]:
     for statement in statements:
         documents.setdefault(statement.document, []).append(statement)
     return [part for ones in documents.values() for part in _short(sorted(ones, key=lambda one: one.order))]
+
+
+def by_passage(statements: Sequence[Statement]) -> list[Paragraph]:
+    """A paragraph for each passage, in the order of their most important statements."""
+    passages: dict[int, Paragraph] = {}
+    for statement in statements:
+        passages.setdefault(statement.rank, []).append(statement)
+    return [sorted(ones, key=lambda one: one.order) for ones in passages.values()]
 
 
 def one_paragraph(statements: Sequence[Statement]) -> list[Paragraph]:
@@ -81,8 +89,11 @@ def cite(sentence: str, title: str) -> str:
     return f"{sentence[:at]} [{name}]{sentence[at:]}" if name else sentence
 
 
-def _take(plan: Plan, statements: Iterable[Statement], max_tokens: int, required: int) -> list[Statement]:
-    chosen: list[Statement] = []
+def _take(
+    plan: Plan, begun: Sequence[Statement], statements: Iterable[Statement], max_tokens: int, required: int
+) -> list[Statement]:
+    """What is begun and, in turn, whatever fits the tokens and the length aimed at and says something new."""
+    chosen = list(begun)
     for statement in statements:
         words = sum(one.words for one in chosen)
         if chosen and len(chosen) >= required and words >= plan.words:
@@ -120,10 +131,11 @@ def _ends_of_parts(paragraph: Paragraph) -> set[int]:
 
 
 def _short(statements: Paragraph) -> list[Paragraph]:
-    """Cut into paragraphs of at most four sentences, never before one that needs the sentence before it."""
+    """Cut into even paragraphs of at most four sentences or so, never before one that needs the sentence before it."""
+    length = -(-len(statements) // -(-len(statements) // _PARAGRAPH))
     parts: list[Paragraph] = []
     for one in statements:
-        if parts and (len(parts[-1]) < _PARAGRAPH or one.dangling):
+        if parts and (len(parts[-1]) < length or one.dangling):
             parts[-1].append(one)
         else:
             parts.append([one])
