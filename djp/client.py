@@ -25,7 +25,7 @@ from djp.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
     from pathlib import Path
 
     from djp.corpus_files import SkippedFile
@@ -51,6 +51,7 @@ UPLOAD_TIMEOUT_S = 3600.0
 """A corpus upload's deadline: as long as a server lets an old connection live on."""
 RESUME_WAITS_S = (0.1, 0.3, 1.0, 3.0, 6.0)
 """Pauses between attempts to take up a broken event stream, without an event in between: a gateway restarts in less."""
+_LONG_STREAM_S = 60.0  # a stream that lived so long without an event was in order: some runs wait for hours
 
 _CHUNK_BYTES = 1 << 20
 _MAX_SKIPPED_SENT = 1000  # keeps the upload's first message small; the rest is counted in one entry
@@ -101,11 +102,14 @@ class DjpClient:
         files = [entry for entry in found if isinstance(entry, CorpusFile)]
         skipped = [entry for entry in found if isinstance(entry, SkippedFile)]
         name = await asyncio.to_thread(lambda: corpus_name(folder.resolve()))
-        told = [grounding_pb2.SkippedFile(path=s.path, reason=s.reason) for s in skipped[:_MAX_SKIPPED_SENT]]
+        told = skipped[:_MAX_SKIPPED_SENT]
+        if len(skipped) > len(told):
+            told = [*told[:-1], SkippedFile("…", f"{len(skipped) - len(told) + 1} more were left out")]
         unread: list[SkippedFile] = []
 
         async def parts() -> AsyncIterator[grounding_pb2.CreateCorpusRequest]:
-            header = grounding_pb2.CorpusHeader(request_id=str(uuid.uuid4()), corpus=name, skipped=told)
+            header = grounding_pb2.CorpusHeader(request_id=str(uuid.uuid4()), corpus=name)
+            header.skipped.extend(grounding_pb2.SkippedFile(path=s.path, reason=s.reason) for s in told)
             yield grounding_pb2.CreateCorpusRequest(header=header)
             for file in files:
                 try:
@@ -122,6 +126,7 @@ class DjpClient:
         answer = await _answer(self._grounding.CreateCorpus(parts(), timeout=UPLOAD_TIMEOUT_S))
         rejected = [SkippedFile(entry.path, entry.reason) for entry in answer.skipped]
         known = {entry.path for entry in rejected}
+        rejected = [entry for entry in rejected if entry.path != "…"]
         return Corpus(
             name=answer.version.corpus,
             version=answer.version.version,
@@ -140,33 +145,38 @@ class DjpClient:
         """What a run would be and cost at most; no model is called and nothing is stored."""
         return await _answer(self._runs.ProjectRun(run_pb2.ProjectRunRequest(run=run), timeout=CALL_TIMEOUT_S))
 
-    async def watch(self, run_id: str, *, after_sequence: int = 0) -> AsyncIterator[run_pb2.RunEvent]:
+    async def watch(self, run_id: str, *, after_sequence: int = 0) -> AsyncGenerator[run_pb2.RunEvent, None]:
         """A run's numbered events up to and including the terminal one, each once, whatever happens to the stream.
 
         Raises Unavailable when the gateway does not come back; the run itself goes on there.
         """
-        sequence, waits = after_sequence, iter(RESUME_WAITS_S)
+        loop, sequence, waits = asyncio.get_running_loop(), after_sequence, iter(RESUME_WAITS_S)
         while True:
-            request = run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence)
+            resumed, began = sequence, loop.time()
+            call = self._runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence))
             try:
-                async for response in self._runs.WatchRun(request):
+                async for response in call:
                     event = response.event
-                    waits = iter(RESUME_WAITS_S)
                     if event.sequence <= sequence:  # a heartbeat
                         continue
                     sequence = event.sequence
                     yield event
                     if event.state.state in TERMINAL_STATES:
                         return
-                if (await self.get_run(run_id)).state in TERMINAL_STATES:
+                run = await self.get_run(run_id)
+                if run.state in TERMINAL_STATES and run.last_sequence <= sequence:
                     return
                 lost: DjpError = Unavailable("the stream of events ended early")
             except grpc.aio.AioRpcError as error:
                 lost = error_from_rpc(error)
             except DjpError as error:
                 lost = error
+            finally:
+                call.cancel()  # whoever has seen the last event, or enough, does not leave a stream open
             if not isinstance(lost, Unavailable | Cancelled):  # a server that stops may cancel its streams
                 raise lost
+            if sequence > resumed or loop.time() - began > _LONG_STREAM_S:
+                waits = iter(RESUME_WAITS_S)
             pause = next(waits, None)
             if pause is None:
                 raise Unavailable(f"the gateway was lost while it worked on run {run_id} ({lost.message})") from lost

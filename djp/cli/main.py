@@ -1,5 +1,6 @@
 """The `djp` command: every subcommand with its options. What they do is imported when they are called, not before."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -64,6 +65,7 @@ _EXIT_CODES = "Exit codes:\n\n\b\n" + "\n".join(f"  {int(code):>3}  {meaning}" f
 
 def main() -> None:
     """The entry point."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes past our logging, straight into the progress
     forgiving_streams()
     app()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from djp.cli.terminal import err, one_line
 from djp.v1 import common_pb2, judge_pb2, run_pb2
 
@@ -86,7 +88,7 @@ class Progress:
             self.doing("drafting: " + ", ".join(sorted(map(_name, self._drafting))))
 
     def _line(self, text: str, style: str) -> None:
-        err().print(text, style=style, soft_wrap=True)
+        err().print(Text(text, style=style), soft_wrap=True)  # a style of `print` would colour the status as well
 
 
 class Silence(Progress):

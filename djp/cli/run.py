@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import uuid
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from djp.cli.exits import Exit
@@ -92,10 +93,11 @@ async def _watch(client: DjpClient, request: run_pb2.RunRequest, shown: Progress
     """Start the run and follow it to its end; its id goes to `started` as soon as it is known."""
     run = await client.start_run(request, request_id=str(uuid.uuid4()))
     started.append(run.run_id)
-    async for event in client.watch(run.run_id):
-        shown.show(event)
-        if event.state.state in TERMINAL_STATES and event.state.HasField("run"):
-            return event.state.run
+    async with aclosing(client.watch(run.run_id)) as events:
+        async for event in events:
+            shown.show(event)
+            if event.state.state in TERMINAL_STATES and event.state.HasField("run"):
+                return event.state.run
     return await client.get_run(run.run_id)
 
 

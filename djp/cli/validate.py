@@ -172,7 +172,9 @@ def _sample() -> dict[str, Any]:
     )
     draft = debate_pb2.Draft(draft_id="d1-r1", debater_id="d1", model="offline/sample", round=1, text=run.result.text)
     score = judge_pb2.Score(draft_id="d1-r1", task_fit=4, support=3, clarity=2, total=9)
-    call = common_pb2.ModelCall(call_id=run_id, stage=common_pb2.STAGE_DEBATE, model=draft.model, attempt=1)
+    call = common_pb2.ModelCall(
+        call_id=run_id, stage=common_pb2.STAGE_DEBATE, model=draft.model, attempt=1, actor_id="d1"
+    )
     call.started_at.FromJsonString(at)
     return build_artifact(
         RunRecord(

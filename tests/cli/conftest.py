@@ -47,6 +47,7 @@ def finished_run(state: str = "PUBLISHED", **changes: Any) -> run_pb2.Run:
         "startedAt": "2026-03-01T10:00:00.010Z",
         "finishedAt": "2026-03-01T10:00:02.500Z",
         "offline": True,
+        "lastSequence": "9",
         "spec": {
             "task": "How are budgets kept?",
             "workflow": "adhoc",
@@ -172,6 +173,7 @@ class FakeGateway(
             "total": {"costNanoUsd": "45500000", "tokens": "5600", "calls": 4},
         }
         self.skipped: list[tuple[str, str]] = []
+        self.told_skipped: list[grounding_pb2.SkippedFile] = []
         self.stored: list[run_pb2.Run] = []
         self.started: list[run_pb2.RunRequest] = []
         self.projected: list[run_pb2.RunRequest] = []
@@ -226,6 +228,7 @@ class FakeGateway(
             if part.WhichOneof("part") == "header":
                 name = part.header.corpus
                 skipped = list(part.header.skipped)
+                self.told_skipped = list(skipped)
             else:
                 path = part.file.path or path
                 files[path] = files.get(path, b"") + part.file.content

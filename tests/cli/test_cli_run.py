@@ -6,11 +6,15 @@ import asyncio
 import json
 import os
 import signal
+import sys
+from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from djp.cli.flags import RunFlags, run_request
+from djp.cli.run import run
 from djp.mesh.errors import FailedPrecondition, InvalidInput, Violation
 from djp.v1 import run_pb2
 
@@ -91,14 +95,15 @@ async def test_json_is_one_document_with_everything(djp_at: Any, gateway: Any, d
     ],
 )
 async def test_other_endings_say_why_and_what_to_do(
-    state: str, changes: dict[str, Any], code: int, says: str, djp_at: Any, gateway: Any
+    state: str, changes: dict[str, Any], code: int, says: str, gateway: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gateway.run = gateway.finished(state, result=gateway.result(**changes))
-    ended = await djp_at(*TASK)
+    ended = await run(RunFlags(task="x", gateway=gateway.address))
 
-    assert ended.code == code
-    assert state.replace("_", " ").capitalize() in ended.out
-    assert says in ended.out
+    assert ended == code
+    shown = capsys.readouterr().out
+    assert state.replace("_", " ").capitalize() in shown
+    assert says in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
@@ -107,18 +112,20 @@ async def test_other_endings_say_why_and_what_to_do(
         ("DENIED", "ERROR_REASON_RUN_BUDGET_EXCEEDED", 5, "--dry-run"),
         ("DENIED", "ERROR_REASON_BUDGET_EXCEEDED", 5, "resets"),
         ("FAILED", "ERROR_REASON_INTERRUPTED", 6, "start it again"),
+        ("CANCELLED", "ERROR_REASON_CANCELLED", 6, "cancelled:"),
     ],
 )
 async def test_denied_and_failed_say_why_also_when_quiet(
-    state: str, reason: str, code: int, says: str, djp_at: Any, gateway: Any
+    state: str, reason: str, code: int, says: str, gateway: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = {"reason": reason, "message": "Projected cost $0.015 exceeds budget $0.010", "retryable": True}
     gateway.run = gateway.finished(state, error=error, result=None)
-    ended = await djp_at(*TASK, "--quiet")
+    ended = await run(RunFlags(task="x", gateway=gateway.address, quiet=True))
 
-    assert (ended.code, ended.out) == (code, "")
-    assert "Projected cost $0.015 exceeds budget $0.010" in ended.err
-    assert says in ended.err
+    shown = capsys.readouterr()
+    assert (ended, shown.out) == (code, "")
+    assert "Projected cost $0.015 exceeds budget $0.010" in shown.err
+    assert says in shown.err
 
 
 async def test_every_flag_is_sent_in_either_spelling(djp_at: Any, gateway: Any) -> None:
@@ -230,20 +237,30 @@ async def test_task_comes_from_a_file_or_standard_input(djp_at: Any, gateway: An
     ("content", "says"),
     [(b"\xff\xfe\x00", "not UTF-8"), (b"x" * 262_145, "longer than 262144 bytes"), (b" \n", "is empty")],
 )
-async def test_a_bad_task_file_is_refused(content: bytes, says: str, djp_at: Any, gateway: Any, tmp_path: Path) -> None:
+def test_a_bad_task_file_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "task").write_bytes(content)
-    ended = await djp_at("run", "--task", f"@{tmp_path / 'task'}")
 
-    assert ended.code == 2
-    assert says in ended.err
-    assert gateway.started == []
+    with pytest.raises(InvalidInput, match=says):
+        run_request(RunFlags(task=f"@{tmp_path / 'task'}"))
 
 
-async def test_dry_run_prints_the_projection_and_starts_nothing(djp_at: Any, gateway: Any) -> None:
-    ended = await djp_at(*TASK, "--dry_run", "--budget-usd", "0.05")
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [(None, "is missing"), ("@/nowhere/at\nall", "No such file"), ("a\udcff", "not UTF-8"), ("x" * 262_145, "longer")],
+)
+def test_a_bad_task_is_refused(task: str | None, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        run_request(RunFlags(task=task))
 
-    assert ended.code == 0
-    assert ended.out.splitlines()[:9] == [
+
+async def test_dry_run_prints_the_projection_and_starts_nothing(
+    gateway: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = await run(RunFlags(task="x", gateway=gateway.address, dry_run=True, budget_usd="0.05"))
+
+    shown = capsys.readouterr()
+    assert ended == 0
+    assert shown.out.splitlines()[:10] == [
         "Dry run mode - no API calls made",
         "",
         "Projected Cost Breakdown:",
@@ -253,18 +270,22 @@ async def test_dry_run_prints_the_projection_and_starts_nothing(djp_at: Any, gat
         "  Total Tokens:  5,600",
         "",
         "Projected cost: $0.0455",
+        "Projected tokens: ~5600",
     ]
-    assert "Projected tokens: ~5600" in ended.out
-    assert "Warning: projected cost $0.046 is 91 % of the budget $0.050" in ended.err.replace("$0.0455", "$0.046")
+    assert "91 % of the budget" in shown.err
     assert gateway.started == []
 
 
-async def test_dry_run_over_budget_is_denied_with_the_guides_message(djp_at: Any, gateway: Any) -> None:
-    ended = await djp_at(*TASK, "--dry-run", "--budget-usd", "0.010", "--json")
+async def test_dry_run_over_budget_is_denied_with_the_guides_message(
+    gateway: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = RunFlags(task="x", gateway=gateway.address, dry_run=True, budget_usd="0.010", as_json=True)
+    ended = await run(flags)
 
-    assert ended.code == 5
-    assert "BudgetExceededError: Projected cost $0.046 exceeds budget $0.010" in ended.err
-    assert json.loads(ended.out)["dry_run"]["refusal"].startswith("BudgetExceededError")
+    shown = capsys.readouterr()
+    assert ended == 5
+    assert "BudgetExceededError: Projected cost $0.046 exceeds budget $0.010" in shown.err
+    assert json.loads(shown.out)["dry_run"]["refusal"].startswith("BudgetExceededError")
 
 
 async def test_a_gateway_that_is_not_there_is_one_line(djp: Any, tmp_path: Path) -> None:
@@ -356,22 +377,6 @@ async def test_list_presets_needs_no_task_and_no_mesh(djp: Any, djp_at: Any, gat
     assert "remote\n  Only there.\n  max_tokens 500" in there.out
 
 
-async def test_two_folders_of_one_name_make_two_corpora_and_one_folder_makes_one(
-    djp_at: Any, gateway: Any, tmp_path: Path
-) -> None:
-    for parent in ("a", "b"):
-        folder = tmp_path / parent / "docs"
-        folder.mkdir(parents=True)
-        (folder / "one.md").write_text(parent)
-    runs = [("a", []), ("b", []), ("a", ["--json"])]
-    ended = [await djp_at(*TASK, "--grounded-corpus", str(tmp_path / parent / "docs"), *more) for parent, more in runs]
-
-    first, second, again = [request.corpus for request in gateway.started]
-    assert first != second
-    assert first == again
-    assert json.loads(ended[2].out)["corpus"]["reused"] is True
-
-
 @pytest.mark.parametrize("make", ["missing", "file"])
 async def test_a_corpus_that_is_no_folder_is_refused_before_anything_starts(
     make: str, djp_at: Any, gateway: Any, tmp_path: Path
@@ -387,15 +392,27 @@ async def test_a_corpus_that_is_no_folder_is_refused_before_anything_starts(
     assert gateway.started == []
 
 
-async def test_a_second_signal_ends_at_once(djp_at: Any, gateway: Any) -> None:
-    """A file that blocks its reader holds the command up after the first signal, so that the second one meets it."""
-    gateway.goes_on.clear()
-    process = await djp_at.start(*TASK)
-    await gateway.waiting.wait()
-    for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0)
+async def test_a_second_signal_ends_a_command_that_does_not_unwind(djp: Any) -> None:
+    code = """
+import asyncio, sys
+from djp.cli.session import execute
+async def stubborn():
+    try:
+        print("ready", flush=True)
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        print("unwinding", flush=True)
+        await asyncio.sleep(3600)
+execute(stubborn)
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), env=djp.environment(), stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGINT)
+    assert await process.stdout.readline() == b"unwinding\n"
+    process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
 
-    assert process.returncode == 128 + signal.SIGTERM
-    assert b"Traceback" not in err
+    assert (process.returncode, err) == (130, b"")
