@@ -105,14 +105,20 @@ def test_an_encrypted_file_names_the_remedy(library: Any, pdf: Any) -> None:
     assert library.skipped() == {"a.pdf": "encrypted PDF: save it without a password"}
 
 
-def test_a_file_that_never_ends_is_given_up_and_tried_again_next_time(make_library: Any, pdf: Any) -> None:
+def test_a_file_that_never_ends_is_given_up(make_library: Any) -> None:
     library = make_library(Limits(pdf=PdfLimits(seconds=1.0)))
-    files = {"a.pdf": endless(), "b.pdf": pdf("Read all the same")}
-    assert library.add(files).reused is False
+    library.add({"a.pdf": endless(), "b.md": "read all the same"})
     assert library.skipped() == {"a.pdf": "PDF took longer than 1 s to read"}
     assert library.found("read") == ["b"]
-    patient = make_library(Limits(pdf=PdfLimits(seconds=1.5)))
-    assert patient.add(files).skipped[0].reason == "PDF took longer than 1.5 s to read"
+
+
+def test_a_file_given_up_is_tried_again_the_next_time(library: Any, pdf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"a.pdf": pdf("Apples"), "b.md": "text"}
+    with monkeypatch.context() as patch:
+        patch.setattr(pdf_module, "_ask", lambda *_: None)  # as if the worker had died
+        assert library.add(files).skipped[0].reason == "broken PDF: reading it brought its process down"
+    assert library.add(files).skipped == ()
+    assert library.found("apples") == ["a"]
 
 
 def test_memory_is_bounded(pdf: Any) -> None:

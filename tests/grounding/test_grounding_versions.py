@@ -310,7 +310,6 @@ def test_a_folder_that_cannot_be_written_names_the_remedy(library: Any) -> None:
 
 ROT = {
     "cut": lambda content: content[: len(content) // 2],
-    "zeros": lambda content: bytes(len(content)),
     "flipped": lambda content: (
         content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
     ),
