@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 import uuid
@@ -92,6 +93,7 @@ async def serving(home: Path, socket: str = "s.sock", **more: Any) -> AsyncItera
         service = await stack.enter_async_context(open_service(settings_in(home, **more)))
         server = await stack.enter_async_context(MeshServer(service, f"unix:{home}/{socket}"))
         channel = await stack.enter_async_context(open_channel(server.address))
+        await asyncio.wait_for(channel.channel_ready(), 60)
         yield Client(storage_pb2_grpc.StorageServiceStub(channel))
 
 

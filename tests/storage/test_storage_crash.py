@@ -19,9 +19,10 @@ import grpc
 import pytest
 
 from djp.mesh.channel import open_channel
-from djp.mesh.errors import FailedPrecondition
+from djp.mesh.errors import FailedPrecondition, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import storage_pb2_grpc
+from djp_storage.adapters.directory_store import DirectoryStore
 from djp_storage.server import open_service
 from djp_storage.settings import StorageSettings
 
@@ -165,6 +166,22 @@ async def test_two_services_share_a_folder_and_a_database(serve: Any, home: Path
         for content, answer in zip(contents, answers, strict=True):
             assert (content == got) == (not isinstance(answer, BaseException))
     assert files() == {"hot/acme/w/a.json": got}
+
+
+async def test_too_many_open_files_is_a_matter_of_trying_again(home: Path) -> None:
+    store = DirectoryStore(home / "artifacts")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(home, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with pytest.raises(Unavailable):
+            async with store.upload():
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    async with store.upload() as upload:
+        await upload.write(b"x")
 
 
 async def refuses_to_start(home: Path, data_dir: Path) -> str:

@@ -318,6 +318,17 @@ def replace_by(kind: str, path: Path, secret: Path) -> None:
             path.parent.symlink_to(secret.parent)
 
 
+async def test_a_folder_that_is_taken_away_is_told(client: Any, home: Path) -> None:
+    await client.put(b"text")
+    os.rename(home / "artifacts", home / "away")
+    assert (await refused(client.get())).code == "DATA_LOSS"
+    error = await refused(client.put(b"other", artifact="b.json"))
+    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "FAILED_PRECONDITION")
+    assert str(home / "artifacts") in error.message
+    os.rename(home / "away", home / "artifacts")
+    assert (await client.get())[1] == b"text"
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder", "linked folder"])
 async def test_nothing_but_a_file_is_read(client: Any, home: Path, kind: str) -> None:
     secret = home / "elsewhere" / "a.json"

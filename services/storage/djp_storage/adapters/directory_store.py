@@ -12,7 +12,7 @@ import uuid
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition
+from djp.mesh.errors import FailedPrecondition, Unavailable
 from djp_storage.errors import DiskFull, ObjectMissing
 from djp_storage.names import file_name
 from djp_storage.threads import in_thread
@@ -32,6 +32,7 @@ _INCOMING = ".incoming"  # uploads; each holds a lock on its file, which ends wi
 _ORPHANS = "orphans"  # what lay under the name of a new object and belonged to no artifact
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BUSY = {errno.EMFILE, errno.ENFILE}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IN_THE_WAY = {errno.ELOOP, errno.ENOTDIR, errno.EEXIST}
 
@@ -86,13 +87,14 @@ class DirectoryStore:
         return cleaned
 
     def _open(self, name: ObjectName) -> FileIO:
-        try:
-            with self.errors(), self.opened(*_folders(name)) as folder:
-                return _open_file(file_name(name.key.artifact), folder)
-        except FileNotFoundError:
-            raise ObjectMissing(
-                f"{self.location(name)} is gone, though the catalogue has it; bring the file back from a backup"
-            ) from None
+        with self.errors():
+            try:
+                with self.opened(*_folders(name)) as folder:
+                    return _open_file(file_name(name.key.artifact), folder)
+            except FileNotFoundError:
+                raise ObjectMissing(
+                    f"{self.location(name)} is gone, though the catalogue has it; bring the file back from a backup"
+                ) from None
 
     @contextmanager
     def opened(self, *folders: str, make: bool = False) -> Iterator[int]:
@@ -119,10 +121,16 @@ class DirectoryStore:
         except OSError as error:
             if error.errno in _FULL:
                 raise DiskFull(f"disk full: no room in {self._root}; free some space and try again") from error
+            if error.errno in _BUSY:
+                raise Unavailable("too many files are open at once; try again", retry_after_s=1.0) from error
             if error.errno in _REFUSED:
                 raise FailedPrecondition(
                     f"{self._root} cannot be used ({error.strerror}); mend its permissions, or name another folder in "
                     "DJP_STORAGE_DATA_DIR"
+                ) from error
+            if error.errno == errno.ENOENT:
+                raise FailedPrecondition(
+                    f"{self._root} or a folder in it was taken away; bring it back, and start storage again"
                 ) from error
             if error.errno in _IN_THE_WAY:
                 raise FailedPrecondition(

@@ -26,7 +26,14 @@ artifacts = Table(
 Index("ix_artifacts_created", artifacts.c.tenant, artifacts.c.created_us, artifacts.c.workflow, artifacts.c.artifact)
 Index("ix_artifacts_size", artifacts.c.tenant, artifacts.c.size, artifacts.c.workflow, artifacts.c.artifact)
 Index("ix_artifacts_workflow", artifacts.c.tenant, artifacts.c.workflow, artifacts.c.created_us, artifacts.c.artifact)
-Index("ix_artifacts_run", artifacts.c.tenant, artifacts.c.run_id)
+Index(
+    "ix_artifacts_run",
+    artifacts.c.tenant,
+    artifacts.c.run_id,
+    artifacts.c.created_us,
+    artifacts.c.workflow,
+    artifacts.c.artifact,
+)
 
 # Which put made, or found, which artifact. An artifact never changes, so its row is the answer to the put.
 requests = Table(

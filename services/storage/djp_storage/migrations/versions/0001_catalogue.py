@@ -29,7 +29,7 @@ def upgrade() -> None:
     op.create_index("ix_artifacts_created", "artifacts", ["tenant", "created_us", "workflow", "artifact"])
     op.create_index("ix_artifacts_size", "artifacts", ["tenant", "size", "workflow", "artifact"])
     op.create_index("ix_artifacts_workflow", "artifacts", ["tenant", "workflow", "created_us", "artifact"])
-    op.create_index("ix_artifacts_run", "artifacts", ["tenant", "run_id"])
+    op.create_index("ix_artifacts_run", "artifacts", ["tenant", "run_id", "created_us", "workflow", "artifact"])
     op.create_table(
         "requests",
         sa.Column("tenant", sa.String(63), primary_key=True),
