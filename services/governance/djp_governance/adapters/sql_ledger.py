@@ -7,7 +7,9 @@ reservation, then the windows as `rules.windows_at` lists them), so that no two 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,6 +59,9 @@ class SqlLedger:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # SQLite has one writer: those of this process queue here, first come first served, where its own busy handler
+        # would have them sleep and try again in no order.
+        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
     async def reserve(self, key: RequestKey, order: Order, limits: Limits, now: datetime) -> Grant:
         warnings = check_order(order)
@@ -159,7 +164,7 @@ class SqlLedger:
         """
         claim = {"tenant": key.tenant, "request_id": key.request_id, "body_sha256": key.sha256, "answer": ""}
         mine = and_(requests.c.tenant == key.tenant, requests.c.request_id == key.request_id)
-        async with self._engine.begin() as connection:
+        async with self._turn, self._engine.begin() as connection:
             claimed = await connection.execute(insert_if_new(connection, requests).values(claim))
             if claimed.rowcount == 0:
                 first = (await connection.execute(select(requests).where(mine))).one()
