@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -196,6 +198,27 @@ def test_seeds_choose_among_near_equals_only() -> None:
     drafts = {compose(brief, Debater("d", "offline/brief", seed=seed), material).text for seed in range(12)}
     assert len(drafts) > 3
     assert not any("weather" in draft for draft in drafts)
+
+
+def test_another_process_writes_the_same_bytes() -> None:
+    program = """
+from djp.llm.offline import DEBATER_MODELS
+from djp_debate.compose import compose, read
+from djp_debate.model import Brief, Debater, Passage
+texts = ["The %s ledger keeps a budget, but only for run %s." % (word, word) for word in "abcdefgh"]
+passages = tuple(Passage(text, str(n // 3), f"T{n // 3}", text, n) for n, text in enumerate(texts))
+debaters = [Debater("d", model, seed=7) for model in DEBATER_MODELS]
+brief = Brief("", "Which ledger keeps the budget of a run?", tuple(debaters), 300, passages, 2)
+print([compose(brief, debater, read(brief)).text for debater in debaters])
+"""
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+    assert b"ledger keeps a budget" in outputs.pop()
 
 
 @pytest.mark.parametrize("passages", [(), ("",), ("\n \n",), ("| a | b |\n|---|---|\n| c | d |",), ("```\ncode\n```",)])

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from djp_debate.model import Passage
     from djp_debate.statements import Statement
 
-_ASIDE = 0.5  # what a term in a heading, or of the debater's role, counts against one of the task in the sentence
+# Set by reading drafts about this project's own documents, like the numbers of strategies.py.
+_ASIDE = 0.5  # what a term in a heading counts against one in the sentence
 _TRUSTED, _FEEDBACK = 6, 0.3  # the best statements that lend terms, and the weight of such a term
-_CHANCE = 0.5
-_PASSAGE, _DOCUMENT, _AROUND = 0.25, 0.25, 3
+_CHANCE = 0.5  # what a chance hit counts
+_PASSAGE, _DOCUMENT, _AROUND = 0.25, 0.25, 3  # the parts of what is around, and how many statements tell it
+_TIE = 0.01  # what the best passage adds, so that nothing else has to choose among equals
+_K1, _B = 1.2, 0.5  # of BM25; half the usual weight of length, for sentences differ less than documents
 
 
 class Material:
@@ -33,35 +36,34 @@ class Material:
         total = len(by_passage)
         self._weights = {term: math.log(1 + (total - n + 0.5) / (n + 0.5)) for term, n in counts.items()}
 
-    def relevance(self, wanted: frozenset[str], cared_for: frozenset[str]) -> dict[Statement, float]:
-        """How near each statement is to the terms of the task, 0 to 1.
+    def relevance(self, asked: Mapping[str, float]) -> dict[Statement, float]:
+        """How near each statement is to what is asked (terms and their weights): about 1 for the nearest, 0 for none.
 
-        BM25 of the sentence's own terms, and at half the weight of its headings, its title and the debater's role; then
-        once more with the terms on which the best statements agree (pseudo-relevance feedback). So an answer goes on
-        where the task's own words end, and a statement that shares nothing else with the best ones, a chance hit,
-        counts half. A part of the relevance is that of the passage and of the document around, each by its three best
-        statements: so an answer rather goes on where it began.
+        BM25 of the sentence's own terms, and at half the weight of its headings and its title; then once more with the
+        terms on which the best statements agree (pseudo-relevance feedback). So an answer goes on where the task's own
+        words end, and a statement that shares nothing else with the best ones, a chance hit, counts half. A part of the
+        relevance is that of the passage and of the document around, each by its three best statements: so an answer
+        rather goes on where it began.
         """
-        asked = dict.fromkeys(cared_for, _ASIDE) | dict.fromkeys(wanted, 1.0)
         first = {one: self._score(one, asked) for one in self.statements}
         best = sorted(self.statements, key=lambda one: (-first[one], one.rank, one.order))[:_TRUSTED]
         agreed = Counter(term for one in best for term in one.terms if term not in asked)
         related = frozenset(term for term, count in agreed.items() if count > 1) or frozenset(agreed)
-        asked |= dict.fromkeys(related, _FEEDBACK)
+        widened = dict(asked) | dict.fromkeys(related, _FEEDBACK)
         second = {
-            one: self._score(one, asked) * (1 if related & one.terms or one in best[:1] else _CHANCE)
+            one: self._score(one, widened) * (1 if related & one.terms or one in best[:1] else _CHANCE)
             for one in self.statements
         }
         passages = _around(second, lambda one: one.rank)
         documents = _around(second, lambda one: one.document)
         mixed = {
             one: (1 - _PASSAGE - _DOCUMENT) * score
-            + _PASSAGE * passages[one.rank] * (1 + 0.1 / (1 + one.rank))
+            + _PASSAGE * passages[one.rank]
             + _DOCUMENT * documents[one.document]
             for one, score in second.items()
         }
         highest = max(mixed.values(), default=0.0) or 1.0
-        return {one: score / highest for one, score in mixed.items()}
+        return {one: score / highest + _TIE / (1 + one.rank) for one, score in mixed.items()}
 
     def _score(self, statement: Statement, asked: Mapping[str, float]) -> float:
         def weigh(found: frozenset[str]) -> float:  # sorted, for a sum of floats depends on their order
@@ -69,8 +71,8 @@ class Material:
 
         said = weigh(statement.terms & asked.keys())
         above = weigh((statement.context & asked.keys()) - statement.terms)
-        length = 0.5 + 0.5 * statement.words / self._mean_words
-        return said * 2.2 / (1 + 1.2 * length) + _ASIDE * above
+        length = 1 - _B + _B * statement.words / self._mean_words
+        return said * (_K1 + 1) / (1 + _K1 * length) + _ASIDE * above
 
 
 def _around(scores: Mapping[Statement, float], part: Callable[[Statement], Hashable]) -> dict[Hashable, float]:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 # All of these were set by reading drafts about this project's own documents, and hold for relevances of 0 to 1.
 FLOOR = 0.33
 """Statements below this share of the best ones' mean relevance are beside the point."""
-_BEST = 4
+_BEST, _SURVEYED = 4, 0.5
 _ON_POINT = 0.6  # of the best statement of its passage: where an opening may start
+_ASIDE = 0.5  # what a term of the debater's role, or of a name in the task, counts: a name says where, not what
 _CANDIDATES = 60  # of each debater: far more than any draft holds
 _NEWNESS = 0.8  # the share of its relevance that a statement loses if the draft has all of its words already
 _JITTER = 0.2  # at a temperature of 1, chance moves a relevance by so much up or down
 
+_NAME = re.compile(r"(?<=[\w,;:)] )[A-Z][\w-]*")  # capital letters inside a sentence
 _LIMITS = re.compile(
     r"\b(?:but|only|unless|except|without|never|not|no|none|nothing|nobody|neither|cannot|refus\w+|den(?:y|ies|ied)|"
     r"fail\w*|however|although|though|until|at (?:most|least)|more than|fewer than|instead|otherwise|limit\w*|"
@@ -53,7 +55,9 @@ class View:
 def view(material: Material, task: str, debater: Debater) -> View:
     """How `debater` sees the material. Its seed breaks ties; the higher its temperature, the more the seed may move."""
     wanted = frozenset(terms(task))
-    plain = material.relevance(wanted, frozenset(terms(debater.role)))
+    names = frozenset(terms(" ".join(_NAME.findall(task)))) if len(wanted) > 1 else frozenset()
+    lesser = dict.fromkeys(terms(debater.role), _ASIDE)
+    plain = material.relevance(lesser | {term: _ASIDE if term in names else 1.0 for term in sorted(wanted)})
     usable = [statement for statement in material.statements if statement.with_needed]
     salt = f"{debater.seed} {debater.debater_id} {debater.model} ".encode()
 
@@ -113,7 +117,7 @@ def _survey(seen: View) -> Plan:
     """A list of what each passage says nearest to the task, at most two passages of a document, the best first."""
     passages: dict[int, list[Statement]] = {}
     per_document: Counter[str] = Counter()
-    for one in seen.near():
+    for one in seen.near(_SURVEYED):
         if one.rank not in passages:
             per_document[one.document] += 1
         if one.rank in passages or per_document[one.document] <= 2:
