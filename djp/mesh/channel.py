@@ -41,7 +41,7 @@ def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.aio.Chann
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name, how long one attempt to connect may take
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
     interceptors = (_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream())

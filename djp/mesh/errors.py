@@ -146,5 +146,11 @@ class Unimplemented(DjpError):  # noqa: N818
     reason = "UNIMPLEMENTED"
 
 
+class DataLoss(DjpError):  # noqa: N818
+    """What was stored is gone or is not what was stored."""
+
+    code = "DATA_LOSS"
+
+
 class Internal(DjpError):  # noqa: N818
     """A fault of ours. The message says nothing of the cause; the server's log does, under the same error id."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from djp.mesh.errors import DjpError, ResourceExhausted
+from djp.mesh.errors import DataLoss, ResourceExhausted
 
 
-class HashMismatch(DjpError):  # noqa: N818  named after what happened, as the mesh's own errors are
+class HashMismatch(DataLoss):
     """The bytes are not those that the hash stands for: damaged on the way in, or at rest."""
 
-    code = "DATA_LOSS"
     reason = "HASH_MISMATCH"
 
 
-class ObjectMissing(DjpError):  # noqa: N818
+class ObjectMissing(DataLoss):
     """The catalogue knows the artifact and its object is not where it belongs."""
 
-    code = "DATA_LOSS"
     reason = "NOT_FOUND"
 
 
