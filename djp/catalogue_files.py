@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
 _PACKAGE = Path(__file__).parent
+_MAX_MESSAGE = 300
 
 
 @cache
@@ -32,7 +33,14 @@ def load_schema(name: str) -> dict[str, Any]:
 def validate_against(schema: str, document: object) -> list[str]:
     """What is wrong with a document: one message a problem, each with the place in the document; empty if valid."""
     problems = sorted(_validator(schema).iter_errors(document), key=lambda problem: list(map(str, problem.path)))
-    return [f"{problem.json_path}: {problem.message}" for problem in problems]
+    return [f"{problem.json_path}: {_short(problem.message)}" for problem in problems]
+
+
+def _short(message: str) -> str:
+    """Without the middle: a message quotes the whole value, which may be a text of megabytes."""
+    return (
+        message if len(message) <= _MAX_MESSAGE else f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"
+    )
 
 
 @cache

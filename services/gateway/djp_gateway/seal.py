@@ -37,7 +37,7 @@ class Seal:
         """
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: too short to be sealed at all
             raise FailedPrecondition(
                 "a stored run cannot be opened with this seal key; restore the key file that the run was stored with"
             ) from error
