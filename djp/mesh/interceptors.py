@@ -130,6 +130,8 @@ def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str
 
     async def unary(request: Any, context: Context) -> Any:
         async def body(checked: Any) -> Any:
+            if handler.request_streaming:
+                checked = _whole(checked, context)
             result = behavior(checked, context)
             return await result if inspect.isawaitable(result) else result
 
@@ -152,6 +154,16 @@ def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str
         stream if handler.response_streaming else unary, handler.request_deserializer, handler.response_serializer
     )
     return rewrapped
+
+
+async def _whole(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    """Ends only where the caller ended: grpc shows a call given up as an end too, and cancels it a moment later.
+
+    Sending something to the caller takes longer than that moment; without it, half an upload could be taken for all.
+    """
+    async for request in requests:
+        yield request
+    await context.send_initial_metadata(())
 
 
 async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -207,3 +207,29 @@ def test_half_of_tls_is_refused_and_names_what_is_missing(monkeypatch):
     monkeypatch.setenv("DJP_TLS_CERT", "cert.pem")
     with pytest.raises(ValueError, match="missing: DJP_TLS_KEY, DJP_TLS_CA"):
         MeshSettings()
+
+
+async def test_a_client_stream_given_up_never_looks_like_a_whole_one(mesh):
+    whole = []
+
+    async def collect(requests, _context):
+        parts = [request.value async for request in requests]
+        whole.append(parts)
+        return mesh.Text(value="".join(parts))
+
+    stub = await mesh.probe(Collect=collect)
+    for _ in range(30):  # the end of the stream and the cancellation race each other to the server
+        sent = asyncio.Event()
+
+        async def requests(sent=sent):
+            yield mesh.Text(value="half")
+            sent.set()
+            await asyncio.Event().wait()
+
+        call = stub.Collect(requests())
+        await sent.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert (await stub.Collect(iter([mesh.Text(value="a"), mesh.Text(value="b")]))).value == "ab"
+    assert whole == [["a", "b"]]

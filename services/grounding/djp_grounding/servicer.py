@@ -67,9 +67,6 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
             if header is None:
                 raise InvalidInput("header: missing; the first message names the corpus", field="header")
             intake.finish()
-            # grpc shows a call given up as the end of its files, and cancels it a moment later: half a corpus must not
-            # be built. Sending something to the caller ends after that moment.
-            await context.send_initial_metadata(())
             # A call cancelled from here on closes the intake, and a build that still reads from it ends there.
             created = await self._change(self._corpora.create, tenant, header.corpus, intake, header.request_id)
         return grounding_pb2.CreateCorpusResponse(
