@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +47,11 @@ async def open_engine(url: str, migrations: Path, metadata: MetaData | None = No
         if version != _versions(migrations)[-1]:
             async with engine.begin() as connection:
                 await connection.run_sync(_bring_up, migrations, metadata, url)
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         await engine.dispose()
-        raise database_error(error, url) or FailedPrecondition(
-            f"database {_shown(url)} cannot be used: {error.orig}"
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise database_error(cause, url) or FailedPrecondition(
+            f"database {_shown(url)} cannot be used: {cause}"
         ) from error
     except OSError as error:
         await engine.dispose()
@@ -66,9 +69,9 @@ def reading(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(djp_read_only=True)
 
 
-def database_error(error: DBAPIError, url: str) -> DjpError | None:
-    """What a failed statement means to an operator, with the remedy; None where it is a fault of the program."""
-    cause, shown = str(error.orig), _shown(url)
+def database_error(error: BaseException | None, url: str) -> DjpError | None:
+    """What a driver's error means to an operator, with the remedy; None where it is a fault of the program."""
+    cause, shown = str(error), _shown(url)
     if "is full" in cause or "No space left" in cause:
         return ResourceExhausted(f"disk full: {shown} cannot grow; free some space and try again", reason="DISK_FULL")
     if "disk I/O error" in cause:
@@ -84,8 +87,6 @@ def database_error(error: DBAPIError, url: str) -> DjpError | None:
         )
     if "is locked" in cause:
         return Unavailable(f"database {shown} is held by another process for more than {BUSY_TIMEOUT_S} s; try again")
-    if error.connection_invalidated or isinstance(error.orig, ConnectionError | TimeoutError):
-        return Unavailable(f"database {shown} does not answer; try again")
     return None
 
 
@@ -105,24 +106,28 @@ def _create(url: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def on_error(context: ExceptionContext) -> None:
-        if isinstance(context.sqlalchemy_exception, DBAPIError) and (
-            error := database_error(context.sqlalchemy_exception, url)
-        ):
+        if context.is_disconnect:
+            raise Unavailable(f"database {_shown(url)} does not answer; try again") from context.original_exception
+        if context.sqlalchemy_exception and (error := database_error(context.original_exception, url)):
             raise error from context.original_exception
 
     return engine
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:
-    if path := engine.url.database:
+    path = engine.url.database or ":memory:"
+    if path != ":memory:":
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A connection that fails to open leaves aiosqlite's thread behind, which complains on standard error once the
+        # event loop is gone. So the file is tried with the plain driver first.
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # stays with the file
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # SQLAlchemy's documented way to take over BEGIN from the driver
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged charge survives a power cut
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
