@@ -218,7 +218,7 @@ async def test_a_client_stream_given_up_never_looks_like_a_whole_one(mesh):
         return mesh.Text(value="".join(parts))
 
     stub = await mesh.probe(Collect=collect)
-    for _ in range(30):  # the end of the stream and the cancellation race each other to the server
+    for _ in range(600):  # the end of the stream and the cancellation race each other to the server
         sent = asyncio.Event()
 
         async def requests(sent=sent):
