@@ -232,6 +232,13 @@ def test_with_nothing_to_quote_the_note_says_so_and_what_to_do(passages: tuple[s
         assert not CITATION.search(text)
 
 
+@pytest.mark.parametrize("task", ["`", "Say `[Budgets]`", "`[Budgets", "[Budgets] `" + "x " * 400 + "[Budgets]`"])
+def test_a_restated_task_cites_nothing_and_leaves_no_code_open(task: str) -> None:
+    for text in _texts(_brief(task)):
+        assert "[" not in text
+        assert text.count("`") % 2 == 0
+
+
 def test_a_long_task_is_restated_in_part_and_never_cut_inside_a_word() -> None:
     secret = "sk-" + "a" * 500
     for text in _texts(_brief(f"Keep [this] in mind. {'word ' * 60}{secret} and more {secret}")):

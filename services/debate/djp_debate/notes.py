@@ -74,4 +74,6 @@ def restated(task: str, max_tokens: int) -> str:
             room = room[:begun]
         at = max((gap.start() for gap in re.finditer(r"\s", room)), default=0)
         room = f"{room[:at].rstrip()} \u2026".strip()
+    if room.count("`") % 2:  # it would make code of what follows
+        room = room.replace("`", "")
     return f"\u201c{room}\u201d"

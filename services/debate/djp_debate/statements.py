@@ -112,8 +112,8 @@ def statements_of(passages: Sequence[Passage]) -> list[Statement]:
 
 
 def without_brackets(text: str) -> str:
-    """Square brackets made round, so that none can pass for a citation. Code and redaction labels stay as they are."""
-    return outside_code(text, lambda part: _BRACKETS.sub(lambda found: _ROUND.get(found[0], found[0]), part))
+    """Square brackets made round, so that none can pass for a citation. Redaction labels stay as they are."""
+    return _BRACKETS.sub(lambda found: _ROUND.get(found[0], found[0]), text)
 
 
 def _statements(passages: Sequence[Passage], read: Sequence[list[Block]], *, items: bool) -> Iterator[Statement]:
@@ -184,8 +184,8 @@ def _distinct(statements: Iterable[Statement]) -> list[Statement]:
 
 
 def _quotable(sentence: str) -> str:
-    """A sentence without its notes, such as [1], and without square brackets."""
-    return without_brackets(outside_code(sentence, lambda part: _NUMBERED.sub("", part))).strip()
+    """A sentence without its notes, such as [1], and without square brackets; code stays as it is."""
+    return outside_code(sentence, lambda part: without_brackets(_NUMBERED.sub("", part))).strip()
 
 
 def _is_whole(text: str) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # All of these were set by reading drafts about this project's own documents, and hold for relevances of 0 to 1.
 FLOOR = 0.33
 """Statements below this share of the best ones' mean relevance are beside the point."""
-_BEST, _SURVEYED = 4, 0.5
+_BEST, _PASSAGES = 4, 0.5  # how many are the best ones; the floor of those who choose passages, not sentences
 _ON_POINT = 0.6  # of the best statement of its passage: where an opening may start
 _ASIDE = 0.5  # what a term of the debater's role, or of a name in the task, counts: a name says where, not what
 _CANDIDATES = 60  # of each debater: far more than any draft holds
@@ -73,7 +73,7 @@ def view(material: Material, task: str, debater: Debater) -> View:
 
 def _lead(seen: View) -> Plan:
     """What the best passages open with: up to three statements in a row, from where a passage is first to the point."""
-    near = seen.near()
+    near = seen.near(_PASSAGES)
     best: defaultdict[int, float] = defaultdict(float)
     for statement in near:
         best[statement.rank] = max(best[statement.rank], seen.relevance[statement])
@@ -117,7 +117,7 @@ def _survey(seen: View) -> Plan:
     """A list of what each passage says nearest to the task, at most two passages of a document, the best first."""
     passages: dict[int, list[Statement]] = {}
     per_document: Counter[str] = Counter()
-    for one in seen.near(_SURVEYED):
+    for one in seen.near(_PASSAGES):
         if one.rank not in passages:
             per_document[one.document] += 1
         if one.rank in passages or per_document[one.document] <= 2:
