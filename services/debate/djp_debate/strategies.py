@@ -12,7 +12,7 @@ from djp.llm.text import terms
 from djp_debate.writing import Plan, by_document, by_passage, one_paragraph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from djp_debate.material import Material
     from djp_debate.model import Debater
@@ -73,24 +73,17 @@ def view(material: Material, task: str, debater: Debater) -> View:
 
 def _lead(seen: View) -> Plan:
     """What the best passages open with: up to three statements in a row, from where a passage is first to the point."""
-    near = seen.near(_PASSAGES)
     best: defaultdict[int, float] = defaultdict(float)
-    for statement in near:
+    for statement in seen.near(_PASSAGES):
         best[statement.rank] = max(best[statement.rank], seen.relevance[statement])
     passages = sorted(best, key=lambda rank: (-best[rank], rank))[:4]
     openings: list[list[Statement]] = []
     for rank in passages:
-        inside = sorted(
-            (one for one in seen.statements if one.passage is _passage(near, rank)), key=lambda one: one.order
-        )
+        inside = sorted((one for one in seen.statements if one.rank == rank), key=lambda one: one.order)
         first = next(at for at, one in enumerate(inside) if seen.relevance[one] >= _ON_POINT * best[rank])
         openings.append(inside[first : first + 3])
     # First the first statement of every passage's opening, then the second ones, so that a short draft has them all.
-    return Plan([opening[turn] for turn in range(3) for opening in openings if turn < len(opening)], by_document, 190)
-
-
-def _passage(statements: Iterable[Statement], rank: int) -> object:
-    return next(one.passage for one in statements if one.rank == rank)
+    return Plan([opening[turn] for turn in range(3) for opening in openings if turn < len(opening)], by_passage, 190)
 
 
 def _focus(seen: View) -> Plan:
