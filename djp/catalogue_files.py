@@ -38,9 +38,8 @@ def validate_against(schema: str, document: object) -> list[str]:
 
 def _short(message: str) -> str:
     """Without the middle: a message quotes the whole value, which may be a text of megabytes."""
-    return (
-        message if len(message) <= _MAX_MESSAGE else f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"
-    )
+    half = _MAX_MESSAGE // 2
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:half]} … {message[-half:]}"
 
 
 @cache

@@ -183,6 +183,28 @@ async def test_a_caller_that_goes_away_ends_the_leafs_work(gateway: Any, leaves:
     await asyncio.wait_for(gate.cancelled.wait(), 30)
 
 
+async def test_half_an_upload_never_looks_whole_to_the_leaf(gateway: Any, leaves: Any) -> None:
+    sent = asyncio.Event()
+
+    async def files() -> AsyncIterator[Any]:
+        yield grounding_pb2.CreateCorpusRequest(
+            header=grounding_pb2.CorpusHeader(request_id=str(uuid.uuid4()), corpus="c")
+        )
+        sent.set()
+        await asyncio.Event().wait()
+
+    redaction = redaction_pb2_grpc.RedactionServiceStub(gateway.channel)
+    for _ in range(5):
+        sent.clear()
+        call = grounding_pb2_grpc.GroundingServiceStub(gateway.channel).CreateCorpus(files())
+        await sent.wait()
+        await redaction.Redact(redaction_pb2.RedactRequest(text="the header is on its way"))
+        call.cancel()
+        for _ in range(5):
+            await redaction.Redact(redaction_pb2.RedactRequest(text="time for the leaf to be wrong"))
+    assert "CreateCorpus" not in leaves.names()
+
+
 async def test_the_callers_deadline_is_passed_on(gateway: Any, leaves: Any) -> None:
     gate = leaves.hold("Redact")
     redaction = redaction_pb2_grpc.RedactionServiceStub(gateway.channel)
