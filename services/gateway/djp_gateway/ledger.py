@@ -46,9 +46,10 @@ async def reserve(live: LiveRun, leaves: Leaves) -> None:
         finished.summary = "throttled" if answer.outcome == governance_pb2.RESERVE_OUTCOME_THROTTLED else "granted"
 
 
-async def charge(live: LiveRun, leaves: Leaves, calls: Sequence[common_pb2.ModelCall]) -> None:
-    """Record model calls that were made; the run may be stopped, but they are paid."""
+async def charge(live: LiveRun, leaves: Leaves, calls: Sequence[common_pb2.ModelCall], event: run_pb2.RunEvent) -> None:
+    """Record model calls that were made, then the event that they led to; the run may be stopped, but they are paid."""
     if not calls:
+        await live.emit(event)
         return
     request = governance_pb2.ChargeRequest(
         request_id=step_id(live.run.run_id, "charge " + " ".join(call.call_id for call in calls)),
@@ -62,7 +63,7 @@ async def charge(live: LiveRun, leaves: Leaves, calls: Sequence[common_pb2.Model
         return await leaves.governance.Charge(request)
 
     answer = await to_the_end(persistently(pay))
-    await live.charged(list(calls))
+    await live.charged(calls, event)
     if answer.over_reservation:
         await live.warn("the run has cost more than was reserved for it; the ledger has the true cost")
 

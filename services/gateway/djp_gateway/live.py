@@ -65,16 +65,13 @@ class LiveRun:
         self._watchers.wake(self.run.run_id)
 
     async def enter(self, state: run_pb2.RunState.ValueType) -> None:
-        """Change the run's state; a terminal one ends it and carries the run to the watchers.
-
-        What was asked stays out of events: `GetRun` shows the task to its owner.
-        """
+        """Change the run's state; a terminal one ends it, and its event keeps the run, all but the spec."""
         self.run.state = state
         changed = run_pb2.StateChanged(state=state)
         if state in TERMINAL_STATES:
             self.run.finished_at.GetCurrentTime()
             changed.run.CopyFrom(self.run)
-            changed.run.spec.ClearField("task")
+            changed.run.ClearField("spec")
             changed.run.last_sequence = self.run.last_sequence + 1
         await self.emit(run_pb2.RunEvent(state=changed))
 
@@ -83,11 +80,11 @@ class LiveRun:
         self.run.warnings.append(warning)
         await self.emit(run_pb2.RunEvent(warning=warning))
 
-    async def charged(self, calls: list[common_pb2.ModelCall]) -> None:
-        """Note model calls that governance has recorded."""
+    async def charged(self, calls: Sequence[common_pb2.ModelCall], event: run_pb2.RunEvent) -> None:
+        """Note model calls that governance has recorded, together with the event that they led to."""
         self.calls.extend(calls)
         self.run.offline = all(call.offline for call in self.calls)
-        await self.emit(run_pb2.RunEvent(cost=self.cost()))
+        await self.emit(run_pb2.RunEvent(cost=self.cost()), event)
 
     def cost(self) -> run_pb2.CostSoFar:
         """What the noted calls cost together."""

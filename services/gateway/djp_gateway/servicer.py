@@ -95,8 +95,11 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                 events = await self._store.events_after(run.run_id, sequence)
                 for event in events:
                     sequence = event.sequence
+                    last = event.HasField("state") and event.state.state in TERMINAL_STATES
+                    if last:
+                        event.state.run.spec.CopyFrom(run.spec)  # the whole run; events are kept without the task
                     yield run_pb2.WatchRunResponse(event=event)
-                    if event.HasField("state") and event.state.state in TERMINAL_STATES:
+                    if last:
                         return
                 if events:
                     continue

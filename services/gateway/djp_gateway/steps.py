@@ -110,11 +110,11 @@ async def debate(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Pa
                     case "started":
                         await live.emit(run_pb2.RunEvent(debater_started=response.started))
                     case "draft":
-                        await charge(live, leaves, response.draft.calls)
-                        await live.emit(run_pb2.RunEvent(draft_finished=_summary(response.draft.draft)))
+                        event = run_pb2.RunEvent(draft_finished=_summary(response.draft.draft))
+                        await charge(live, leaves, response.draft.calls, event)
                     case "failed":
-                        await charge(live, leaves, response.failed.calls)
-                        await live.emit(run_pb2.RunEvent(draft_failed=await _failure(live, leaves, response.failed)))
+                        event = run_pb2.RunEvent(draft_failed=await _failure(live, leaves, response.failed))
+                        await charge(live, leaves, response.failed.calls, event)
                     case "finished":
                         drafts = list(response.finished.drafts)
         if drafts is None:
@@ -154,8 +154,8 @@ async def judge(
                 match response.WhichOneof("event"):
                     case "ballot":
                         ballots.append(response.ballot.ballot)
-                        await charge(live, leaves, response.ballot.calls)
-                        await live.emit(run_pb2.RunEvent(ballot=_without_words(response.ballot.ballot)))
+                        event = run_pb2.RunEvent(ballot=_without_words(response.ballot.ballot))
+                        await charge(live, leaves, response.ballot.calls, event)
                     case "verdict":
                         verdict = response.verdict
         if verdict is None:
