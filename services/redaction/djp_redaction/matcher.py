@@ -38,6 +38,7 @@ class Matcher:
     def __init__(self, rules: Sequence[Rule]) -> None:
         """Raises RuleError if an engine refuses a pattern or a trigger."""
         self._patterns = [_compiled(rule) for rule in rules]
+        self._groups = [min(pattern.groups, 1) for pattern in self._patterns]
         self._validators = [VALIDATORS.get(rule.validation) for rule in rules]
         self._untriggered = [number for number, rule in enumerate(rules) if not rule.trigger]
         self._triggers = _trigger_database(rules)
@@ -46,6 +47,8 @@ class Matcher:
     def matches(self, data: bytes) -> list[Match]:
         """Disjoint matches in order, in valid UTF-8. What overlaps becomes one match, ruled by the first of them."""
         found = [*self._triggered(data), *self._searched(data)]
+        if not found:
+            return []
         found.sort(key=lambda match: (match.start, -match.end, match.rule))
         disjoint: list[Match] = []
         for match in found:
@@ -66,11 +69,12 @@ class Matcher:
             scratch=self._own_scratch(),
         )
         current, end = -1, 0
-        for rule, at in sorted(places):
+        for rule, place in sorted(places):
             if rule != current:
                 current, end = rule, 0
-            elif at + 1 < end:  # within the rule's last match; a match may start with one character before the finding
-                continue
+            # A place in the rule's last match stands for what is left behind it, so that no stretch is read twice. The
+            # last character of a match may open the next one.
+            at = end if place + 1 < end else place
             match = self._checked(rule, self._patterns[rule].match(data, at))
             if match:
                 end = match.end
@@ -86,7 +90,7 @@ class Matcher:
     def _checked(self, rule: int, found: re2._Match | None) -> Match | None:
         if found is None:
             return None
-        start, end = found.span(1 if self._patterns[rule].groups else 0)
+        start, end = found.span(self._groups[rule])
         validator = self._validators[rule]
         if validator and start < end:
             end = start + validator(found.string[start:end])

@@ -70,17 +70,20 @@ class Redactor:
         while stretches:
             start, end, look = stretches.pop()
             found = self._search(searched[start:end], start)
-            if found and look == MAX_LOOKS:
+            if not found:
+                continue
+            if look == MAX_LOOKS:
                 raise Internal(_ENDLESS, reason="REDACTION_FAILED")
-            if found:
-                findings += found
-                taken = [(finding.start, finding.end) for finding in found]
-                stretches += [(*gap, look + 1) for gap in gaps(start, end, taken)]
+            findings += found
+            taken = [(finding.start, finding.end) for finding in found]
+            stretches += [(*gap, look + 1) for gap in gaps(start, end, taken)]
         return sorted(findings, key=lambda finding: finding.start)
 
     def _search(self, stretch: str, offset: int) -> list[Finding]:
         data = stretch.encode()
         matches = self._matcher.matches(data)
+        if not matches:
+            return []
         edges: Iterable[int] = (edge for match in matches for edge in match[:2])
         if len(data) != len(stretch):
             edges = to_code_points(data, edges)

@@ -1,0 +1,131 @@
+"""What holds for every text, looked for in nasty alphabets."""
+# ruff: noqa: RUF001  texts in other scripts are the point here
+
+from __future__ import annotations
+
+import re2
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from djp_redaction.text import fold
+
+PIECES = [
+    "admin@example.com",
+    "a@b.co",
+    "@",
+    ".",
+    "..",
+    "-",
+    "_",
+    " ",
+    "\n",
+    "\r\n",
+    "\x00",
+    "\u200b",
+    "\u00a0",
+    "\u2013",
+    "é",
+    "e\u0301",
+    "日本",
+    "🙂",
+    "１２",
+    "http://",
+    "https://x.y/",
+    "(",
+    ")",
+    "[",
+    "]",
+    "<",
+    ">",
+    "{",
+    "'",
+    '"',
+    "\\n",
+    ",",
+    "/",
+    "212-555-0123",
+    "(212) 555-0123",
+    "+1",
+    "1",
+    "555",
+    "0123",
+    "4111111111111111",
+    "4111 1111 1111 1111",
+    "3782 822463 10005",
+    "078-05-1120",
+    "10.0.0.1",
+    "1.1",
+    "255",
+    "sk-",
+    "sk-ant-api03-abcdefghijklmnop",
+    "sk-abcdefghijklmnopqrstuvwxyz",
+    "AKIAIOSFODNN7EXAMPLE",
+    "secret key: ",
+    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "phone ",
+    "SSN ",
+    "078051120",
+    "2125550123",
+    "eyJhbGciOiJub25lIn0",
+    ".eyJpc3MiOiJqb2UifQ",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----END PRIVATE KEY-----",
+    "MIIEvQIBADANBgkqhkiG9w0",
+    "[REDACTED:EMAIL]",
+    "[REDACTED:",
+    "EMAIL]",
+    "[Title 10.0.0.1]",
+    "Title 10.0.0.1",
+    "x",
+    "A",
+    "b9",
+]
+texts = st.one_of(
+    st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
+    st.text(alphabet="a@.b-_/:'()[]+ 1459\u00e9\u2013\n", max_size=60),
+    st.text(max_size=60).map(lambda text: text.encode("utf-8", "ignore").decode()),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(text=texts, titles=st.lists(st.sampled_from(["Title 10.0.0.1", "a@b.co", "1", ""]), max_size=3))
+@example(text="(212) 555-0123" * 40, titles=[])
+@example(text="a@b.co[a@b.co]a@b.co", titles=["a@b.co"])
+def test_redaction_is_idempotent_and_its_findings_tell_exactly_what_changed(redactor, text, titles):
+    once = redactor.redact(text, titles)
+    assert redactor.redact(once.text, titles).text == once.text
+
+    rebuilt, end = "", 0
+    for finding in once.findings:
+        assert end <= finding.start < finding.end <= len(text)
+        rebuilt += text[end : finding.start] + redactor.rule_set.label_of(finding.rule.type)
+        end = finding.end
+    assert rebuilt + text[end:] == once.text
+    assert sum(once.counts.values()) == len(once.findings)
+    for title in titles:
+        assert once.text.count(f"[{title}]") >= text.count(f"[{title}]")
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=texts)
+def test_triggers_miss_nothing_that_the_patterns_find(redactor, rule_set, text):
+    """Hyperscan's triggers are a short cut: whatever RE2 finds anywhere without them starts inside a finding."""
+    assume("[REDACTED:" not in text)
+    data = fold(text).encode()
+    findings = redactor.redact(text).findings
+    for number, rule in enumerate(rule_set.rules):
+        pattern = re2.compile(rule.pattern.encode())
+        place = pattern.search(data)
+        while place:
+            accepted = redactor._matcher._checked(number, place)
+            if accepted:
+                start = len(data[: accepted.start].decode())
+                assert any(finding.start <= start < finding.end for finding in findings), rule.name
+            place = pattern.search(data, place.start() + 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(before=texts, after=texts)
+def test_what_stands_behind_spaces_is_found_whatever_stands_around(redactor, before, after):
+    secret = "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789"
+    assert secret not in redactor.redact(f"{before} {secret} {after}").text

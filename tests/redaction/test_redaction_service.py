@@ -1,0 +1,254 @@
+"""The service on the wire: refusals, sizes, threads, and what happens when it cannot do its work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import grpc
+import pytest
+
+from djp.mesh.channel import open_channel
+from djp.mesh.errors import FailedPrecondition, Internal
+from djp.mesh.rpc_errors import error_from_rpc
+from djp.mesh.server import MeshServer
+from djp.v1 import redaction_pb2, redaction_pb2_grpc
+from djp.v1.redaction_pb2 import RedactionOptions, RedactionRule, RedactRequest
+from djp_redaction.matcher import Matcher
+from djp_redaction.redactor import MAX_LOOKS, Redactor
+from djp_redaction.rule_file import load_rules
+from djp_redaction.server import open_service
+from djp_redaction.settings import RedactionSettings
+
+RULE = {"name": "custom_pattern", "pattern": "CUSTOM-[0-9]{6}", "type": "custom_id", "description": "Custom ID format"}
+
+
+async def _error(call):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return error_from_rpc(caught.value)
+
+
+async def test_redacts_and_counts(stub):
+    answer = await stub.Redact(RedactRequest(text="🙂 a@b.co, c@d.co, 10.0.0.1"))
+    assert answer.text == "🙂 [REDACTED:EMAIL], [REDACTED:EMAIL], [REDACTED:IP]"
+    assert dict(answer.counts) == {"EMAIL": 2, "IP": 1}
+    first = answer.findings[0]
+    assert (first.type, first.rule, first.start, first.end, first.replacement) == (
+        "EMAIL",
+        "email_address",
+        2,
+        8,
+        "[REDACTED:EMAIL]",
+    )
+
+
+async def test_an_empty_text_is_a_text(stub):
+    answer = await stub.Redact(RedactRequest())
+    assert (answer.text, len(answer.findings)) == ("", 0)
+    assert answer.rules_version
+
+
+async def test_keeps_the_titles_that_the_caller_names(stub):
+    options = RedactionOptions(keep_titles=["10.0.0.1"], strategy=redaction_pb2.REDACTION_STRATEGY_LABEL)
+    answer = await stub.Redact(RedactRequest(text="[10.0.0.1] 10.0.0.1", options=options))
+    assert answer.text == "[10.0.0.1] [REDACTED:IP]"
+
+
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        ("options.strategy", RedactionOptions(strategy=redaction_pb2.REDACTION_STRATEGY_MASK)),
+        (
+            "options.strategy_by_type",
+            RedactionOptions(strategy_by_type={"EMAIL": redaction_pb2.REDACTION_STRATEGY_PARTIAL}),
+        ),
+        ("options.custom_rules", RedactionOptions(custom_rules=[RedactionRule(name="x", type="X", pattern="x")])),
+    ],
+)
+async def test_what_is_not_available_is_refused_by_name(stub, field, options):
+    error = await _error(stub.Redact(RedactRequest(text="a@b.co", options=options)))
+    assert (error.code, error.field) == ("INVALID_ARGUMENT", field)
+    assert "leave it out" in error.message
+    assert "a@b.co" not in error.message
+
+
+async def test_the_rpcs_of_later_say_so(stub):
+    error = await _error(stub.ValidateRules(redaction_pb2.ValidateRulesRequest()))
+    assert error.code == "UNIMPLEMENTED"
+    call = stub.RedactStream(iter([redaction_pb2.RedactStreamRequest(text="a@b.co")]))
+    assert (await _error(call.read())).code == "UNIMPLEMENTED"
+
+
+async def test_the_largest_text_is_redacted_and_a_larger_one_refused(stub):
+    secret = "4111 1111 1111 1111"
+    text = ("Ä" * (4 * 2**20 - 20)) + " " + secret
+    answer = await stub.Redact(RedactRequest(text=text))
+    assert answer.text.endswith("Ä [REDACTED:CREDIT_CARD]")
+    assert answer.findings[0].start == len(text) - len(secret)
+    error = await _error(stub.Redact(RedactRequest(text="x" * (8 * 2**20 + 1))))
+    assert (error.code, error.field) == ("INVALID_ARGUMENT", "text")
+
+
+async def test_an_answer_that_fits_no_message_is_an_error_that_says_what_to_do(socket_address, monkeypatch):
+    monkeypatch.setenv("DJP_MAX_MESSAGE_BYTES", "100000")
+    async with (
+        open_service(RedactionSettings()) as service,
+        MeshServer(service, socket_address),
+        open_channel(socket_address) as channel,
+    ):
+        stub = redaction_pb2_grpc.RedactionServiceStub(channel)
+        error = await _error(stub.Redact(RedactRequest(text="a@b.co " * 5000)))
+    assert (error.code, error.field) == ("RESOURCE_EXHAUSTED", "text")
+    assert "smaller pieces" in error.message
+
+
+async def test_many_texts_at_once_do_not_mix(stub):
+    """Long ones run in threads, each with working memory of its own."""
+    texts = [f"{number} a{number}@b.co " * (2000 if number % 2 else 2) for number in range(40)]
+    answers = await asyncio.gather(*(stub.Redact(RedactRequest(text=text)) for text in texts))
+    for number, (text, answer) in enumerate(zip(texts, answers, strict=True)):
+        assert answer.text == text.replace(f"a{number}@b.co", "[REDACTED:EMAIL]")
+
+
+async def test_a_fault_inside_is_an_error_without_the_text(stub, monkeypatch, caplog):
+    def broken(_self, _data):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(Matcher, "matches", broken)
+    error = await _error(stub.Redact(RedactRequest(text="hidden a@b.co")))
+    assert error.code == "INTERNAL"
+    assert "hidden" not in error.message
+    assert "hidden" not in caplog.text
+
+
+def _file(tmp_path, document):
+    path = tmp_path / "rules.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    return path
+
+
+async def test_a_file_in_the_short_form_takes_the_place_of_the_built_in_rules(tmp_path):
+    document = {"rules": [RULE], "strategies": {"label": {"replacement": "[GONE {type}]"}}, "default_strategy": "label"}
+    redactor = Redactor(load_rules(_file(tmp_path, document)))
+    assert redactor.redact("CUSTOM-123456 a@b.co CUSTOM-1234567").text == ("[GONE custom_id] a@b.co [GONE custom_id]7")
+    assert redactor.redact("[GONE custom_id]").findings == ()
+    assert redactor.rule_set.version != load_rules(RedactionSettings().rules).version
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ("{", "rules.json"),
+        ("[" * 100_000, "rules.json"),
+        ([], '"rules"'),
+        ({"rules": []}, "at least one"),
+        ({"rules": [RULE], "extra": 1}, "'extra'"),
+        ({"rules": [RULE, RULE]}, "taken"),
+        ({"rules": [RULE] * 501}, "at most"),
+        ({"rules": ["x"]}, "rule 1"),
+        ({"rules": [RULE | {"pattern": ""}]}, "pattern is missing"),
+        ({"rules": [RULE | {"type": 5}]}, "type is missing or not a text"),
+        ({"rules": [RULE | {"type": "a b"}]}, "is not a word"),
+        ({"rules": [RULE | {"examples": "x"}]}, "examples is not a list"),
+        ({"rules": [RULE | {"regex": "x"}]}, "'regex'"),
+        ({"rules": [RULE | {"validation": "mod97"}]}, "there are: ipv4, jwt_header, luhn, ssn, url_end"),
+        ({"rules": [RULE | {"pattern": "(?=x)y"}]}, "RE2 refuses"),
+        ({"rules": [RULE | {"pattern": "("}]}, "RE2 refuses"),
+        ({"rules": [RULE | {"pattern": "x*"}]}, "empty text"),
+        ({"rules": [RULE | {"trigger": "(?=x)"}]}, "Hyperscan refuses"),
+        ({"rules": [RULE], "default_strategy": "mask"}, "default_strategy"),
+        ({"rules": [RULE], "strategies": {"label": {"replacement": "X"}}}, "{type}"),
+        ({"rules": [RULE], "strategies": []}, "{type}"),
+    ],
+)
+async def test_rules_that_cannot_be_used_are_refused_at_the_start(tmp_path, document, says):
+    path = _file(tmp_path, document)
+    with pytest.raises(FailedPrecondition) as caught:
+        async with open_service(RedactionSettings(rules=path)):
+            pass
+    assert says in caught.value.message
+    assert str(path) in caught.value.message
+    assert "custom_pattern" in caught.value.message or "rule" in caught.value.message
+
+
+async def test_a_missing_or_huge_file_is_refused(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(FailedPrecondition, match="DJP_REDACTION_RULES"):
+            load_rules(path)
+    with pytest.raises(FailedPrecondition, match="larger than 4 MiB"):
+        load_rules(_file(tmp_path, " " * (4 * 2**20 + 1)))
+
+
+def test_rules_that_free_each_other_without_end_fail_closed_in_bounded_work(tmp_path, monkeypatch):
+    """Each finding of this rule frees the one behind it: without a limit the work would be quadratic."""
+    document = {"rules": [RULE | {"pattern": "(?:^|[^ab])(ab)"}]}
+    redactor = Redactor(load_rules(_file(tmp_path, document)))
+    text, seen = "ab" * 10_000, []
+    matches = Matcher.matches
+    monkeypatch.setattr(Matcher, "matches", lambda self, data: seen.append(len(data)) or matches(self, data))
+    with pytest.raises(Internal) as caught:
+        redactor.redact(text)
+    assert caught.value.reason == "REDACTION_FAILED"
+    assert sum(seen) <= MAX_LOOKS * len(text)
+    assert redactor.redact("ab" * 3).text == "[REDACTED:custom_id]" * 3
+
+
+HOSTILE = [
+    "a@",
+    "a@a.",
+    "a@b.co ",
+    "sk-aaaaaaaaaaaaaaaaaaaa ",
+    "eyJaaaaaaaa.",
+    "-eyJaaaaaaaa",
+    "eyJhbGciOiJub25lIn0.",
+    "http://a)",
+    "http://a(",
+    "http://",
+    "http:// ",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----AAAAAAAAAAAAAAAA ",
+    "(212) 555-0123",
+    "+12125550123",
+    "212-555-0123-",
+    "1.1.1.1.",
+    "1.1.1.999 ",
+    "1 ",
+    "4111111111111112 ",
+    "4",
+    "secret key ",
+    "phone no no ",
+    "ssn ssn",
+    "AKIAIOSFODNN7EXAMPLE,",
+    "[[10.0.0.1]",
+    "[REDACTED:EMAIL]",
+    "é@é.é",
+    "\u2013",
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_work_grows_with_the_text_and_no_faster(redactor, monkeypatch, piece):
+    """Counted, not timed: bytes that Hyperscan reads and bytes that RE2's matches span."""
+
+    def work(times):
+        read = 0
+        matches, checked = Matcher.matches, Matcher._checked
+
+        def count_matches(self, data):
+            nonlocal read
+            read += len(data)
+            return matches(self, data)
+
+        def count_checked(self, rule, found):
+            nonlocal read
+            read += 1 + (found.end() - found.start() if found else 0)
+            return checked(self, rule, found)
+
+        monkeypatch.setattr(Matcher, "matches", count_matches)
+        monkeypatch.setattr(Matcher, "_checked", count_checked)
+        redactor.redact(piece * times, ["10.0.0.1"])
+        monkeypatch.undo()
+        return read
+
+    assert work(800) <= 5 * work(200)
