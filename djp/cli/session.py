@@ -79,7 +79,7 @@ def execute(
         code = asyncio.run(_interruptible(command))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has seen enough
-        _forget_output()
+        _forget_output(1, 2)
         code = 128 + signal.SIGPIPE
     except DjpError as error:
         code = _tell(error, as_json)
@@ -88,6 +88,7 @@ def execute(
         code = _tell(InvalidInput("; ".join(p.description for p in problems), violations=problems), as_json)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
+        _forget_unwritten()
         code = _tell(Internal(f"cannot read or write{where}: {error.strerror or error}"), as_json, Exit.FAILED)
     except Exception as error:
         _log.exception("internal error")
@@ -146,8 +147,15 @@ def _lines(error: DjpError) -> list[str]:
     return lines
 
 
-def _forget_output() -> None:
-    """Keep the interpreter from complaining about a closed pipe when it flushes its streams at the end."""
+def _forget_output(*streams: int) -> None:
+    """Keep the interpreter from complaining about what it cannot write when it flushes its streams at the end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
+    for number in streams:
         os.dup2(nowhere, number)
+
+
+def _forget_unwritten() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_output(1)

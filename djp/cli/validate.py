@@ -132,7 +132,7 @@ def _read(path: Path) -> Any:
             raw = file.read(MAX_FILE_BYTES + 1)
         if len(raw) > MAX_FILE_BYTES:
             raise ValueError(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return json.loads(raw)
+        return json.loads(raw.decode())
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

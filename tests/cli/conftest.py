@@ -293,7 +293,7 @@ class Command:
     env: dict[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DJP_", "COLUMNS"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DJP_", "PYTHON", "COLUMNS"))}
         gateway = {"DJP_GATEWAY": self.gateway} if self.gateway else {}
         return {**kept, "DJP_HOME": str(self.home), **gateway, **self.env}
 

@@ -1,0 +1,136 @@
+"""`djp doctor`: finds what is broken, says how to mend it, changes nothing; and `djp serve` refuses in one line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from djp.cli import doctor
+from djp.cli.doctor import examine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+async def checks(capsys: pytest.CaptureFixture[str], gateway: str | None = None) -> tuple[int, dict[str, Any]]:
+    code = await examine(gateway, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["healthy"] is (code == 0)
+    return code, {check["name"]: check for check in told["checks"]}
+
+
+async def test_a_fresh_installation_is_healthy_and_stays_fresh(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = await checks(capsys)
+
+    assert code == 0
+    assert found["data folder"]["found"] == f"{home} (made at the first run)"
+    assert {found[name]["state"] for name in ("python", "files", "disk")} == {"ok"}
+    assert not home.exists()  # noqa: ASYNC240
+    assert await examine(None, as_json=False) == 0
+    assert capsys.readouterr().out.endswith("Everything that djp needs is here.\n")
+
+
+async def test_a_gateway_that_answers_and_one_that_does_not(
+    home: Path, gateway: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, found = await checks(capsys, gateway.address)
+    assert (code, found["gateway"]["state"]) == (0, "ok")
+    code, found = await checks(capsys, f"unix:{tmp_path}/nobody.sock")
+    assert (code, found["gateway"]["state"]) == (1, "broken")
+    code, found = await checks(capsys, "what")
+    assert (code, found["gateway"]["state"]) == (1, "broken")
+
+
+async def test_a_gateway_that_takes_the_call_and_says_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "GATEWAY_ANSWERS_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code, found = await checks(capsys, f"127.0.0.1:{silent.getsockname()[1]}")
+
+    assert (code, found["gateway"]["state"]) == (1, "broken")
+    assert "does not answer" in found["gateway"]["found"]
+
+
+async def test_a_data_folder_in_use_is_a_warning_and_is_left_alone(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir()  # noqa: ASYNC240
+    with FileLock(home / "lock"):
+        code, found = await checks(capsys)
+    assert (code, found["data folder"]["state"]) == (0, "warning")
+    code, found = await checks(capsys)
+    assert found["data folder"]["state"] == "ok"
+
+
+async def test_a_data_folder_that_is_a_file_is_broken(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.write_text("")  # noqa: ASYNC240
+    code, found = await checks(capsys)
+
+    assert (code, found["data folder"]["state"]) == (1, "broken")
+    assert "DJP_HOME" in found["data folder"]["remedy"]
+
+
+async def test_tls_files_are_looked_at_and_wrong_settings_named(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DJP_TLS_CERT", str(tmp_path / "missing.pem"))
+    code, found = await checks(capsys)
+    assert code == 1
+    assert "DJP_TLS_KEY" in found["settings"]["found"]
+
+    (tmp_path / "key.pem").write_text("no key")
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    monkeypatch.setenv("DJP_TLS_KEY", str(tmp_path / "key.pem"))
+    monkeypatch.setenv("DJP_TLS_CA", str(tmp_path / "ca.pem"))
+    await examine(None, as_json=False)
+    told = capsys.readouterr().out
+    assert "missing.pem: No such file" in told
+    assert "key.pem is not PEM" in told
+    assert "no key" not in told
+    assert f"✓ tls         DJP_TLS_CA: {tmp_path}/ca.pem" in told
+
+
+async def test_little_disk_and_a_missing_extra_are_warnings_and_no_userinfo_is_shown(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "LOW_DISK_BYTES", 2**62)
+    monkeypatch.setattr(doctor, "_EXTRAS", {"pdf": ("no_such_module", "PDF files are skipped")})
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:secret@collector:4317")
+    code, found = await checks(capsys)
+
+    assert code == 0
+    assert (found["disk"]["state"], found["pdf"]["state"]) == ("warning", "warning")
+    assert found["pdf"]["remedy"] == "pip install 'djp-workflow[pdf]'"
+    assert found["traces"]["found"] == "sent to http://collector:4317"
+
+
+async def test_serve_refuses_an_unknown_service_and_a_taken_address_in_one_line(djp: Any, gateway: Any) -> None:
+    unknown = await djp("serve", "debated")
+    taken = await djp("serve", "judge", "--listen", gateway.address)
+
+    assert unknown.code == 2
+    assert "there is no service 'debated'" in unknown.err
+    assert taken.code != 0
+    for ended in (unknown, taken):
+        assert "Traceback" not in ended.err
+        assert len([line for line in ended.err.splitlines() if line.startswith("error: ")]) == 1
+
+
+async def test_serve_ends_on_a_signal(djp: Any, gateway: Any) -> None:
+    djp.env = {"DJP_DRAIN_DELAY_S": "0"}
+    address = gateway.address.replace("gateway.sock", "judge.sock")
+    process = await djp.start("serve", "judge", "--listen", address)
+    assert process.stderr is not None
+    while b"listening on" not in (line := await process.stderr.readline()):
+        assert line, "it ended before it listened"
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+
+    assert process.returncode == 0

@@ -1,0 +1,102 @@
+"""`djp runs list` and `djp runs show`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from djp.cli.runs import list_runs, show_run
+from djp.cli.session import execute
+from djp.mesh.errors import NotFound
+from djp.v1 import run_pb2
+
+
+async def test_an_empty_list_says_how_to_start(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await list_runs(gateway.address, limit=20, states=[], preset="", as_json=False) == 0
+    assert 'djp run --task "…"' in capsys.readouterr().out
+
+
+async def test_the_list_has_a_line_a_run_and_sends_the_filters(
+    gateway: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = {"task": "line one\nline two \x1b[31m" + "x" * 300}
+    gateway.stored = [
+        gateway.finished("ADVISORY", spec=task),
+        gateway.finished("FAILED", runId="a" * 36, result=None, error={"reason": "ERROR_REASON_INTERNAL"}),
+        gateway.finished("RUNNING", runId="b" * 36, result=None),
+    ]
+    await list_runs(gateway.address, limit=2, states=["no-result", "published"], preset="quick", as_json=False)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+    assert lines[0].split() == ["run", "state", "started", "(UTC)", "cost", "preset", "task"]
+    assert lines[1].startswith("3f2b8c1e  advisory  2026-03-01 10:00:00  $0.0022  -         line one line two ␛[31mxx")
+    assert lines[1].endswith("…")
+    assert lines[2].split()[:2] == ["aaaaaaaa", "failed"]
+    assert len(lines) == 4
+    assert "--limit 10 shows them" in lines[3]
+    asked = gateway.listed[0]
+    assert (asked.page_size, asked.preset) == (2, "quick")
+    assert list(asked.states) == [run_pb2.RUN_STATE_NO_RESULT, run_pb2.RUN_STATE_PUBLISHED]
+
+
+async def test_show_finds_a_run_by_its_beginning_and_the_latest(
+    gateway: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.stored = [gateway.finished(runId="c" * 36), gateway.run]
+    await show_run(gateway.address, "3f2b8c1e", as_json=True)
+    assert json.loads(capsys.readouterr().out)["run"]["run_id"] == gateway.run.run_id
+    await show_run(gateway.address, "latest", as_json=False)
+    shown = capsys.readouterr().out
+    assert "How are budgets kept?" in shown
+    assert f"djp runs show cccccccc --gateway {gateway.address}" in shown
+
+
+async def test_no_such_run_is_an_error(gateway: Any) -> None:
+    with pytest.raises(NotFound, match="there is no run"):
+        await show_run(gateway.address, "12345678", as_json=False)
+    with pytest.raises(NotFound, match="no run yet"):
+        await show_run(gateway.address, "latest", as_json=False)
+
+
+async def test_unknown_command_lines_are_usage_errors(djp_at: Any) -> None:
+    for arguments in (["runs", "list", "--state", "gone"], ["runs", "list", "--limit", "0"], ["runs", "shwo"], ["rnu"]):
+        ended = await djp_at(*arguments)
+        assert ended.code == 2
+        assert "Usage: djp" in ended.err
+        assert "Traceback" not in ended.err
+
+
+def test_a_fault_of_ours_is_one_line_without_its_text(
+    home: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def faulty() -> int:
+        raise KeyError("a secret")
+
+    with pytest.raises(SystemExit) as ended:
+        execute(faulty, as_json=True)
+
+    shown = capsys.readouterr()
+    assert ended.value.code == 1
+    assert shown.err.startswith("error: internal error (KeyError)")
+    assert "secret" not in shown.err + shown.out
+    assert json.loads(shown.out)["error"]["reason"] == "INTERNAL"
+
+
+def test_wrong_settings_are_lines_that_name_the_variables(
+    home: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJP_TLS_CERT", "/x.pem")
+    monkeypatch.setenv("DJP_METRICS_PORT", "secret")
+
+    async def nothing() -> int:
+        raise AssertionError
+
+    with pytest.raises(SystemExit) as ended:
+        execute(nothing)
+
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "DJP_METRICS_PORT" in told
+    assert "secret" not in told
