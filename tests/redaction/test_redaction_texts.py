@@ -50,6 +50,10 @@ KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
         # A key that was cut off, and what comes after it
         ("-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIIrYSSNQFaA2Hwf1\nand prose", "[REDACTED:PRIVATE_KEY]\nand prose"),
         ("-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIIrYSSNQFaA2Hwf1\nMHc", "[REDACTED:PRIVATE_KEY]"),
+        (
+            "> -----BEGIN EC PRIVATE KEY-----\n> MHcCAQEEIIrYSSNQFaA2Hwf1\n> and so",
+            "> [REDACTED:PRIVATE_KEY]\n> and so",
+        ),
         # A finding frees what it touched
         ("078-05-1120http://x.y", "[REDACTED:SSN][REDACTED:URL]"),
         # Labels are never redacted again, and only ours are labels
