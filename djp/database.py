@@ -101,7 +101,7 @@ def _create(url: str) -> AsyncEngine:
         ) from error
     except ImportError as error:
         raise FailedPrecondition(
-            f"the database {_shown(url)} needs a driver that is not installed ({error}); install it, for example psycopg[binary]"
+            f"the database {_shown(url)} needs a driver that is not installed ({error}); install it, as psycopg[binary]"
         ) from error
 
     @event.listens_for(engine.sync_engine, "handle_error")

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from djp.catalogue_files import data_dir, validate_against
+from djp.catalogue_files import data_dir, schema_problem, validate_against
 from djp.cli.exits import Exit
 from djp.cli.terminal import one_line
 from djp.mesh.settings import djp_home
@@ -100,16 +100,12 @@ def check_file(path: Path, kind: str = "") -> Iterator[Finding]:
 
 
 def _check_schema(path: Path) -> Iterator[Finding]:
-    from jsonschema import Draft202012Validator, SchemaError
-
     shown = f"schemas/{path.name}" if path.parent == data_dir() / "schemas" else one_line(str(path))
     try:
-        Draft202012Validator.check_schema(_read(path))
-    except (ValueError, SchemaError) as error:
-        problem = f"{error.json_path}: {error.message}" if isinstance(error, SchemaError) else str(error)
-        yield Finding(shown, one_line(problem, 300))
-    else:
-        yield Finding(f"Schema valid: {shown}")
+        problem = schema_problem(_read(path))
+    except ValueError as error:
+        problem = str(error)
+    yield Finding(shown, one_line(problem, 300)) if problem else Finding(f"Schema valid: {shown}")
 
 
 def _report(good: str, name: str, kind: str, document: object) -> Iterator[Finding]:
