@@ -44,6 +44,8 @@ def schema_problem(document: object) -> str:
     """What is wrong with a JSON Schema (2020-12) itself, with the place in it; empty if it is valid."""
     import jsonschema_rs
 
+    if not isinstance(document, dict | bool):
+        return "$: is no schema, which is an object, true or false"
     try:
         jsonschema_rs.meta.validate(document)
     except jsonschema_rs.ValidationError as problem:
