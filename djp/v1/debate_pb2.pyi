@@ -95,7 +95,9 @@ class Draft(_message.Message):
     tokens: _builtins.int
     """Output tokens of the text."""
     @_builtins.property
-    def safety_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def safety_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is wrong with the text. "no_answer": it says itself that it does not answer the task, and is not published."""
+
     @_builtins.property
     def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(

@@ -104,6 +104,13 @@ def test_a_spec_is_whole() -> None:
         (PREFERRED, [("a", "x/1", 9), ("b", "openai/y", 8)], False, ("published", "a", "")),
         (OPENAI, [("a", "openai.evil/1", 9)], False, ("advisory", "a", "policy does not let openai.evil/1 publish")),
         (ALL, [], False, ("none", "", "nobody voted")),
+        (
+            ALL,
+            [("a", "x/1", 9, ["no_answer"]), ("b", "x/2", 8, ["no_answer"])],
+            False,
+            ("advisory", "a", "the draft itself says that it does not answer the task"),
+        ),
+        (ALL, [("a", "x/1", 9, ["no_answer"]), ("b", "x/2", 8, ["rude"])], False, ("published", "b", "")),
     ],
 )  # fmt: skip
 def test_the_policy_decides(policy: Any, ranking: Any, contested: bool, expected: tuple[str, str, str]) -> None:

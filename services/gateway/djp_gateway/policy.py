@@ -7,7 +7,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+
+NO_ANSWER = "no_answer"
+"""The safety flag, named in debate.proto, of a draft that says itself that it does not answer the task."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class Ranked:
     draft_id: str
     model: str
     mean: float
+    safety_flags: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ def choose(
 
     `policy` is a document of schemas/policy.json: `allowed_models` and `preferred_models` hold shell patterns of model
     ids; the preferred ones win among drafts with the same mean. A contested verdict is advice unless the policy has
-    `publish_contested`.
+    `publish_contested`. A draft that says itself that it is no answer is advice, whatever its rank.
     """
     if not ranking:
         return Publication("none", "", no_winner_reason or "no draft is left")
@@ -43,7 +48,10 @@ def choose(
     if not allowed:
         best = ranking[0]
         return Publication("advisory", best.draft_id, f"policy does not let {best.model} publish")
-    tied = [entry for entry in allowed if entry.mean == allowed[0].mean]
+    answers = [entry for entry in allowed if NO_ANSWER not in entry.safety_flags]
+    if not answers:
+        return Publication("advisory", allowed[0].draft_id, "the draft itself says that it does not answer the task")
+    tied = [entry for entry in answers if entry.mean == answers[0].mean]
     preferred = [entry for entry in tied if _matches(policy.get("preferred_models", []), entry.model)]
     chosen = (preferred or tied)[0]
     if contested and not policy.get("publish_contested", False):

@@ -42,10 +42,13 @@ _STAGES_WITH_TEXTS = frozenset(
 
 def publish(spec: run_pb2.RunSpec, drafts: Sequence[debate_pb2.Draft], verdict: judge_pb2.Verdict) -> Publication:
     """Let the policy say what becomes of the ranking."""
-    model_of = {draft.draft_id: draft.model for draft in drafts}
+    by_id = {draft.draft_id: draft for draft in drafts}
     return choose(
         MessageToDict(spec.policy_document),
-        [Ranked(entry.draft_id, model_of[entry.draft_id], entry.mean) for entry in verdict.ranking],
+        [
+            Ranked(entry.draft_id, by_id[entry.draft_id].model, entry.mean, by_id[entry.draft_id].safety_flags)
+            for entry in verdict.ranking
+        ],
         contested=verdict.contested,
         no_winner_reason=verdict.reason,
     )
