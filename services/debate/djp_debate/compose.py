@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from djp.llm.offline import NO_ANSWER
 from djp_debate.material import Material
 from djp_debate.notes import write_note
 from djp_debate.strategies import STRATEGIES, view
@@ -24,7 +25,7 @@ def compose(brief: Brief, debater: Debater, material: Material) -> Written:
     Its text is empty if `max_tokens` leaves no room for one sentence.
     """
     if not material.statements:
-        return Written(write_note(debater.model, brief))
+        return Written(write_note(debater.model, brief), safety_flags=(NO_ANSWER,))
     seen = view(material, brief.task, debater)
     return write(
         STRATEGIES[debater.model](seen),

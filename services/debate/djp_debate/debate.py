@@ -144,6 +144,7 @@ def _events(answer: _Answer, brief: Brief) -> Iterator[Event]:
         text=text,
         tokens=answer.call.usage.output_tokens,
         evidence=answer.written.evidence,
+        safety_flags=answer.written.safety_flags,
     )
     yield Finished(draft, (answer.call,))
 

@@ -36,7 +36,10 @@ class Passage:
 
 @dataclass(frozen=True)
 class Draft:
-    """One text that a debater wrote in one round. `evidence` holds the ids of the passages it drew on."""
+    """One text that a debater wrote in one round. `evidence` holds the ids of the passages it drew on.
+
+    `safety_flags` say what is wrong with the text: a note that there is no answer has `djp.llm.offline.NO_ANSWER`.
+    """
 
     draft_id: str
     debater_id: str
@@ -45,6 +48,7 @@ class Draft:
     text: str
     tokens: int
     evidence: tuple[str, ...] = ()
+    safety_flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,7 @@ def _draft(draft: Draft) -> debate_pb2.Draft:
         round=draft.round,
         text=draft.text,
         evidence=draft.evidence,
+        safety_flags=draft.safety_flags,
         tokens=draft.tokens,
     )
 

@@ -36,10 +36,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Written:
-    """A draft's text and the ids of the passages in it, in the order in which they come."""
+    """A draft's text, the ids of the passages in it in the order in which they come, and what is wrong with it."""
 
     text: str
     evidence: tuple[str, ...] = ()
+    safety_flags: tuple[str, ...] = ()
 
 
 def write(plan: Plan, spare: Sequence[Statement], *, max_tokens: int, required_citations: int) -> Written:
