@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from djp.llm.offline import DEBATER_MODELS
+from djp.llm.offline import DEBATER_MODELS, NO_ANSWER
 from djp.llm.prices import PriceBook
 from djp.llm.text import sentences
 from djp.llm.tokens import count_tokens
@@ -223,7 +223,9 @@ print([compose(brief, debater, read(brief)).text for debater in debaters])
 
 @pytest.mark.parametrize("passages", [(), ("",), ("\n \n",), ("| a | b |\n|---|---|\n| c | d |",), ("```\ncode\n```",)])
 def test_with_nothing_to_quote_the_note_says_so_and_what_to_do(passages: tuple[str, ...]) -> None:
-    texts = _texts(_brief("Contact us at admin@company.com", *passages))
+    brief = _brief("Contact us at admin@company.com", *passages)
+    assert all(compose(brief, debater, read(brief)).safety_flags == (NO_ANSWER,) for debater in brief.debaters)
+    texts = _texts(brief)
     assert len(set(texts)) == 5
     for text in texts:
         assert "admin@company.com" in text

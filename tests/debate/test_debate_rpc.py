@@ -59,6 +59,12 @@ async def test_five_debaters_give_five_cited_drafts_that_differ(stub: Any, reque
         assert not draft.HasField("confidence")
 
 
+async def test_only_a_note_is_flagged_as_no_answer(stub: Any, request_for: Requests) -> None:
+    answers = (await _events(stub, request_for()))[-1].finished.drafts
+    notes = (await _events(stub, request_for(passages=[])))[-1].finished.drafts
+    assert [list(draft.safety_flags) for draft in (*answers, *notes)] == [[]] * 5 + [["no_answer"]] * 5
+
+
 async def test_every_draft_is_started_streamed_and_finished_in_that_order(stub: Any, request_for: Requests) -> None:
     events = await _events(stub, request_for())
     for debater_id, draft in _drafts(events).items():
