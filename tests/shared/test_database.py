@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ async def opened(url: str, migrations: Path, metadata: sa.MetaData | None = None
 
 def schema(path: Path) -> set[tuple[Any, ...]]:
     """Tables, columns, keys and indexes as SQLite has them, whatever the statements looked like that made them."""
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found: set[tuple[Any, ...]] = set()
         for table in names:
@@ -95,7 +96,7 @@ async def test_a_new_database_has_the_tables_that_the_migrations_make(service: s
     await opened(url_of(tmp_path / "made.db"), folder, metadata)
     await opened(url_of(tmp_path / "migrated.db"), folder)
     assert schema(tmp_path / "made.db") == schema(tmp_path / "migrated.db")
-    with sqlite3.connect(tmp_path / "made.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "made.db")) as connection, connection:
         assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
     connection.close()
 
@@ -134,7 +135,7 @@ async def test_an_upgrade_that_fails_leaves_the_database_as_it_was(migrations: P
 async def test_a_database_of_a_newer_release_is_refused_untouched(migrations: Path, tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     await opened(url_of(path), migrations)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0007'")
     connection.close()
     with pytest.raises(FailedPrecondition, match=r"notes\.db was made by a newer release \(revision 0007\); upgrade"):
@@ -218,7 +219,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(open_folder: Path, t
 
 def test_a_database_that_may_only_be_read_is_one_clear_error(open_folder: Path, tmp_path: Path) -> None:
     path = open_folder / "old.db"
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
     path.chmod(0o444)
@@ -257,7 +258,7 @@ def spoil(tmp_path: Path) -> dict[str, Callable[[], Path]]:
 
     def truncated() -> Path:
         path = tmp_path / "cut.db"
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
             connection.executemany("INSERT INTO alembic_version VALUES (?)", [("x" * 3000,)] * 20)
         connection.close()
