@@ -8,6 +8,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from djp.mesh.errors import InvalidInput
 from djp.mesh.rpc_errors import error_from_rpc
+from djp.mesh.validation import validate
 from djp.v1 import validate_pb2
 
 _F = descriptor_pb2.FieldDescriptorProto
@@ -67,6 +68,17 @@ async def test_every_bad_field_is_named_with_its_path(mesh, request_class):
         assert {v.field for v in error.violations} == {"name", "items[1].title", r'labels["a\"b"]'}
         assert all(v.description for v in error.violations)
         assert "items[1].title" in error.message
+
+
+def test_a_message_of_many_bad_parts_is_refused_for_its_first(request_class):
+    """To describe each of 300,000 broken rules took half a minute and a gigabyte, with every other call waiting."""
+    request = request_class(name="too long", items=[{"title": ""}] * 300_000)
+    with pytest.raises(InvalidInput) as caught:
+        validate(request)
+    assert len(caught.value.violations) == 1
+    with pytest.raises(InvalidInput) as caught:
+        validate(request_class(name="too long", items=[{"title": ""}] * 500))
+    assert len(caught.value.violations) == 502  # the name, each title, too many of them
 
 
 async def test_a_rule_of_the_whole_message_gives_its_own_message(mesh, request_class):
