@@ -14,9 +14,9 @@ import grpc
 
 from djp.mesh import errors
 from djp.mesh.deadline import deadline_scope
-from djp.mesh.identity import identity_from_metadata, identity_scope
+from djp.mesh.identity import ROLE_KEY, TENANT_KEY, identity_from_metadata, identity_scope
 from djp.mesh.rpc_errors import DETAILS_KEY, error_from_rpc, status_code, status_from_error
-from djp.mesh.telemetry import server_span
+from djp.mesh.telemetry import BAGGAGE_KEY, server_span
 from djp.mesh.validation import validate
 
 if TYPE_CHECKING:
@@ -39,10 +39,13 @@ class CallPipeline(grpc.aio.ServerInterceptor):
     A streaming handler may be an async generator: it is driven here, inside the scopes, and closed here when the call
     is cancelled. (Were the wrapper itself a generator, a cancelled call would leave it to the garbage collector, which
     closes it in another context, where no context variable can be reset.)
+
+    Of `strangers` nothing is believed: their calls are the default tenant's, and part of no run.
     """
 
-    def __init__(self, service: str, *, metrics: CallMetrics | None = None) -> None:
+    def __init__(self, service: str, *, metrics: CallMetrics | None = None, strangers: bool = False) -> None:
         self._service = service
+        self._disbelieved = frozenset({TENANT_KEY, ROLE_KEY, BAGGAGE_KEY}) if strangers else frozenset()
         self._metrics = metrics
         self._wrapped: dict[str, Handler] = {}
         self._watchers: set[asyncio.Task[Any]] = set()
@@ -104,7 +107,11 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                     self._metrics.served(self._service, method, code, time.perf_counter() - started)
 
     async def _scoped(self, method: str, context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]) -> Any:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str) and key not in self._disbelieved
+        }
         with ExitStack() as scopes:
             scopes.enter_context(identity_scope(identity_from_metadata(metadata)))
             scopes.enter_context(deadline_scope(context.time_remaining()))

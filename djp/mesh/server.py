@@ -46,6 +46,9 @@ class Service:
     name: str
     servicers: Sequence[tuple[ServiceDescriptor, Any, Callable[[Any, grpc.aio.Server], None]]]
     background: Sequence[Callable[[], Awaitable[None]]] = ()
+    public: bool = False
+    """Callers come from outside: on a port, where anybody may call, what they say they are (tenant, role, run) does not
+    count. On a Unix socket it does, for only its owner can open that."""
 
 
 class MeshServer:
@@ -63,7 +66,9 @@ class MeshServer:
         self._settings = settings or MeshSettings()
         self._drain_delay_s = drain_delay_s
         self._pipeline = CallPipeline(
-            service.name, metrics=call_metrics() if self._settings.metrics_port is not None else None
+            service.name,
+            metrics=call_metrics() if self._settings.metrics_port is not None else None,
+            strangers=service.public and not address.startswith("unix:"),
         )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
+BAGGAGE_KEY = "baggage"
+"""The W3C header in which the run's id travels."""
+
 _PROPAGATORS = (TraceContextTextMapPropagator(), W3CBaggagePropagator())
 _NO_TRACER = trace.NoOpTracerProvider().get_tracer("djp")
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from djp.mesh.channel import open_channel
 from djp.mesh.errors import ResourceExhausted, Unavailable
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
+from djp.mesh.server import MeshServer
 from djp.v1 import (
     debate_pb2,
     debate_pb2_grpc,
@@ -23,6 +25,8 @@ from djp.v1 import (
     judge_pb2_grpc,
     redaction_pb2,
     redaction_pb2_grpc,
+    run_pb2,
+    run_pb2_grpc,
     storage_pb2,
     storage_pb2_grpc,
 )
@@ -66,6 +70,24 @@ async def test_each_kind_of_call_is_forwarded_under_the_callers_tenant(gateway: 
         assert await stream.read() is grpc.aio.EOF
     assert {tenant for _, tenant, _ in leaves.asked} == {"acme"}
     assert leaves.requests("CreateCorpus") == [["a.md", "ü/b.md"]]
+
+
+async def test_on_a_port_nobody_can_claim_to_be_another_tenant(mesh: Any, gateway: Any, leaves: Any) -> None:
+    """There are no keys yet, so whoever can reach the port is the default tenant, here and at the leaves."""
+    leaves.artifacts["acme", "w", "a"] = b"content"
+    async with (
+        MeshServer(gateway.service, "localhost:0") as server,
+        open_channel(server.address) as channel,
+    ):
+        with identity_scope(Identity(tenant="acme", role="admin")):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                _ = [part async for part in storage_pb2_grpc.StorageServiceStub(channel).GetArtifact(GET)]
+            request = run_pb2.StartRunRequest(request_id=str(uuid.uuid4()), run=run_pb2.RunRequest(task="Who am I?"))
+            run = (await run_pb2_grpc.RunServiceStub(channel).StartRun(request)).run
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert run.tenant == "default"
+    await gateway.finish(run.run_id)
+    assert {tenant for _, tenant, _ in leaves.asked} == {"default"}
 
 
 async def test_what_only_the_gateway_may_call_is_not_forwarded(gateway: Any, leaves: Any) -> None:

@@ -35,7 +35,9 @@ class Stub:
             )
 
 
-def tiny_service(name: str = "probe", *, message: Any = StringValue, background: Any = (), **methods: Any) -> Service:
+def tiny_service(
+    name: str = "probe", *, message: Any = StringValue, background: Any = (), public: bool = False, **methods: Any
+) -> Service:
     """A service whose methods (Unary, Stream, Collect, Chat) are the given functions."""
 
     def add(_servicer: Any, server: grpc.aio.Server) -> None:
@@ -47,7 +49,7 @@ def tiny_service(name: str = "probe", *, message: Any = StringValue, background:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Probe", handlers),))
 
-    return Service(name, [(SimpleNamespace(full_name="test.Probe"), None, add)], background)
+    return Service(name, [(SimpleNamespace(full_name="test.Probe"), None, add)], background, public)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from djp.mesh.deadline import deadline_scope, remaining_s
 from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import Identity, current_identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
+from djp.mesh.telemetry import current_run_id
 
 # grpc-timeout on the wire has few digits and is rounded up.
 ROUNDING = 1.02
@@ -68,6 +69,15 @@ async def test_metadata_the_caller_gives_itself_wins(mesh):
     with identity_scope(Identity("acme")):
         answer = await stub.Unary(mesh.Text(), metadata=(("djp-tenant", "other"),))
     assert answer.value == "other/tenant"
+
+
+async def test_a_public_service_believes_nobody_on_a_port_and_the_owner_on_a_socket(mesh):
+    claims = (("djp-tenant", "acme"), ("djp-role", "admin"), ("baggage", "djp.run_id=run-of-another"))
+    service = mesh.service("door", public=True, Unary=_says(mesh, lambda: f"{_who()} {current_run_id()}"))
+    port = await mesh.stub((await mesh.serve(service, "localhost:0")).address)
+    assert (await port.Unary(mesh.Text(), metadata=claims)).value == "default/tenant "
+    socket = await mesh.stub((await mesh.serve(service)).address)
+    assert (await socket.Unary(mesh.Text(), metadata=claims)).value == "acme/admin run-of-another"
 
 
 @pytest.mark.parametrize(

@@ -82,4 +82,5 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
                 ),
                 *((leaf, Forwarder(leaf, channel), add_forwarder) for leaf, channel in forwarded.items()),
             ],
+            public=True,
         )
