@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from djp.mesh.errors import DjpError, FailedPrecondition, ResourceExhausted, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
     from sqlalchemy.engine import ExceptionContext
+    from sqlalchemy.pool import PoolProxiedConnection
 
 BUSY_TIMEOUT_S = 30
 """How long a SQLite writer waits for another process's transaction before it gives up."""
+
+_SQLITE_CONNECTIONS = 4
+"""Of one process to one SQLite file: one writes, the others read, and who finds none free waits in line. (SQLAlchemy's
+own 5 and 10 more are opened and closed over and over by a busy service, each with a thread of its own.)"""
 
 _UPGRADE_LOCK = 0x646A70  # "djp": which advisory lock upgrades take on Postgres
 
@@ -90,10 +97,21 @@ def database_error(error: BaseException | None, url: str) -> DjpError | None:
     return None
 
 
+class _Pool(AsyncAdaptedQueuePool):
+    """A pool in which a wait that was too long has a clear error."""
+
+    def connect(self) -> PoolProxiedConnection:
+        try:
+            return super().connect()
+        except PoolTimeoutError as error:
+            raise Unavailable("the database has more to do than it can; try again in a moment") from error
+
+
 def _create(url: str) -> AsyncEngine:
     try:
         sqlite = make_url(url).get_backend_name() == "sqlite"
-        engine = create_async_engine(url) if sqlite else create_async_engine(url, pool_pre_ping=True)
+        options = {"pool_size": _SQLITE_CONNECTIONS, "max_overflow": 0} if sqlite else {"pool_pre_ping": True}
+        engine = create_async_engine(url, poolclass=_Pool, pool_timeout=BUSY_TIMEOUT_S, **options)
     except ArgumentError as error:
         raise FailedPrecondition(
             "the database URL cannot be read; write for example sqlite+aiosqlite:////data/name.db or "

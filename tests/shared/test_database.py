@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -332,6 +332,20 @@ async def test_a_database_held_by_another_process_is_unavailable(
     other.close()
     async with engine.begin() as connection:
         await connection.execute(sa.insert(notes).values(note="now"))
+    await engine.dispose()
+
+
+async def test_a_database_that_has_too_much_to_do_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, migrations: Path, tmp_path: Path
+) -> None:
+    engine = await open_engine(url_of(tmp_path / "notes.db"), migrations, NOTES)
+    monkeypatch.setattr(engine.pool, "_timeout", 0.01)  # it waits for half a minute otherwise
+    async with AsyncExitStack() as all_of_them:
+        with pytest.raises(Unavailable, match="try again in a moment"):
+            for _ in range(100):
+                await all_of_them.enter_async_context(reading(engine).connect())
+    async with reading(engine).connect() as connection:
+        assert (await connection.execute(sa.select(notes))).all() == []
     await engine.dispose()
 
 

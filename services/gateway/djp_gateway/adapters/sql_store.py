@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
@@ -37,6 +39,8 @@ class SqlRunStore:
     def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
         self._engine = engine
         self._seal = seal
+        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
+        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
     async def check_seal(self) -> None:
         """Open one stored run, if there is any, so that a wrong key shows at the start.
@@ -77,7 +81,7 @@ class SqlRunStore:
             "sealed_spec": self._seal.close(run.spec.SerializeToString(), f"{run.run_id}/spec"),
         }
         try:
-            async with self._engine.begin() as connection:
+            async with self._turn, self._engine.begin() as connection:
                 await connection.execute(insert(runs).values(row))
         except IntegrityError:
             # The same request at the same time was quicker.
@@ -100,7 +104,7 @@ class SqlRunStore:
             runs.c.last_sequence == run.last_sequence,
             runs.c.terminal.is_(False),
         )
-        async with self._engine.begin() as connection:
+        async with self._turn, self._engine.begin() as connection:
             done = await connection.execute(update(runs).where(fence).values(self._columns(stored)))
             if done.rowcount != 1:
                 raise FailedPrecondition(f"run {run.run_id} has ended or was taken over by another attempt")
