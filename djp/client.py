@@ -51,7 +51,9 @@ UPLOAD_TIMEOUT_S = 3600.0
 """A corpus upload's deadline: as long as a server lets an old connection live on."""
 RESUME_WAITS_S = (0.1, 0.3, 1.0, 3.0, 6.0)
 """Pauses between attempts to take up a broken event stream, without an event in between: a gateway restarts in less."""
-_LONG_STREAM_S = 60.0  # a stream that lived so long without an event was in order: some runs wait for hours
+_LONG_STREAM_S = 60.0  # a stream that spoke for so long without an event was in order: some runs wait for hours
+SILENCE_S = 90.0
+"""While it is watched, a gateway says something at least every 30 s; after so long without a word it is lost."""
 
 _CHUNK_BYTES = 1 << 20
 _MAX_SKIPPED_SENT = 1000  # keeps the upload's first message small; the rest is counted in one entry
@@ -152,11 +154,14 @@ class DjpClient:
         """
         loop, sequence, waits = asyncio.get_running_loop(), after_sequence, iter(RESUME_WAITS_S)
         while True:
-            resumed, began = sequence, loop.time()
+            resumed = sequence
+            began = heard = loop.time()
             call = self._runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence))
             try:
-                async for response in call:
-                    event = response.event
+                while isinstance(
+                    response := await asyncio.wait_for(call.read(), SILENCE_S), run_pb2.WatchRunResponse
+                ):  # grpc.aio.EOF is what ends it
+                    event, heard = response.event, loop.time()
                     if event.sequence <= sequence:  # a heartbeat
                         continue
                     sequence = event.sequence
@@ -169,13 +174,15 @@ class DjpClient:
                 lost: DjpError = Unavailable("the stream of events ended early")
             except grpc.aio.AioRpcError as error:
                 lost = error_from_rpc(error)
+            except TimeoutError:
+                lost = Unavailable(f"it has said nothing for {SILENCE_S:g} s")
             except DjpError as error:
                 lost = error
             finally:
                 call.cancel()  # whoever has seen the last event, or enough, does not leave a stream open
             if not isinstance(lost, Unavailable | Cancelled):  # a server that stops may cancel its streams
                 raise lost
-            if sequence > resumed or loop.time() - began > _LONG_STREAM_S:
+            if sequence > resumed or heard - began > _LONG_STREAM_S:
                 waits = iter(RESUME_WAITS_S)
             pause = next(waits, None)
             if pause is None:

@@ -38,8 +38,8 @@ class GatewaySettings(BaseSettings):
     policy: str = "any"
     max_workers: int = Field(default=12, ge=1, validation_alias="MAX_WORKERS")
     """Runs worked on at once; further ones wait in the queue."""
-    heartbeat_s: float = Field(default=15.0, gt=0)
-    """How often a silent WatchRun says that it is alive."""
+    heartbeat_s: float = Field(default=15.0, gt=0, le=30)
+    """How often a silent WatchRun says that it is alive; after 90 s without a word djp.client takes it for lost."""
 
     def leaf_addresses(self) -> dict[str, str]:
         """Leaf name to address."""
