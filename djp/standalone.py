@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ LEAF_PORTS = {
     "governance": 7105,
     "storage": 7106,
 }
+_ONE_MESH = (
+    "; wait for it, or start one mesh with `djp serve all` and give --gateway, or choose another folder with DJP_HOME"
+)
 SERVICES = (*LEAF_PORTS, "gateway")
 
 OpenService = Callable[[], AbstractAsyncContextManager[Service]]
@@ -113,9 +117,21 @@ def serve_all(listen: str | None = None) -> int:
 
 def serve_one(service: str, listen: str | None = None) -> int:
     """Run one target in this process until SIGTERM or SIGINT; returns the exit code."""
-    open_service = gateway() if service == "gateway" else leaf(service)
-    port = GATEWAY_PORT if service == "gateway" else LEAF_PORTS[service]
-    return run_target(open_service, listen or f"localhost:{port}")
+    if service == "gateway":
+        return run_target(_only_gateway, listen or f"localhost:{GATEWAY_PORT}")
+    return run_target(leaf(service), listen or f"localhost:{LEAF_PORTS[service]}")
+
+
+@asynccontextmanager
+async def _only_gateway() -> AsyncIterator[Service]:
+    """The gateway, if none works here under the same executor's name: it would end that one's runs as left over."""
+    from djp_gateway.settings import GatewaySettings
+
+    executor = GatewaySettings().executor_id
+    name = f"gateway-{sha256(executor.encode()).hexdigest()[:12]}-"
+    with _hold(MeshSettings().home, name, f"; stop it, or give this one a DJP_EXECUTOR_ID other than {executor!r}"):
+        async with gateway()() as service:
+            yield service
 
 
 @asynccontextmanager
@@ -132,7 +148,7 @@ async def _whole_mesh(sockets: Path) -> AsyncIterator[Service]:
     """Six leaves serving in this process, and the gateway over them, not serving yet."""
     settings = MeshSettings()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_hold(settings.home))
+        stack.enter_context(_hold(settings.home, "", _ONE_MESH))
         stack.callback(telemetry.shutdown)
 
         async def opened(open_service: OpenService) -> Service:
@@ -151,25 +167,25 @@ async def _whole_mesh(sockets: Path) -> AsyncIterator[Service]:
 
 
 @contextmanager
-def _hold(home: Path) -> Iterator[None]:
-    """Keep every other standalone mesh off the folder; the system lets go of it when the process dies."""
+def _hold(home: Path, name: str, remedy: str) -> Iterator[None]:
+    """Keep every other holder of that name off the folder; the system lets go of it when the process dies."""
+    holder = home / f"{name}holder"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(home / "lock")
+        lock = FileLock(home / f"{name}lock")
         lock.acquire(blocking=False)
+        holder.write_text(str(os.getpid()))
     except Timeout as error:
-        holder = _read(home / "holder")
+        process = _read(holder)
         raise FailedPrecondition(
-            f"data folder {home} is in use by another djp{f' (process {holder})' if holder else ''}; wait for it, "
-            "or start one mesh with `djp serve all` and give --gateway, or choose another folder with DJP_HOME"
+            f"data folder {home} is in use by another djp{f' (process {process})' if process else ''}{remedy}"
         ) from error
     except OSError as error:
         raise FailedPrecondition(
-            f"data folder {home} cannot be written ({error.strerror}); mend its permissions or choose another with "
-            "DJP_HOME"
+            f"data folder {home} cannot be written ({error.strerror}); mend its permissions, free some space, or "
+            "choose another with DJP_HOME"
         ) from error
     try:
-        (home / "holder").write_text(str(os.getpid()))
         yield
     finally:
         lock.release()

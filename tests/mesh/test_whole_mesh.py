@@ -235,6 +235,25 @@ def test_a_second_process_on_the_folder_is_told_who_holds_it(home: Home) -> None
     assert "Traceback" not in refused.stderr
 
 
+def test_a_second_gateway_of_the_same_name_does_not_end_the_runs_of_the_first(home: Home) -> None:
+    started = {name: home.serve(name) for name in LEAVES}
+    addresses = {f"DJP_{name.upper()}_ADDRESS": address for name, (_, address) in started.items()}
+    first, address = home.serve("gateway", **addresses, DJP_EXECUTOR_ID="pod/1")
+    started["redaction"][0].send_signal(signal.SIGSTOP)  # the run gets no further
+    running = home.start(*DEMO, "--gateway", address)
+    _wait_for_line(running, "judge")
+    second = home.start("serve", "gateway", "--listen", f"{address}2", **addresses, DJP_EXECUTOR_ID="pod/1")
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert f"in use by another djp (process {first.pid})" in said
+    assert "DJP_EXECUTOR_ID" in said
+    third = home.start("serve", "gateway", "--listen", f"{address}3", **addresses, DJP_EXECUTOR_ID="pod/2")
+    _wait_for_line(third, "listening on")
+    started["redaction"][0].send_signal(signal.SIGCONT)
+    rest, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, rest
+
+
 def test_ctrl_c_ends_the_run_and_gives_the_money_back(home: Home) -> None:
     running = home.start(*DEMO)
     _wait_for_line(running, "search")
