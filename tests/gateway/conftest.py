@@ -89,6 +89,7 @@ class Leaves:
         self.disqualify: dict[str, str] = {}
         self.contested = False
         self.no_winner_reason = ""
+        self.titles: set[str] = set(TITLES)
         self.juror_reason = f"clear, says {SECRET}"
         self.reservations: dict[str, Reservation] = {}
         self.warnings: list[str] = []
@@ -331,7 +332,7 @@ class FakeGrounding(grounding_pb2_grpc.GroundingServiceServicer):
         await self.leaves.take("VerifyCitations", request)
         citations = []
         for found in re.finditer(r"\[([^\]:]+)\]", request.text):
-            known = found[1] in TITLES
+            known = found[1] in self.leaves.titles
             citations.append(
                 common_pb2.Citation(
                     text=found[1],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from djp.mesh.channel import open_channel
-from djp.mesh.errors import Unavailable
+from djp.mesh.errors import FailedPrecondition, Unavailable
 from djp.v1 import common_pb2, governance_pb2, run_pb2, run_pb2_grpc
 
 METHODS = {
@@ -40,14 +40,25 @@ def assert_interrupted(run: run_pb2.Run) -> None:
     assert run.HasField("finished_at")
 
 
-@pytest.mark.parametrize("method", ["Debate", "Judge", "Redact", "PutArtifact", "Settle"])
+def assert_finished(run: run_pb2.Run, leaves: Any) -> None:
+    """The run ended as it would have: its artifact was stored, and only its settlement was left."""
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED
+    assert not run.HasField("error")
+    assert leaves.artifact(run)["publish"]["text"] == run.result.text
+    reservation = leaves.reservations[run.reservation_id]
+    assert reservation.message.state == governance_pb2.RESERVATION_STATE_SETTLED
+    assert reservation.releases == 0
+    assert run.result.total_nano_usd == reservation.message.charged_nano_usd == 3506
+    assert sum(total.cost_nano_usd for total in run.result.totals) == 3506
+    assert run.result.total_tokens == 4 * 140
+
+
+@pytest.mark.parametrize("method", ["Debate", "Judge", "Redact", "PutArtifact"])
 async def test_a_gateway_that_stops_gives_the_money_back(mesh: Any, leaves: Any, method: str) -> None:
     first = await mesh.gateway()
     gate = leaves.hold(method)
     run = await first.start()
     await gate.entered.wait()
-    if method == "Settle":
-        asyncio.get_running_loop().call_later(0.2, gate.opened.set)  # what moves money is given time to end
     await first.close()
     assert not held(leaves)
     del leaves.before[method]
@@ -56,10 +67,113 @@ async def test_a_gateway_that_stops_gives_the_money_back(mesh: Any, leaves: Any,
     assert_interrupted(ended)
     assert ended.error.stage == METHODS[method]
     (reservation,) = leaves.reservations.values()
-    assert reservation.releases == (0 if method == "Settle" else 1)
+    assert reservation.releases == 1
     assert ended.result.total_nano_usd == reservation.message.charged_nano_usd
     events = await second.watch(run.run_id)
     assert events[-1].state.state == run_pb2.RUN_STATE_FAILED
+
+
+@pytest.mark.parametrize("stopping", [False, True], ids=["left to the next start", "ended while stopping"])
+async def test_a_run_whose_artifact_is_stored_ends_as_published(
+    mesh: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch, stopping: bool
+) -> None:
+    first = await mesh.gateway()
+    gate = leaves.hold("Settle")
+    run = await first.start()
+    await gate.entered.wait()
+    if stopping:
+        del leaves.before["Settle"]
+    # It has five seconds otherwise: to arrive, and to be asked again.
+    monkeypatch.setattr("djp_gateway.patience._LAST_S", 0.01)
+    monkeypatch.setattr("djp_gateway.runner._END_S", 30.0 if stopping else 0.2)
+    await first.close()
+    leaves.before.pop("Settle", None)
+    monkeypatch.undo()
+    monkeypatch.setenv("DJP_HOME", str(mesh.folder))
+    if not stopping:
+        (reservation,) = leaves.reservations.values()
+        # The ledger may have closed it without anybody hearing of that.
+        reservation.message.state = governance_pb2.RESERVATION_STATE_SETTLED
+    second = await mesh.gateway()
+    events = await second.watch(run.run_id)
+    assert events[-1].state.state == run_pb2.RUN_STATE_PUBLISHED
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert_finished(await second.get(run.run_id), leaves)
+
+
+async def test_a_settlement_that_takes_longer_than_its_time_is_made_after_all(
+    mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", (0.01,))
+    leaves.fail("Settle", Unavailable("governance is away"), times=5)
+    assert_finished(await gateway.do(), leaves)
+    assert len(leaves.requests("Settle")) == 6
+    assert len({request.request_id for request in leaves.requests("Settle")}) == 1
+
+
+async def test_a_settlement_that_is_refused_for_good_fails_the_run_once(
+    mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", ())
+    errors = [Unavailable("governance is away"), FailedPrecondition("the ledger is closed")]
+
+    async def refuse(_request: Any) -> None:
+        raise errors.pop(0)
+
+    leaves.before["Settle"] = refuse
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert run.error.message == "the ledger is closed"
+    assert run.result.text
+    assert not held(leaves)
+
+
+async def test_a_charge_that_governance_could_not_take_is_paid_before_the_rest_goes_back(
+    mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", (0.01,))
+    leaves.fail("Charge", Unavailable("governance is away"), times=3)  # two for the run, one for its end
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert run.error.stage == common_pb2.STAGE_DEBATE
+    (reservation,) = leaves.reservations.values()
+    assert reservation.message.charged_nano_usd == run.result.total_nano_usd == 1001
+    assert reservation.releases == 1
+    assert len({request.request_id for request in leaves.requests("Charge")}) == 1
+
+
+async def test_a_leaf_that_is_frozen_does_not_hold_the_end_of_a_run_for_ever(
+    mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.runner._END_S", 0.05)  # five seconds otherwise
+    leaves.fail("Judge", Unavailable("the jury is out"))
+    gate = leaves.hold("ListReservations")
+    run = await gateway.start()
+    await gate.cancelled.wait()  # the first attempt was given up
+    gate.opened.set()
+    assert (await gateway.finish(run.run_id)).state == run_pb2.RUN_STATE_FAILED
+    assert not held(leaves)
+
+
+async def test_a_frozen_leaf_does_not_hold_a_step_after_the_debate_for_ever(
+    mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr("djp_gateway.patience._ATTEMPT_S", 0.05)  # half a minute otherwise
+    leaves.hold("PutArtifact")
+    run = await gateway.do()
+    assert run.error.reason == common_pb2.ERROR_REASON_DEADLINE_EXCEEDED
+    assert run.error.stage == common_pb2.STAGE_STORE
+    assert run.error.retryable
+    assert run.result.text  # never lost
+    assert not held(leaves)
+    monkeypatch.setattr("djp_gateway.steps._STEP_S", 0.05)  # two minutes otherwise
+    monkeypatch.setattr("djp_gateway.publishing._MESSAGE_S", 0.05)  # five seconds otherwise
+    leaves.hold("Redact")
+    run = await gateway.do()
+    assert run.error.stage == common_pb2.STAGE_REDACT
+    assert run.error.reason == common_pb2.ERROR_REASON_DEADLINE_EXCEEDED
+    assert not held(leaves)
 
 
 async def test_runs_that_wait_in_the_queue_end_with_the_gateway(mesh: Any, leaves: Any) -> None:
@@ -153,11 +267,15 @@ async def test_a_killed_gateway_leaves_nothing_held_in_any_stage(mesh: Any, leav
     gateway = await mesh.gateway()
     for method, run_id in runs.items():
         ended = await gateway.finish(run_id)
+        assert ended.result.total_nano_usd == charged.get(run_id, 0)
+        if method == "Settle":
+            assert_finished(ended, leaves)
+            continue
         assert_interrupted(ended)
         assert ended.error.stage == METHODS[method], method
-        assert ended.result.total_nano_usd == charged.get(run_id, 0)
+        if ended.reservation_id:
+            assert leaves.reservations[ended.reservation_id].releases == 1
     assert not held(leaves)
-    assert all(reservation.releases == 1 for reservation in leaves.reservations.values())
 
 
 async def test_a_run_whose_money_cannot_come_back_yet_is_tried_again(

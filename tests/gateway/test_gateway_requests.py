@@ -12,6 +12,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from djp.client import connect
+from djp.mesh.errors import InvalidInput, Unavailable
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import catalogue_pb2, common_pb2, debate_pb2, judge_pb2, redaction_pb2, run_pb2
@@ -157,6 +159,29 @@ async def test_a_missing_corpus_is_refused_before_there_is_a_run(gateway: Any) -
         await gateway.start(corpus="missing")
     assert refusal.fields == {"run.corpus"}
     assert not await listed(gateway)
+
+
+@pytest.mark.parametrize("method", ["Search", "Redact", "ProjectJudge"])
+async def test_a_frozen_leaf_is_not_waited_for_before_there_is_a_run(
+    gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr("djp_gateway.servicer._ANSWER_S", 0.3)  # half a minute otherwise
+    leaves.hold(method)
+    options = redaction_pb2.RedactionOptions(strategy=redaction_pb2.REDACTION_STRATEGY_LABEL)
+    request = run_pb2.RunRequest(task="Why?", corpus="handbook", redaction_options=options)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:  # a caller that gives no deadline of its own
+        await gateway.runs.ProjectRun(run_pb2.ProjectRunRequest(run=request))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_settings_that_could_not_be_shown_in_one_message_are_refused(gateway: Any, leaves: Any) -> None:
+    options = redaction_pb2.RedactionOptions(keep_titles=[f"{n:05}" + "x" * 3000 for n in range(1000)])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.start(redaction_options=options)
+    error = error_from_rpc(caught.value)
+    assert isinstance(error, InvalidInput)
+    assert "redaction_options" in error.message
+    assert leaves.names() == []
 
 
 async def test_a_large_task_of_any_script_comes_back_as_it_was(gateway: Any) -> None:
@@ -337,6 +362,23 @@ async def test_a_silent_run_is_heard_of(mesh: Any, leaves: Any) -> None:
             gate.opened.set()
     assert beats >= 3
     assert (await gateway.get(run.run_id)).last_sequence == last
+
+
+async def test_a_gateway_that_says_nothing_is_given_up_by_the_client(
+    gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp.client.SILENCE_S", 0.05)  # a minute and a half otherwise
+    monkeypatch.setattr("djp.client.RESUME_WAITS_S", (0.0, 0.0))
+    gate = leaves.hold("Debate")
+    run = await gateway.start()
+    await gate.entered.wait()
+    async with connect(gateway.server.address) as client:
+        with pytest.raises(Unavailable, match="said nothing for"):
+            _ = [event async for event in client.watch(run.run_id)]
+        monkeypatch.undo()
+        gate.opened.set()
+        events = [event async for event in client.watch(run.run_id)]
+    assert events[-1].state.state == run_pb2.RUN_STATE_PUBLISHED
 
 
 async def test_deltas_cannot_be_watched_yet(gateway: Any) -> None:

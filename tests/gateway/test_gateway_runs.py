@@ -12,13 +12,20 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToJson
 
 from djp.catalogue_files import validate_against
-from djp.mesh.errors import DjpError, FailedPrecondition, Internal, InvalidInput, ResourceExhausted, Unavailable
+from djp.mesh.errors import (
+    DataLoss,
+    DjpError,
+    FailedPrecondition,
+    Internal,
+    InvalidInput,
+    ResourceExhausted,
+    Unavailable,
+)
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, debate_pb2, governance_pb2, judge_pb2, redaction_pb2, run_pb2
 
 SECRET = "jane.roe@example.com"
 LABEL = "[REDACTED:EMAIL]"
-WITHHELD = "the details are withheld, for they could not be redacted; the log of the service that failed has more"
 WITHHELD = "the details are withheld, for they could not be redacted; the log of the service that failed has more"
 
 
@@ -280,6 +287,88 @@ async def test_a_stream_without_a_result_fails_the_run(gateway: Any, leaves: Any
     assert not held(leaves)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ResourceExhausted("disk full: no room; free some space", reason="DISK_FULL"),
+        DataLoss("the bytes are not those that were announced", reason="HASH_MISMATCH"),
+    ],
+)
+async def test_a_store_that_cannot_now_is_asked_again_and_the_watcher_told(
+    gateway: Any, leaves: Any, error: DjpError
+) -> None:
+    leaves.fail("PutArtifact", error, times=2)
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED
+    assert len(leaves.requests("PutArtifact")) == 3
+    assert list(run.warnings) == [f"the artifact cannot be stored yet, trying again for a minute: {error.message}"]
+
+
+async def test_a_text_that_cannot_be_stored_is_kept_with_the_failed_run(
+    gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", (0.0,))
+    leaves.fail("PutArtifact", ResourceExhausted("disk full: no room; free some space", reason="DISK_FULL"))
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert run.error.reason == common_pb2.ERROR_REASON_DISK_FULL
+    assert run.result.text == "Money is reserved first [Budgets]."
+    assert run.result.total_nano_usd == 3506
+    assert not held(leaves)
+
+
+async def test_a_draft_whose_citations_are_too_many_suffers_alone(gateway: Any, leaves: Any) -> None:
+    async def refuse(request: Any) -> None:
+        if "The jury is blind" in request.text:
+            raise InvalidInput("text: more than 20000 citations; check it in parts", field="text")
+
+    leaves.before["VerifyCitations"] = refuse
+    run = await gateway.do(corpus="handbook", grounded_required=1)
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED
+    assert list(run.warnings) == ["the citations of draft d3-r1 are too many to be checked; none of them counts"]
+    (judged,) = leaves.requests("Judge")
+    assert [candidate.resolved_citations for candidate in judged.candidates] == [1, 1, 0]
+    leaves.drafts = ["The jury is blind [Budgets]."] * 3
+    run = await gateway.do(corpus="handbook", grounded_required=0)
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED
+    assert not run.result.citations  # nobody has checked them
+
+
+async def test_texts_are_redacted_a_few_at_a_time(gateway: Any, leaves: Any) -> None:
+    now, most = [0], [0]
+
+    async def together(_request: Any) -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        for _ in range(500):  # long enough for all of them to be here, if they came at once
+            await asyncio.sleep(0)
+        now[0] -= 1
+
+    leaves.before["Redact"] = together
+    jurors = [judge_pb2.Juror(juror_id=f"j{n}", model="offline/rubric") for n in range(16)]
+    debaters = [debate_pb2.Debater(debater_id=f"d{n}", model="offline/lead", role=f"You are {n}") for n in range(16)]
+    leaves.drafts = [f"Draft {n}." for n in range(16)]
+    leaves.means = [9.0 - n / 4 for n in range(16)]
+    assert (await gateway.do(debaters=debaters, jurors=jurors)).state == run_pb2.RUN_STATE_PUBLISHED
+    assert len(leaves.requests("Redact")) > 30
+    assert most[0] <= 8
+
+
+async def test_of_too_many_titles_those_of_the_shown_draft_are_kept(gateway: Any, leaves: Any) -> None:
+    """Redaction takes a thousand; the draft that is shown must keep its own, whatever the others cite."""
+    leaves.titles = {f"Title {n:04}" for n in range(1500)}
+    leaves.drafts = [
+        "Mine [Title 1499].",
+        " ".join(f"[Title {n:04}]" for n in range(900)),
+        " ".join(f"[Title {n:04}]" for n in range(700, 1400)),
+    ]
+    run = await gateway.do(corpus="handbook")
+    assert run.result.text == "Mine [Title 1499]."
+    kept = leaves.requests("Redact")[0].options.keep_titles
+    assert kept[0] == "Title 1499"
+    assert len(kept) == len(set(kept)) == 1000
+
+
 @pytest.mark.parametrize("method", ["Charge", "PutArtifact", "Settle"])
 async def test_a_leaf_that_is_away_for_a_moment_is_asked_again(gateway: Any, leaves: Any, method: str) -> None:
     leaves.fail(method, Unavailable("back in a moment"), times=2)
@@ -304,27 +393,45 @@ async def test_a_leaf_that_restarts_is_waited_for(gateway: Any, leaves: Any) -> 
     assert events[-1].state.state == run_pb2.RUN_STATE_PUBLISHED
 
 
-async def test_a_run_that_takes_too_long_is_stopped(gateway: Any, leaves: Any) -> None:
+async def test_a_run_that_takes_too_long_is_stopped(gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = leaves.hold("DebateEnd")
-    run = await gateway.do(timeout=Duration(seconds=1, nanos=500_000_000))
+    clocks: list[asyncio.Timeout] = []
+    real_timeout = asyncio.timeout
+
+    def timeout(delay: float | None) -> asyncio.Timeout:
+        clock = real_timeout(delay)
+        if delay == 3600.5:
+            clocks.append(clock)
+        return clock
+
+    monkeypatch.setattr("djp_gateway.steps.asyncio.timeout", timeout)
+    run = await gateway.start(timeout=Duration(seconds=3600, nanos=500_000_000))
+    await gate.entered.wait()
+    (clock,) = clocks
+    clock.reschedule(asyncio.get_running_loop().time())  # the hour is over
+    run = await gateway.finish(run.run_id)
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert run.error.reason == common_pb2.ERROR_REASON_DEADLINE_EXCEEDED
-    assert "1.5 s" in run.error.message
+    assert "3600.5 s" in run.error.message
     assert run.error.retryable
-    if gate.entered.is_set():  # it is, unless the machine is very busy
-        await asyncio.wait_for(gate.cancelled.wait(), 30)  # the debate stops spending
+    await gate.cancelled.wait()  # the debate stops spending
     assert run.result.total_nano_usd == sum(r.message.charged_nano_usd for r in leaves.reservations.values())
     assert not held(leaves)
 
 
 @pytest.mark.parametrize("method", ["Reserve", "Charge"])
-async def test_money_under_way_arrives_although_the_run_is_stopped(mesh: Any, leaves: Any, method: str) -> None:
+async def test_money_under_way_arrives_although_the_run_is_stopped(
+    mesh: Any, leaves: Any, until: Any, method: str
+) -> None:
     gateway = await mesh.gateway()
     gate = leaves.hold(method)
     run = await gateway.start()
     await gate.entered.wait()
-    asyncio.get_running_loop().call_later(0.3, gate.opened.set)  # by then the gateway stops
-    await gateway.close()
+    (working,) = gateway.service.servicers[0][1]._runner._working
+    closing = asyncio.create_task(gateway.close())
+    await until(working.cancelling)  # the gateway stops
+    gate.opened.set()
+    await closing
     assert not gate.cancelled.is_set()
     (reservation,) = leaves.reservations.values()
     assert reservation.releases == 1

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,14 @@ async def test_nothing_of_a_run_can_be_read_from_the_disk(mesh: Any, leaves: Any
         for word in words:
             assert word.encode() not in content, path.name
     assert stat.S_IMODE((folder / "seal.key").stat().st_mode) == 0o600
+
+
+async def test_a_short_task_cannot_be_guessed_from_its_hash(gateway: Any, folder: Path) -> None:
+    """Who has the file and a guess can compare a plain hash; a keyed one tells only that two requests are the same."""
+    fields = {"task": "yes or no?"}
+    await gateway.do(**fields)
+    plain = sha256(run_pb2.RunRequest(**fields).SerializeToString(deterministic=True)).hexdigest()
+    assert plain.encode() not in b"".join(path.read_bytes() for path in _files(folder))
 
 
 async def test_rows_cannot_change_places(folder: Path) -> None:

@@ -45,6 +45,11 @@ class RunRecord:
         texts += [found.reason for found in self.verdict.disqualified]
         return [text for text in dict.fromkeys(texts) if text]
 
+    def titles(self) -> list[str]:
+        """The titles that the drafts cite, each once; those of the draft that is shown come first."""
+        drafts = sorted(self.citations, key=lambda draft_id: (draft_id != self.publication.draft_id, draft_id))
+        return list(dict.fromkeys(found.text for draft_id in drafts for found in resolved(self.citations[draft_id])))
+
     def clean(self, text: str) -> str:
         """The text as it may leave the run.
 

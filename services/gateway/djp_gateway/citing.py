@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import grpc
+
 from djp.v1 import common_pb2, grounding_pb2, judge_pb2
 from djp_gateway.artifact import resolved
 from djp_gateway.live import count
@@ -47,20 +49,29 @@ async def cite(
         return [judge_pb2.Candidate(draft=draft) for draft in drafts], {}
     async with live.stage(common_pb2.STAGE_CITE) as finished:
         checked = await asyncio.gather(*(verify(spec, draft.text, leaves) for draft in drafts))
-        citations = {draft.draft_id: found for draft, found in zip(drafts, checked, strict=True)}
+        for draft, found in zip(drafts, checked, strict=True):
+            if found is None:
+                await live.warn(
+                    f"the citations of draft {draft.draft_id} are too many to be checked; none of them counts"
+                )
+        citations = {draft.draft_id: found or [] for draft, found in zip(drafts, checked, strict=True)}
         candidates = [
             judge_pb2.Candidate(draft=draft, resolved_citations=len(resolved(citations[draft.draft_id])))
             for draft in drafts
         ]
-        total = sum(len(found) for found in checked)
+        total = sum(len(found) for found in citations.values())
         good = sum(candidate.resolved_citations for candidate in candidates)
         finished.summary = f"{good} of {count(total, 'citation')} resolved"
     return candidates, citations
 
 
-async def verify(spec: run_pb2.RunSpec, text: str, leaves: Leaves) -> list[common_pb2.Citation]:
-    """The citations of a text, each resolved against the run's corpus or not."""
-    answer = await leaves.grounding.VerifyCitations(
-        grounding_pb2.VerifyCitationsRequest(corpus=spec.corpus, version=spec.corpus_version, text=text)
-    )
+async def verify(spec: run_pb2.RunSpec, text: str, leaves: Leaves) -> list[common_pb2.Citation] | None:
+    """The citations of a text, each resolved against the run's corpus or not; None: they are too many to be checked."""
+    request = grounding_pb2.VerifyCitationsRequest(corpus=spec.corpus, version=spec.corpus_version, text=text)
+    try:
+        answer = await leaves.grounding.VerifyCitations(request)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+            raise
+        return None
     return list(answer.citations)

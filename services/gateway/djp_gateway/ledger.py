@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
+
+import grpc
 
 from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway.live import count
-from djp_gateway.patience import persistently, step_id, to_the_end
+from djp_gateway.patience import may_pass, persistently, step_id, to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.live import LiveRun
+
+_log = logging.getLogger(__name__)
 
 _ASK_S = 20.0
 
@@ -62,29 +67,50 @@ async def charge(live: LiveRun, leaves: Leaves, calls: Sequence[common_pb2.Model
     async def pay() -> governance_pb2.ChargeResponse:
         return await leaves.governance.Charge(request)
 
+    live.owed.append(request)
     answer = await to_the_end(persistently(pay))
+    live.owed.remove(request)
     await live.charged(calls, event)
     if answer.over_reservation:
         await live.warn("the run has cost more than was reserved for it; the ledger has the true cost")
 
 
+async def pay_owed(owed: list[governance_pb2.ChargeRequest], leaves: Leaves) -> None:
+    """Record the charges that a run knew of and could not record itself: the calls were made, whatever became of it.
+
+    Raises:
+        grpc.aio.AioRpcError: governance cannot take them now; what is left of `owed` is to be offered again.
+    """
+    while owed:
+        try:
+            await leaves.governance.Charge(owed[0])
+        except grpc.aio.AioRpcError as error:
+            if may_pass(error):
+                raise
+            _log.error("governance refuses a charge of %s for good: %s", owed[0].reservation_id, error.details())
+        del owed[0]
+
+
 async def settle(live: LiveRun, leaves: Leaves) -> None:
     """Give back what was held and not spent; the run's cost is what the ledger says."""
-    run = live.run
     async with live.stage(common_pb2.STAGE_SETTLE) as finished:
-        request = governance_pb2.SettleRequest(
-            request_id=step_id(run.run_id, "settle"), reservation_id=run.reservation_id
-        )
-
-        async def close() -> governance_pb2.SettleResponse:
-            return await leaves.governance.Settle(request)
-
-        settled = await to_the_end(persistently(close))
-        run.result.totals.extend(settled.totals)
-        run.result.total_nano_usd = settled.total_nano_usd
-        run.result.total_tokens = sum(total.input_tokens + total.output_tokens for total in settled.totals)
-        calls = sum(total.calls for total in settled.totals)
+        await to_the_end(close(live.run, leaves))
+        calls = sum(total.calls for total in live.run.result.totals)
         finished.summary = f"{count(calls, 'model call')} paid, the rest given back"
+
+
+async def close(run: run_pb2.Run, leaves: Leaves) -> None:
+    """Settle a run with the ledger; done again, it changes nothing more."""
+    request = governance_pb2.SettleRequest(request_id=step_id(run.run_id, "settle"), reservation_id=run.reservation_id)
+
+    async def ask() -> governance_pb2.SettleResponse:
+        return await leaves.governance.Settle(request)
+
+    settled = await persistently(ask)
+    del run.result.totals[:]
+    run.result.totals.extend(settled.totals)
+    run.result.total_nano_usd = settled.total_nano_usd
+    run.result.total_tokens = sum(total.input_tokens + total.output_tokens for total in settled.totals)
 
 
 async def release(run: run_pb2.Run, leaves: Leaves, reason: str) -> None:

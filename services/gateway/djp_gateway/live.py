@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from djp.mesh.telemetry import span
-from djp.v1 import common_pb2, run_pb2
+from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway.patience import to_the_end
 from djp_gateway.ports import TERMINAL_STATES, RunStore
 
@@ -51,6 +51,8 @@ class LiveRun:
     def __init__(self, run: run_pb2.Run, store: RunStore, watchers: Watchers) -> None:
         self.run = run
         self.calls: list[common_pb2.ModelCall] = []
+        self.owed: list[governance_pb2.ChargeRequest] = []
+        """Charges under way: what is left here when the run fails is still to be paid."""
         self._store = store
         self._watchers = watchers
 

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 
 from djp.v1 import common_pb2, redaction_pb2, run_pb2, storage_pb2
-from djp_gateway.artifact import RunRecord, build_artifact, build_result, resolved
+from djp_gateway.artifact import RunRecord, build_artifact, build_result
 from djp_gateway.citing import verify
 from djp_gateway.live import count
 from djp_gateway.patience import persistently, step_id
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 20
 _MAX_KEPT_TITLES = 1000  # what RedactionOptions.keep_titles takes
+_REDACTIONS_AT_ONCE = 8
+_MESSAGE_S = 5.0  # what the redaction of an error's message may take
 
 # In these stages a leaf sees texts, and could quote them in an error.
 _STAGES_WITH_TEXTS = frozenset(
@@ -63,17 +65,19 @@ async def redact(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
         else:
             options = redaction_pb2.RedactionOptions()
             options.CopyFrom(spec.redaction_options)
-            titles = {citation.text for found in record.citations.values() for citation in resolved(found)}
-            options.keep_titles.extend(sorted(titles - set(options.keep_titles)))
-            del options.keep_titles[_MAX_KEPT_TITLES:]
-            texts = record.texts()
-            answers = await asyncio.gather(
-                *(leaves.redaction.Redact(redaction_pb2.RedactRequest(text=text, options=options)) for text in texts)
-            )
+            titles = dict.fromkeys((*options.keep_titles, *record.titles()))
+            options.keep_titles[:] = list(titles)[:_MAX_KEPT_TITLES]
+            texts, at_once = record.texts(), asyncio.Semaphore(_REDACTIONS_AT_ONCE)
+
+            async def clean(text: str) -> redaction_pb2.RedactResponse:
+                async with at_once:
+                    return await leaves.redaction.Redact(redaction_pb2.RedactRequest(text=text, options=options))
+
+            answers = await asyncio.gather(*map(clean, texts))
             record.cleaned = dict(zip(texts, answers, strict=True))
             finished.summary = count(sum(record.shown.counts.values()), "finding")
         shown = await verify(spec, record.shown.text, leaves) if spec.corpus and record.shown.text else []
-        live.run.result.CopyFrom(build_result(record, shown))
+        live.run.result.CopyFrom(build_result(record, shown or []))
 
 
 async def clean_message(message: str, run: run_pb2.Run, leaves: Leaves) -> str:
@@ -83,7 +87,7 @@ async def clean_message(message: str, run: run_pb2.Run, leaves: Leaves) -> str:
         return message
     request = redaction_pb2.RedactRequest(text=message, options=spec.redaction_options)
     try:
-        return (await leaves.redaction.Redact(request, timeout=5.0)).text
+        return (await leaves.redaction.Redact(request, timeout=_MESSAGE_S)).text
     except grpc.RpcError:
         return "the details are withheld, for they could not be redacted; the log of the service that failed has more"
 
@@ -111,7 +115,10 @@ async def store(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
         async def put() -> storage_pb2.PutArtifactResponse:
             return await leaves.storage.PutArtifact(parts())
 
-        stored = (await persistently(put)).artifact
+        async def tell(problem: str) -> None:
+            await live.warn(f"the artifact cannot be stored yet, trying again for a minute: {problem}")
+
+        stored = (await persistently(put, tell)).artifact
         run.result.artifact_workflow = key.workflow
         run.result.artifact_name = key.artifact
         run.result.artifact_location = stored.location

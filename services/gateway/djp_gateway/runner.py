@@ -17,9 +17,10 @@ from djp.mesh.errors import DjpError
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.telemetry import run_scope, service_scope, span
-from djp.v1 import common_pb2, run_pb2
+from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway import ledger, publishing, steps
 from djp_gateway.live import LiveRun, Watchers
+from djp_gateway.patience import may_pass
 from djp_gateway.ports import TERMINAL_STATES, RunStore
 
 if TYPE_CHECKING:
@@ -88,37 +89,42 @@ class Runner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, tenant: str, run_id: str) -> None:
-        run = run_pb2.Run(run_id=run_id, tenant=tenant)
+        live = LiveRun(run_pb2.Run(run_id=run_id, tenant=tenant), self._store, self._watchers)
         with _run(tenant, run_id), span("run") as root:
             try:
                 async with self._slots:
-                    run = await self._store.get(tenant, run_id)
-                    run.trace_id = format_trace_id(root.get_span_context().trace_id)
-                    run.started_at.GetCurrentTime()
-                    live = LiveRun(run, self._store, self._watchers)
+                    live.run = await self._store.get(tenant, run_id)
+                    live.run.trace_id = format_trace_id(root.get_span_context().trace_id)
+                    live.run.started_at.GetCurrentTime()
                     await live.enter(run_pb2.RUN_STATE_RUNNING)
                     await steps.work(live, self._leaves)
                 return
             except asyncio.CancelledError:
                 error = _INTERRUPTED
             except Exception as failure:
-                error = await self._error_of(failure, run)
+                error = await self._error_of(failure, live.run)
             root.set_status(Status(StatusCode.ERROR, common_pb2.ErrorReason.Name(error.reason)))
             if error is not _INTERRUPTED:
-                await self._end(tenant, run_id, error)
+                await self._end(tenant, run_id, error, live.owed)
                 return
             try:
                 async with asyncio.timeout(_END_S):
-                    await self._end(tenant, run_id, error)
+                    await self._end(tenant, run_id, error, live.owed)
             except TimeoutError:
                 _log.warning("run %s is left to be ended at the next start", run_id)
 
     async def _end_left_over(self, tenant: str, run_id: str) -> None:
         with _run(tenant, run_id):
-            await self._end(tenant, run_id, _INTERRUPTED)
+            await self._end(tenant, run_id, _INTERRUPTED, [])
 
-    async def _end(self, tenant: str, run_id: str, error: run_pb2.RunError) -> None:
-        """Give the run's money back, then end it as the store has it; tried again until it is done."""
+    async def _end(
+        self, tenant: str, run_id: str, error: run_pb2.RunError, owed: list[governance_pb2.ChargeRequest]
+    ) -> None:
+        """Give the run's money back, then end it as the store has it; tried again until it is done.
+
+        A run whose artifact is stored has only its settlement left: what could not be done in time is done now, and it
+        ends as it would have.
+        """
         denied = error.reason in _DENIALS
         for delay_s in itertools.chain((0.3, 1.0, 3.0, 10.0), itertools.repeat(30.0)):
             try:
@@ -126,12 +132,23 @@ class Runner:
                     run = await self._store.get(tenant, run_id)
                     if run.state in TERMINAL_STATES:
                         return  # another process has ended it
-                    if not denied:  # a denied run holds nothing
-                        with deadline_scope(_END_S):
+                    live = LiveRun(run, self._store, self._watchers)
+                    with deadline_scope(_END_S):
+                        await ledger.pay_owed(owed, self._leaves)
+                        if run.result.artifact_sha256 and error.retryable:
+                            try:
+                                await ledger.close(run, self._leaves)
+                            except grpc.aio.AioRpcError as refusal:
+                                if may_pass(refusal):
+                                    raise
+                                error = await self._error_of(refusal, run)
+                            else:
+                                await live.enter(steps.outcome(run.result))
+                                return
+                        if not denied:  # a denied run holds nothing
                             await ledger.release(run, self._leaves, common_pb2.ErrorReason.Name(error.reason))
                     run.error.CopyFrom(error)
                     run.error.stage = run.stage
-                    live = LiveRun(run, self._store, self._watchers)
                     await live.enter(run_pb2.RUN_STATE_DENIED if denied else run_pb2.RUN_STATE_FAILED)
                 return
             except Exception as problem:

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
+from djp.mesh.deadline import bounded_timeout, deadline_scope
 from djp.mesh.errors import InvalidInput, Violation
 from djp.mesh.identity import current_identity
 from djp.mesh.rpc_errors import error_from_rpc
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from djp_gateway.live import Watchers
     from djp_gateway.runner import Runner
     from djp_gateway.settings import GatewaySettings
+
+_ANSWER_S = 30.0  # a leaf that is asked before there is a run answers in milliseconds, or is frozen
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -71,8 +74,9 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
 
     async def ProjectRun(self, request: run_pb2.ProjectRunRequest, context: Context) -> run_pb2.ProjectRunResponse:
         spec = await self._resolve(request.run)
-        passages = await find_passages(spec, self._leaves)
-        projection = await bound(spec, str(uuid.uuid4()), self._leaves, passages)
+        with deadline_scope(bounded_timeout(_ANSWER_S)):
+            passages = await find_passages(spec, self._leaves)
+            projection = await bound(spec, str(uuid.uuid4()), self._leaves, passages)
         return run_pb2.ProjectRunResponse(spec=spec, projection=projection)
 
     async def GetRun(self, request: run_pb2.GetRunRequest, context: Context) -> run_pb2.GetRunResponse:
@@ -122,15 +126,16 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             default_debaters=_models(self._settings.debaters),
             default_jurors=_models(self._settings.jurors),
         )
-        if spec.corpus:
-            # Pins the version, so that search and citation check see the same documents, and a replay too.
-            probe = grounding_pb2.SearchRequest(corpus=spec.corpus, query=spec.task, top_k=1)
-            with _fields_named({"corpus": "run.corpus", "query": "run.task"}):
-                spec.corpus_version = (await self._leaves.grounding.Search(probe)).version
-        if spec.HasField("redaction_options"):
-            # Options that redaction will refuse are refused now, not when the debate is paid.
-            with _fields_named({"options": "run.redaction_options"}):
-                await self._leaves.redaction.Redact(redaction_pb2.RedactRequest(options=spec.redaction_options))
+        with deadline_scope(bounded_timeout(_ANSWER_S)):
+            if spec.corpus:
+                # Pins the version, so that search and citation check see the same documents, and a replay too.
+                probe = grounding_pb2.SearchRequest(corpus=spec.corpus, query=spec.task, top_k=1)
+                with _fields_named({"corpus": "run.corpus", "query": "run.task"}):
+                    spec.corpus_version = (await self._leaves.grounding.Search(probe)).version
+            if spec.HasField("redaction_options"):
+                # Options that redaction will refuse are refused now, not when the debate is paid.
+                with _fields_named({"options": "run.redaction_options"}):
+                    await self._leaves.redaction.Redact(redaction_pb2.RedactRequest(options=spec.redaction_options))
         return spec
 
 

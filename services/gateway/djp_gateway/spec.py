@@ -22,6 +22,8 @@ _MODEL = re.compile(r"[^/\s]+/\S+")
 DEFAULT_TOP_K = 8
 MAX_TIMEOUT_S = 86_400
 MAX_TAG_CHARS = 200
+MAX_SPEC_BYTES = 2 << 20
+"""Of a resolved spec: a run is shown in one message of at most 16 MiB, its text and citations with it."""
 
 FAST_PATH_MARGIN = 3.0
 """Points of 10 by which a draft must lead for a preset's `fast_path` to skip the jurors left. Our choice: more than
@@ -133,6 +135,11 @@ def resolve(
         spec.budget_tokens = request.budget_tokens
     if preset.get("fast_path", False):
         spec.fast_path_margin = FAST_PATH_MARGIN
+    if (size := spec.ByteSize()) > MAX_SPEC_BYTES:
+        raise InvalidInput(
+            f"the run's settings have {size} bytes and the limit is {MAX_SPEC_BYTES}; shorten its redaction_options",
+            field="run",
+        )
     return spec
 
 

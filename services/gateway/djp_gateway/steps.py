@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.live import LiveRun
 
-_FINISH_S = 180.0  # what redaction, storage and settlement get together; they call no model
+_STEP_S = 120.0  # what redaction, storage and settlement get, each; they call no model
 
 
 class IncompleteStreamError(DjpError):
@@ -46,19 +46,22 @@ async def work(live: LiveRun, leaves: Leaves) -> None:
         drafts = await debate(live, leaves, passages)
         candidates, citations = await cite(live, leaves, drafts)
         ballots, verdict = await judge(live, leaves, candidates, passages)
-    with deadline_scope(_FINISH_S):
-        publication = publish(run.spec, drafts, verdict)
-        record = RunRecord(run, passages, drafts, citations, ballots, verdict, publication, live.calls)
+    publication = publish(run.spec, drafts, verdict)
+    record = RunRecord(run, passages, drafts, citations, ballots, verdict, publication, live.calls)
+    with deadline_scope(_STEP_S):
         await redact(live, leaves, record)
+    with deadline_scope(_STEP_S):
         await store(live, leaves, record)
+    with deadline_scope(_STEP_S):
         await settle(live, leaves)
-    await live.enter(
-        {
-            "published": run_pb2.RUN_STATE_PUBLISHED,
-            "advisory": run_pb2.RUN_STATE_ADVISORY,
-            "none": run_pb2.RUN_STATE_NO_RESULT,
-        }[publication.status]
-    )
+    await live.enter(outcome(run.result))
+
+
+def outcome(result: run_pb2.RunResult) -> run_pb2.RunState.ValueType:
+    """The state in which a run with that result ends."""
+    if not result.draft_id:
+        return run_pb2.RUN_STATE_NO_RESULT
+    return run_pb2.RUN_STATE_ADVISORY if result.advisory_reason else run_pb2.RUN_STATE_PUBLISHED
 
 
 async def project(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Passage]) -> None:
@@ -221,4 +224,4 @@ def _verdict_line(verdict: judge_pb2.Verdict, ballots: Sequence[judge_pb2.Ballot
     out = f", {count(len(verdict.disqualified), 'draft')} disqualified" if verdict.disqualified else ""
     if not verdict.winner_draft_id:
         return f"no winner{out}"
-    return f"{verdict.winner_draft_id} wins by {count(len(ballots), 'ballot')}{out}"
+    return f"{verdict.winner_draft_id} wins, {count(len(ballots), 'ballot')} cast{out}"

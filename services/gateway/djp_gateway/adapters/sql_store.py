@@ -59,7 +59,7 @@ class SqlRunStore:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
-        if row.request_sha256 != request_sha256:
+        if row.request_sha256 != self._seal.fingerprint(request_sha256):
             raise RequestIdReused(
                 f"request_id {request_id} was used for another run; use a fresh UUID for every new request",
                 field="request_id",
@@ -72,7 +72,7 @@ class SqlRunStore:
             "run_id": run.run_id,
             "tenant": run.tenant,
             "request_id": request_id,
-            "request_sha256": request_sha256,
+            "request_sha256": self._seal.fingerprint(request_sha256),
             "executor": executor,
             "created_us": run.created_at.ToMicroseconds(),
             "preset": run.spec.preset,
@@ -177,7 +177,7 @@ class SqlRunStore:
             "attempt": run.attempt,
             "state": run.state,
             "terminal": run.state in TERMINAL_STATES,
-            "provider": run.result.model.partition("/")[0],
+            "provider": run.result.model.partition("/")[0][:100],
             "cost_nano_usd": run.result.total_nano_usd,
             "last_sequence": run.last_sequence,
             "sealed_run": self._seal.close(state.SerializeToString(), run.run_id),
