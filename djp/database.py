@@ -100,6 +100,8 @@ def database_error(error: BaseException | None, url: str) -> DjpError | None:
 class _Pool(AsyncAdaptedQueuePool):
     """A pool in which a wait that was too long has a clear error."""
 
+    __module__ = AsyncAdaptedQueuePool.__module__  # it logs under this name, and its chatter is not ours
+
     def connect(self) -> PoolProxiedConnection:
         try:
             return super().connect()

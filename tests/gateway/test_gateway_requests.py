@@ -277,6 +277,7 @@ async def test_a_page_of_large_runs_stays_a_message_that_fits(mesh: Any, leaves:
         ({"page_size": 1001}, "page_size"),
         ({"created": common_pb2.TimeRange(since=Timestamp(seconds=2**62))}, "created.since"),
         ({"created": common_pb2.TimeRange(until=Timestamp(seconds=-(2**62)))}, "created.until"),
+        ({"created": common_pb2.TimeRange(until=Timestamp(seconds=5, nanos=-1))}, "created.until"),
     ],
 )
 async def test_a_list_with_a_bad_field_is_refused(gateway: Any, fields: dict[str, Any], named: str) -> None:

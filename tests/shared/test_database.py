@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import sqlite3
 import subprocess
@@ -347,6 +348,15 @@ async def test_a_database_that_has_too_much_to_do_is_unavailable(
     async with reading(engine).connect() as connection:
         assert (await connection.execute(sa.select(notes))).all() == []
     await engine.dispose()
+
+
+async def test_a_database_is_opened_and_closed_without_a_word(
+    migrations: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine = await open_engine(url_of(tmp_path / "notes.db"), migrations, NOTES)
+    await engine.dispose()
+    assert not [record for record in caplog.records if record.name.startswith("djp")]
 
 
 async def test_a_fault_of_the_program_is_not_dressed_up(engine: AsyncEngine) -> None:

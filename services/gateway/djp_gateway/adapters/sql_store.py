@@ -240,6 +240,6 @@ def _read_page_token(token: str) -> tuple[int, str]:
 
 
 def _microseconds(time: Timestamp, field: str) -> int:
-    if not _FIRST_S <= time.seconds <= _LAST_S:
+    if not (_FIRST_S <= time.seconds <= _LAST_S and 0 <= time.nanos < 10**9):
         raise InvalidInput("is not a time between the years 1 and 9999", field=field)
     return time.ToMicroseconds()
