@@ -8,11 +8,13 @@ import os
 import platform
 import shutil
 import sys
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 from djp.cli.exits import Exit
-from djp.cli.terminal import one_line, out
+from djp.cli.terminal import one_line, out, say
 from djp.mesh.errors import DjpError
 from djp.mesh.settings import MeshSettings, settings_problems
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 LOW_DISK_BYTES = 512 * 1024 * 1024
 """Below this a run may fail to store: room for the largest corpus file, its index and the databases' logs."""
+SEAL_KEY_BYTES = 32
+"""An AES-256 key, as the gateway makes it."""
 GATEWAY_ANSWERS_S = 5.0
 """A gateway that does not answer in this time is as good as down."""
 
@@ -48,9 +52,9 @@ async def examine(gateway: str | None, *, as_json: bool) -> int:
         return Exit.PROBLEM if broken else Exit.OK
     for check in checks:
         mark, style = _MARKS[check.state]
-        out().print(f"{mark} {check.name:<11} {one_line(check.found)}", style=style, soft_wrap=True)
+        say(f"{mark} {check.name:<11} {one_line(check.found)}", style)
         if check.remedy:
-            out().print(f"  {'':<11} → {one_line(check.remedy)}", soft_wrap=True)
+            say(f"  {'':<11} → {one_line(check.remedy)}")
     out().print()
     problems = f"{broken} thing{' is' if broken == 1 else 's are'} broken; the arrows say how to mend it."
     out().print(problems if broken else "Everything that djp needs is here.", style="bold")
@@ -97,6 +101,7 @@ def _home(home: Path) -> Iterator[Check]:
     else:
         above = home
         yield _holder(home)
+        yield from _damage(home)
     free = shutil.disk_usage(above).free
     if free < LOW_DISK_BYTES:
         yield Check("disk", "warning", f"{free >> 20} MiB free", "free some space, or set DJP_HOME to another disk")
@@ -122,6 +127,25 @@ def _holder(home: Path) -> Check:
         )
     except OSError as error:
         return Check("data folder", "broken", f"{home}/lock cannot be opened: {error.strerror}", "mend its permissions")
+
+
+def _damage(home: Path) -> Iterator[Check]:
+    """Databases that cannot be read, and a seal key that is none; silent when all is well."""
+    import sqlite3
+
+    for database in sorted(home.glob("*.db")):
+        try:
+            with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as connection:
+                (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            answer = str(error)
+        if answer != "ok":
+            found = f"{database} is damaged or cannot be read: {answer}"
+            yield Check("database", "broken", found, "restore it from a backup, or move it and its -wal and -shm away")
+    key = home / "seal.key"
+    if key.exists() and (size := key.stat().st_size) != SEAL_KEY_BYTES:
+        found = f"{key} has {size} bytes and is no seal key of {SEAL_KEY_BYTES}"
+        yield Check("seal key", "broken", found, "restore it from a backup: without it stored runs cannot be read")
 
 
 def _catalogue() -> Check:

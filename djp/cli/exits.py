@@ -25,13 +25,13 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.OK: "published (or: done)",
-    Exit.PROBLEM: "a check found a problem, or a fault of djp itself",
+    Exit.PROBLEM: "a check found a problem, the output could not be written, or a fault of djp itself",
     Exit.BAD_INPUT: "bad input: a flag, a file or a name; nothing was started",
     Exit.ADVISORY: "the text is advice only: the policy or the jury does not let it be published",
     Exit.NO_RESULT: "every draft was disqualified, there is no text",
     Exit.DENIED: "a budget refused the run, nothing was called",
-    Exit.FAILED: "the run failed; what it had not spent is back",
-    Exit.UNAVAILABLE: "the gateway cannot be reached, or no mesh can start here (the data folder is in use)",
+    Exit.FAILED: "the run failed; what it had not spent is given back",
+    Exit.UNAVAILABLE: "no gateway answers, or no mesh can start here: the data folder is in use or damaged",
     Exit.INTERRUPTED: "stopped by Ctrl-C",
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from djp.mesh.errors import DjpError, InvalidInput, Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from djp.v1 import run_pb2
@@ -22,7 +23,15 @@ _FLAGS = {
     "corpus": "--grounded-corpus",
     "redaction": "--redact",
     "address": "--gateway",
+    "run_id": "RUN",
 }
+
+_RULES = {
+    "workflow": "give at most 100 lower-case letters, digits, and . _ - between them; begin with a letter or a digit",
+    "budget_nano_usd": "a run that may spend nothing can call no model; give more than 0, or leave it out for no limit",
+    "budget_tokens": "a run without a token can call no model; give more than 0, or leave it out for no limit",
+}
+"""What the contract's rules about a field mean, where its own words for them are no help."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ def run_request(flags: RunFlags) -> run_pb2.RunRequest:
         except DjpError as error:
             problems.extend(error.violations)
     problems += _broken_rules(request, {problem.field for problem in problems})
+    problems += _unusable_paths(flags)
     if problems:
         raise InvalidInput("; ".join(f"{flag_of(p.field)}: {p.description}" for p in problems), violations=problems)
     return request
@@ -112,6 +122,8 @@ def read_task(task: str | None) -> str:
     if task is None:
         raise InvalidInput("is missing; give a text, @FILE, or - for standard input", field="task")
     if task == "-":
+        if sys.stdin is None:
+            raise InvalidInput("- is standard input, which is closed", field="task")
         if sys.stdin.isatty():
             print("Type the task; end it with Ctrl-D on a line of its own.", file=sys.stderr)
         raw, source = sys.stdin.buffer.read(MAX_TASK_BYTES + 1), "standard input"
@@ -160,6 +172,24 @@ def _contradictions(flags: RunFlags) -> list[Violation]:
     return problems
 
 
+def _unusable_paths(flags: RunFlags) -> Iterator[Violation]:
+    """What is wrong with the folder to answer from and with the file to add to, as far as can be seen now."""
+    if flags.grounded_corpus is not None:
+        from djp.corpus_files import iter_corpus_files
+
+        try:
+            iter_corpus_files(flags.grounded_corpus)
+        except InvalidInput as error:
+            yield from error.violations
+    if flags.metrics is not None and not flags.dry_run:
+        from djp.cli.metrics import check_metrics_file
+
+        try:
+            check_metrics_file(flags.metrics)
+        except InvalidInput as error:
+            yield from error.violations
+
+
 def _broken_rules(request: run_pb2.RunRequest, told: set[str]) -> list[Violation]:
     """What the contract itself says against the request; fields in `told` have their problem already."""
     from djp.mesh.validation import validate
@@ -168,7 +198,7 @@ def _broken_rules(request: run_pb2.RunRequest, told: set[str]) -> list[Violation
         validate(request)
     except InvalidInput as error:
         return [
-            Violation(f"run.{violation.field}", violation.description)
+            Violation(f"run.{violation.field}", _RULES.get(violation.field, violation.description))
             for violation in error.violations
             if not {violation.field, f"run.{violation.field}", flag_of(violation.field)[2:].replace("-", "_")} & told
         ]

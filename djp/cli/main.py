@@ -34,8 +34,18 @@ Gateway = Annotated[
     typer.Option(envvar="DJP_GATEWAY", metavar="ADDRESS", help="A gateway, host:port; without one a mesh starts here."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its first 8 characters, or `latest`.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show the services' logs on standard error.")]
+RunId = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, 8 or more of its first characters, or `latest`.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show what the services log: little, unless something is wrong.")
+]
+
+
+def _path(given: str) -> Path:
+    if not given:  # of a script whose variable is empty; as a path it would be the current folder
+        raise typer.BadParameter("is empty; name a path")
+    return Path(given)
 
 
 class Switch(StrEnum):
@@ -70,7 +80,15 @@ def main() -> None:
     app()
 
 
-@app.callback(invoke_without_command=True)
+_EXAMPLES = """Examples:
+
+\b
+  djp run --task "How do refunds work?" --grounded-corpus ./handbook
+  djp runs show latest
+"""
+
+
+@app.callback(invoke_without_command=True, epilog=_EXAMPLES)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
 ) -> None:
@@ -89,7 +107,8 @@ def run(
     ] = None,
     policy: Annotated[str | None, typer.Option(metavar="NAME", help="Which models may publish.")] = None,
     grounded_corpus: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of .md, .txt and .pdf files to answer from.")
+        Path | None,
+        typer.Option(parser=_path, metavar="DIR", help="Folder of .md, .txt and .pdf files to answer from."),
     ] = None,
     grounded_required: Annotated[
         int | None, typer.Option(metavar="N", help="Citations a draft needs; with fewer it is disqualified.")
@@ -105,7 +124,9 @@ def run(
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the models may take.")] = None,
     workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Groups runs for reports and artifacts.")] = None,
     trace_name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name to find the run by.")] = None,
-    metrics: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Append a row about the run.")] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(parser=_path, metavar="FILE.csv", help="Append a row about the run.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it can cost at most.")] = False,
     list_presets: Annotated[bool, typer.Option("--list-presets", help="List the presets and leave.")] = False,
     gateway: Gateway = None,
@@ -115,8 +136,8 @@ def run(
 ) -> None:
     """Take a task through debate, judge and publish.
 
-    The text and a summary go to standard output, progress to standard error. With --metrics the task's first 80
-    characters, redacted, go into the row.
+    The text and a summary go to standard output, progress and errors to standard error. With --metrics the task's
+    first 80 characters, redacted, go into the row. Every flag may be written with underscores too.
     """
     from djp.cli.session import execute
 
@@ -153,8 +174,11 @@ def run(
 
 @runs_app.command("list")
 def list_runs(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
-    state: Annotated[list[State] | None, typer.Option(help="Only runs in this state; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many, newest first.")] = 20,
+    state: Annotated[
+        list[State] | None,
+        typer.Option(metavar="STATE", help=f"Only runs in this state, repeatable: {', '.join(State)}."),
+    ] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs with this preset.")] = None,
     gateway: Gateway = None,
     as_json: AsJson = False,
@@ -213,7 +237,10 @@ def doctor(gateway: Gateway = None, as_json: AsJson = False) -> None:
 @app.command()
 def serve(
     service: Annotated[
-        str, typer.Argument(help="all, or one of gateway, debate, judge, redaction, grounding, governance, storage.")
+        str,
+        typer.Argument(
+            metavar="SERVICE", help="all, or one of gateway, debate, judge, redaction, grounding, governance, storage."
+        ),
     ],
     listen: Annotated[str | None, typer.Option(metavar="ADDRESS", help="host:port or unix:/path to listen on.")] = None,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import io
 import os
@@ -64,10 +65,13 @@ async def append_metrics(path: Path, run: run_pb2.Run, client: DjpClient) -> Non
         task = await client.redact(task)
         name = await client.redact(name) if name else ""
     row = _row(run, one_line(task, TASK_CHARACTERS), one_line(name, TASK_CHARACTERS))
-    with open(path, "ab") as file:  # noqa: ASYNC230  one short write, when the run is over
+    with open(path, "ab", buffering=0) as file:  # noqa: ASYNC230  one short write, when the run is over
         fcntl.flock(file, fcntl.LOCK_EX)
-        new = os.fstat(file.fileno()).st_size == 0
-        file.write(_csv([*([COLUMNS] if new else []), [_harmless(row[column]) for column in COLUMNS]]))
+        size = os.fstat(file.fileno()).st_size
+        added = _csv([*([] if size else [COLUMNS]), [_harmless(row[column]) for column in COLUMNS]])
+        if file.write(added) < len(added):
+            file.truncate(size)  # half a row would spoil the next one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _row(run: run_pb2.Run, task: str, trace_name: str) -> dict[str, str]:

@@ -118,7 +118,7 @@ def _ballot(ballot: judge_pb2.Ballot) -> str:
     if ballot.abstained:
         return f"{juror} abstained"
     marks = sorted(ballot.scores, key=lambda score: -score.total)
-    return f"{juror} gave " + ", ".join(f"{_name(score.draft_id)} {score.total:.1f}" for score in marks)
+    return f"{juror} gave " + ", ".join(f"{_name(score.draft_id)} {score.total:.2f}" for score in marks)
 
 
 def _name(text: str) -> str:

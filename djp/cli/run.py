@@ -14,8 +14,9 @@ from djp.cli.exits import Exit
 from djp.cli.flags import RunFlags, run_request
 from djp.cli.progress import Progress, progress
 from djp.cli.session import connected
-from djp.cli.terminal import err, one_line, out
+from djp.cli.terminal import command_name, err, fail, one_line, out
 from djp.client import TERMINAL_STATES
+from djp.mesh.errors import DjpError, InvalidInput
 
 if TYPE_CHECKING:
     from djp.client import Corpus, DjpClient
@@ -30,13 +31,8 @@ async def run(flags: RunFlags) -> int:
     Raises DjpError: bad input before anything was started, a refusal, or a gateway that is gone.
     """
     request = run_request(flags)
-    if flags.grounded_corpus is not None:
-        _check_folder(flags)
-    if flags.metrics is not None:
-        from djp.cli.metrics import check_metrics_file
-
-        check_metrics_file(flags.metrics)
     started: list[str] = []
+    unwritten: OSError | None = None
     try:
         with progress(silent=flags.quiet or flags.as_json) as shown:
             shown.doing("connecting" if flags.gateway else "starting the mesh")
@@ -52,7 +48,10 @@ async def run(flags: RunFlags) -> int:
                     if flags.metrics is not None:
                         from djp.cli.metrics import append_metrics
 
-                        await append_metrics(flags.metrics, ended, client)
+                        try:
+                            await append_metrics(flags.metrics, ended, client)
+                        except OSError as error:  # told below: the text comes first
+                            unwritten = error
                 shown.doing("closing")
     except asyncio.CancelledError:
         print(_interrupted(flags, started), file=sys.stderr)
@@ -62,16 +61,12 @@ async def run(flags: RunFlags) -> int:
 
         return show_projection(projected, corpus=_corpus_document(corpus), as_json=flags.as_json)
     _show(ended, corpus, flags)
+    if unwritten:
+        fail(f"--metrics: the row about the run could not be added to {flags.metrics}: {unwritten.strerror}")
+        return Exit.PROBLEM
     from djp.cli.show import EXIT_OF_STATE
 
     return EXIT_OF_STATE.get(ended.state, Exit.FAILED)
-
-
-def _check_folder(flags: RunFlags) -> None:
-    from djp.corpus_files import iter_corpus_files
-
-    assert flags.grounded_corpus is not None  # noqa: S101  the caller has looked
-    iter_corpus_files(flags.grounded_corpus)  # raises at once when the folder is unusable
 
 
 async def _send_corpus(client: DjpClient, flags: RunFlags, shown: Progress) -> Corpus | None:
@@ -79,7 +74,13 @@ async def _send_corpus(client: DjpClient, flags: RunFlags, shown: Progress) -> C
         return None
     shown.doing("sending the corpus")
     began = time.monotonic()
-    corpus = await client.create_corpus(flags.grounded_corpus)
+    try:
+        corpus = await client.create_corpus(flags.grounded_corpus)
+    except DjpError as error:
+        if error.reason != "CORPUS_EMPTY":
+            raise
+        told = error.message.partition(": ")[2] or error.message  # before it stands the corpus's name, which we made up
+        raise InvalidInput(f"folder {flags.grounded_corpus} has {told}", field="grounded_corpus") from error
     known = ", known already" if corpus.reused else ""
     shown.done("corpus", f"{_count(corpus.documents, 'document')}{known}", time.monotonic() - began)
     for skipped in corpus.skipped[:_SKIPPED_SHOWN]:
@@ -103,11 +104,13 @@ async def _watch(client: DjpClient, request: run_pb2.RunRequest, shown: Progress
 
 def _interrupted(flags: RunFlags, started: list[str]) -> str:
     if not flags.gateway:
-        return "interrupted: the run was ended and the money it had not spent is back" if started else "interrupted"
+        return "interrupted: the run is ended, what it had not spent is given back" if started else "interrupted"
     if not started:
         return "interrupted: no run was started"
     at = f" --gateway {flags.gateway}"
-    return f"interrupted: the run goes on at the gateway; look at it with: djp runs show {started[0][:8]}{at}"
+    return (
+        f"interrupted: the run goes on at the gateway; look at it with: {command_name()} runs show {started[0][:8]}{at}"
+    )
 
 
 def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:

@@ -40,8 +40,10 @@ async def list_runs(gateway: str | None, *, limit: int, states: Sequence[str], p
         print(json.dumps({"runs": [run_document(run) for run in page.runs]}, indent=2))
         return Exit.OK
     if not page.runs:
-        filtered = " that fit" if states or preset else ""
-        out().print(f'There are no runs{filtered} yet. Start one: djp run --task "…"', soft_wrap=True)
+        if states or preset:
+            out().print("No run fits; without --state and --preset all are listed.")
+        else:
+            out().print('There are no runs yet. Start one: djp run --task "…"', soft_wrap=True)
         return Exit.OK
     _print_table(page.runs)
     if page.next_page_token:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from djp.cli.exits import Exit, exit_of
 from djp.cli.flags import flag_of
-from djp.cli.terminal import fail
+from djp.cli.terminal import err, fail
 from djp.mesh.errors import DjpError, FailedPrecondition, Internal, InvalidInput, Unavailable, Violation
 
 if TYPE_CHECKING:
@@ -87,9 +88,7 @@ def execute(
         problems = [Violation("", problem) for problem in settings_problems(error)]
         code = _tell(InvalidInput("; ".join(p.description for p in problems), violations=problems), as_json)
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        _forget_unwritten()
-        code = _tell(Internal(f"cannot read or write{where}: {error.strerror or error}"), as_json, Exit.FAILED)
+        code = _tell_of_the_system(error, as_json)
     except Exception as error:
         _log.exception("internal error")
         told = f"internal error ({type(error).__name__}); set DJP_LOG_LEVEL=ERROR to see where, and report it"
@@ -103,6 +102,8 @@ async def _interruptible(command: Callable[[], Coroutine[object, object, int]]) 
 
     def stop(number: int) -> None:
         if received:
+            if err().is_terminal:
+                err().show_cursor()  # which the progress has hidden
             os._exit(128 + number)
         received.append(number)
         task.cancel()
@@ -127,13 +128,27 @@ def _set_up_logs(verbose: bool) -> None:
 
 def _tell(error: DjpError, as_json: bool, code: Exit | None = None) -> int:
     code = code or (error.exit_code if isinstance(error, CommandError) else exit_of(error))
+    for line in _lines(error):
+        fail(line)
     if as_json:
         fields = [{"field": flag_of(v.field), "description": v.description} for v in error.violations]
         told = {"reason": error.reason, "message": error.message, "exit_code": int(code), "fields": fields}
-        print(json.dumps({"error": told}, indent=2))
-    for line in _lines(error):
-        fail(line)
+        try:
+            print(json.dumps({"error": told}, indent=2), flush=True)
+        except OSError:  # full or closed; the lines above have said it
+            _forget_output(1)
     return int(code)
+
+
+def _tell_of_the_system(error: OSError, as_json: bool) -> int:
+    """A file or a stream that failed. Only a file's error has a name: without one it was our own output."""
+    full = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    why = error.strerror or error
+    if error.filename:
+        return _tell(Internal(f"cannot read or write {error.filename}: {why}{full}"), as_json, Exit.FAILED)
+    _forget_output(1)
+    kept = "; what was done is kept, see `djp runs list`"
+    return _tell(Internal(f"standard output cannot be written: {why}{full}{kept}"), False, Exit.PROBLEM)
 
 
 def _lines(error: DjpError) -> list[str]:
@@ -152,10 +167,3 @@ def _forget_output(*streams: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in streams:
         os.dup2(nowhere, number)
-
-
-def _forget_unwritten() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _forget_output(1)

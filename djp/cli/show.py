@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from djp.cli.exits import Exit
-from djp.cli.terminal import clean, is_tty, one_line, out
+from djp.cli.terminal import clean, command_name, is_tty, one_line, out, say
+from djp.mesh.settings import djp_home
 from djp.money import format_usd
 from djp.v1 import common_pb2, run_pb2
 
@@ -31,6 +32,10 @@ EXIT_OF_STATE = {
 """Exit code of `djp run` for each state that a run can end in; FAILED for every other."""
 
 
+_SAY_WHAT_TO_DO = ("INTERRUPTED", "DEADLINE_EXCEEDED")
+"""Errors whose message ends with its remedy, as every denial's does."""
+
+
 def state_name(state: run_pb2.RunState.ValueType) -> str:
     """A state as people write it, for example "no result"."""
     return run_pb2.RunState.Name(state).removeprefix("RUN_STATE_").replace("_", " ").lower()
@@ -46,7 +51,7 @@ def print_run(run: run_pb2.Run, *, gateway: str | None = None) -> None:
         _print_verdict(run.result)
         _print_citations(run.result)
         out().print()
-        out().print(cost_footer(run.result), soft_wrap=True)
+        say(cost_footer(run.result))
     _print_notes(run)
     _print_next(run, gateway)
 
@@ -84,21 +89,23 @@ def why(run: run_pb2.Run) -> str:
 
 
 def remedy(run: run_pb2.Run) -> str:
-    """What a person can do about how a run ended; empty where there is nothing to do."""
+    """What a person can do about how a run ended; empty where there is nothing to do, or the reason says it already."""
     reason = common_pb2.ErrorReason.Name(run.error.reason).removeprefix("ERROR_REASON_")
     match run.state:
         case run_pb2.RUN_STATE_ADVISORY | run_pb2.RUN_STATE_NO_RESULT if run.result.grounded_fail_reason:
             return "ask for fewer citations (--grounded-required), or give a corpus that speaks about the task"
         case run_pb2.RUN_STATE_ADVISORY if run.result.verdict.contested:
             return "read it with care; more debaters (--preset thorough) or another --seed may settle it"
-        case run_pb2.RUN_STATE_ADVISORY:
+        case run_pb2.RUN_STATE_ADVISORY if run.spec.policy != "any":
             return "read it as advice, or let more models publish (--policy any)"
+        case run_pb2.RUN_STATE_ADVISORY if not run.spec.corpus:
+            return "give it documents to answer from: --grounded-corpus DIR"
+        case run_pb2.RUN_STATE_ADVISORY:
+            return "give a corpus that speaks about the task, or ask in the words of its documents"
         case run_pb2.RUN_STATE_NO_RESULT:
             return "see below why each draft was disqualified, and change the task or the rules"
-        case run_pb2.RUN_STATE_DENIED if reason == "RUN_BUDGET_EXCEEDED":
-            return "see what it can cost with --dry-run; raise --budget-usd or --budget-tokens, or lower --max-tokens"
-        case run_pb2.RUN_STATE_DENIED:
-            return "wait until the budget window resets, or raise its limit (docs/budgets.md)"
+        case run_pb2.RUN_STATE_FAILED if reason in _SAY_WHAT_TO_DO:
+            return ""
         case run_pb2.RUN_STATE_FAILED if run.error.retryable:
             return "start it again"
         case run_pb2.RUN_STATE_FAILED:
@@ -116,9 +123,9 @@ def _print_outcome(run: run_pb2.Run) -> None:
         line.append(f"  {one_line(run.result.draft_id)} by {one_line(run.result.model)}", style="default")
     if reason := why(run):
         line.append(f": {reason}", style="default")
-    out().print(line)
+    say(line)
     if hint := remedy(run):
-        out().print(f"What to do: {hint}")
+        say(f"What to do: {hint}")
 
 
 def _print_verdict(result: run_pb2.RunResult) -> None:
@@ -145,7 +152,7 @@ def _print_verdict(result: run_pb2.RunResult) -> None:
         out().print(f"Tie broken by {one_line(result.verdict.tie_break)}.")
     for disqualified in result.verdict.disqualified:
         model, reason = model_of.get(disqualified.draft_id, ""), one_line(disqualified.reason or disqualified.rule)
-        out().print(f"{one_line(disqualified.draft_id)} ({model}) is disqualified: {reason}")
+        say(f"{one_line(disqualified.draft_id)} ({model}) is disqualified: {reason}")
 
 
 def _verdict_rows(result: run_pb2.RunResult, model_of: dict[str, str]) -> Iterator[tuple[str, ...]]:
@@ -161,7 +168,7 @@ def _verdict_rows(result: run_pb2.RunResult, model_of: dict[str, str]) -> Iterat
             str(rank),
             one_line(entry.draft_id),
             model_of.get(entry.draft_id, ""),
-            *(f"{mark:.1f}" for mark in marks),
+            *(f"{mark:.2f}" for mark in marks),  # one decimal hides what ranks 8.93 before 8.88
             ", ".join(notes),
         )
 
@@ -181,31 +188,33 @@ def _print_citations(result: run_pb2.RunResult) -> None:
     for cited, path, reason in shown:
         line = Text(f"[{one_line(cited)}]", style="cyan" if path else "yellow")
         line.append(f" {one_line(path)}" if path else f" not found: {one_line(reason)}", style="default")
-        out().print(line)
+        say(line)
 
 
 def _print_notes(run: run_pb2.Run) -> None:
     result = run.result
     if run.offline:
-        out().print("Offline: no model was called. The prices are for demonstration, no money moved.", style="dim")
+        say("Offline: no model was called. The prices are for demonstration, no money moved.", "dim")
     if unknown := sum(total.usage_unknown_calls for total in result.totals):
-        out().print(f"Warning: {unknown} calls told no usage and stand at the most they can have cost.", style="yellow")
+        say(f"Warning: {unknown} calls told no usage and stand at the most they can have cost.", "yellow")
     if result.redaction_counts:
         found = ", ".join(f"{one_line(kind)} {count}" for kind, count in sorted(result.redaction_counts.items()))
-        out().print(f"Redacted: {found}")
+        say(f"Redacted: {found}")
     elif run.spec.redaction == run_pb2.REDACTION_MODE_OFF:
-        out().print("Redaction was off: the text may hold personal data or secrets.", style="yellow")
+        say("Redaction was off: the text may hold personal data or secrets.", "yellow")
     for warning in run.warnings:
-        out().print(f"Warning: {one_line(warning)}", style="yellow")
+        say(f"Warning: {one_line(warning)}", "yellow")
 
 
 def _print_next(run: run_pb2.Run, gateway: str | None) -> None:
     if location := run.result.artifact_location:
         out().print(f"Artifact: {one_line(location)}", soft_wrap=True)
     at = f" --gateway {shlex.quote(gateway)}" if gateway else ""
-    short = one_line(run.run_id)[:8]
+    djp, short = command_name(), one_line(run.run_id)[:8]
     out().print()
-    out().print(f"Next: djp runs show {short}{at}   djp trace {short}", style="dim", soft_wrap=True)
+    out().print(f"Next: {djp} runs show {short}{at}", style="dim", soft_wrap=True)
+    if (djp_home() / "traces" / f"{one_line(run.run_id)}.jsonl").exists():  # another machine's traces are kept there
+        out().print(f"      {djp} trace {short}", style="dim", soft_wrap=True)
 
 
 def _section(title: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 PIPE_WIDTH = 100
 """Columns of tables that go to a file or a pipe."""
@@ -65,6 +68,19 @@ def _console(*, stderr: bool) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH
     return console
+
+
+def say(text: str | Text, style: str = "") -> None:
+    """A line of the result: broken between words on a terminal, in one piece into a file or a pipe."""
+    out().print(text, style=style, soft_wrap=not out().is_terminal)
+
+
+def command_name() -> str:
+    """How this command can be called again: `djp`, or its path where the shell would not find it by its name."""
+    called, found = sys.argv[0], shutil.which("djp")
+    if os.path.basename(called) != "djp" or (found and os.path.realpath(found) == os.path.realpath(called)):
+        return "djp"
+    return shlex.quote(called)
 
 
 def is_tty() -> bool:

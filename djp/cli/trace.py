@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -47,8 +48,12 @@ async def show_trace(wanted: str, *, as_json: bool) -> int:
 
 def _find(folder: Path, wanted: str) -> str:
     """The id of the only kept run that begins so, or of the last one for `latest`."""
+    if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+        raise NotFound(f"{folder} cannot be read; mend its permissions")
     kept = {path.stem: path for path in folder.glob("*.jsonl")}
-    if wanted == "latest" and kept:
+    if wanted == "latest":
+        if not kept:
+            raise NotFound(f"no trace is kept in {folder} yet; run something here first: djp run")
         return max(kept, key=lambda run_id: kept[run_id].stat().st_mtime_ns)
     fitting = sorted(run_id for run_id in kept if run_id.startswith(wanted))
     if wanted in kept:

@@ -69,6 +69,22 @@ async def test_a_data_folder_in_use_is_a_warning_and_is_left_alone(
     assert found["data folder"]["state"] == "ok"
 
 
+async def test_damaged_databases_and_keys_are_broken(djp: Any, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (await djp("runs", "list")).code == 0
+    code, found = await checks(capsys)
+    assert code == 0
+    assert not {"database", "seal key"} & set(found)
+    with open(home / "gateway.db", "r+b") as database:  # noqa: ASYNC230
+        database.write(b"garbage" * 100)
+    (home / "seal.key").write_bytes(b"short")
+    code, found = await checks(capsys)
+
+    assert code == 1
+    assert "gateway.db is damaged" in found["database"]["found"]
+    assert "has 5 bytes" in found["seal key"]["found"]
+    assert "backup" in found["database"]["remedy"]
+
+
 async def test_a_data_folder_that_is_a_file_is_broken(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home.write_text("")  # noqa: ASYNC240
     code, found = await checks(capsys)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import resource
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +89,30 @@ async def test_runs_that_end_at_once_do_not_mix_their_rows(gateway: Any, tmp_pat
     await asyncio.gather(*(run(flags) for _ in range(20)))
 
     assert [row["run_id"] for row in rows(tmp_path / "m.csv")] == [gateway.run.run_id] * 20
+
+
+async def test_a_row_that_cannot_be_added_costs_nobody_the_text(
+    gateway: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on the size of files stands in for a full disk: the row's first half still fits."""
+    file = tmp_path / "m.csv"
+    await record(gateway, file)
+    whole = file.read_bytes()
+    capsys.readouterr()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, limits[1]))
+    try:
+        code = await run(RunFlags(task="x", gateway=gateway.address, quiet=True, metrics=file))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+    shown = capsys.readouterr()
+    assert code == 1
+    assert shown.out == gateway.run.result.text
+    assert f"could not be added to {file}" in shown.err
+    assert file.read_bytes() == whole
 
 
 def test_a_file_that_cannot_take_rows_is_refused_before_the_run(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from djp.cli.flags import RunFlags, run_request
+from djp.cli.flags import RunFlags, read_task, run_request
 from djp.cli.run import run
 from djp.mesh.errors import FailedPrecondition, InvalidInput, Violation
 from djp.v1 import run_pb2
@@ -39,19 +39,19 @@ async def test_published_run_prints_text_verdict_citations_costs_and_what_next(
     assert "[Budgets] budgets.md" in lines
     assert "[Nowhere] not found: no document has this title" in lines
     winner = next(line for line in lines if line.startswith("1 "))
-    assert winner.split() == ["1", "d2-r1", "offline/precise", "3.5", "3.2", "1.5", "8.2", "winner"]
+    assert winner.split() == ["1", "d2-r1", "offline/precise", "3.50", "3.25", "1.50", "8.25", "winner"]
     assert "d3-r1 (offline/terse) is disqualified: 0 of 1 citations resolve" in lines
     assert "Redacted: EMAIL 2, PHONE 1" in lines
     assert any(line.startswith("Offline: no model was called.") for line in lines)
     assert "Artifact: /data/artifacts/hot/default/adhoc/run.json" in lines
-    assert "djp runs show 3f2b8c1e" in lines[-1]
-    assert "djp trace 3f2b8c1e" in lines[-1]
+    assert lines[-1].startswith("Next: ")
+    assert lines[-1].endswith(f"djp runs show 3f2b8c1e --gateway {gateway.address}")
 
     progress = ended.err.splitlines()
     assert any(line.startswith("✓ debate   1 draft  120 ms") for line in progress)
     assert any("d1 (offline/broad) wrote 120 tokens" in line for line in progress)
     assert any("d2 (offline/precise) failed: the provider is down" in line for line in progress)
-    assert any("j1 (offline/juror) gave d2-r1 8.2, d1-r1 4.0" in line for line in progress)
+    assert any("j1 (offline/juror) gave d2-r1 8.25, d1-r1 4.00" in line for line in progress)
     assert any("95 % of the budget" in line for line in progress)
     assert "\x1b" not in ended.out + ended.err
 
@@ -87,17 +87,31 @@ async def test_json_is_one_document_with_everything(djp_at: Any, gateway: Any, d
 
 
 @pytest.mark.parametrize(
-    ("state", "changes", "code", "says"),
+    ("state", "spec", "changes", "code", "says"),
     [
-        ("ADVISORY", {"advisoryReason": "policy does not let offline/x publish"}, 3, "--policy any"),
-        ("ADVISORY", {"groundedFailReason": "no draft has 2"}, 3, "--grounded-required"),
-        ("NO_RESULT", {"text": "", "advisoryReason": "no draft is left"}, 4, "disqualified"),
+        ("ADVISORY", {"policy": "strict"}, {"advisoryReason": "the policy says no"}, 3, "--policy any"),
+        ("ADVISORY", {"policy": "any"}, {"advisoryReason": "it is no answer"}, 3, "give it documents to answer from"),
+        (
+            "ADVISORY",
+            {"policy": "any", "corpus": "docs"},
+            {"advisoryReason": "it is no answer"},
+            3,
+            "give a corpus that",
+        ),
+        ("ADVISORY", {}, {"groundedFailReason": "no draft has 2"}, 3, "--grounded-required"),
+        ("NO_RESULT", {}, {"text": "", "advisoryReason": "no draft is left"}, 4, "disqualified"),
     ],
 )
 async def test_other_endings_say_why_and_what_to_do(
-    state: str, changes: dict[str, Any], code: int, says: str, gateway: Any, capsys: pytest.CaptureFixture[str]
+    state: str,
+    spec: dict[str, str],
+    changes: dict[str, Any],
+    code: int,
+    says: str,
+    gateway: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    gateway.run = gateway.finished(state, result=gateway.result(**changes))
+    gateway.run = gateway.finished(state, spec=spec, result=gateway.result(**changes))
     ended = await run(RunFlags(task="x", gateway=gateway.address))
 
     assert ended == code
@@ -107,25 +121,27 @@ async def test_other_endings_say_why_and_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "code", "says"),
+    ("state", "reason", "code", "remedy"),
     [
-        ("DENIED", "ERROR_REASON_RUN_BUDGET_EXCEEDED", 5, "--dry-run"),
-        ("DENIED", "ERROR_REASON_BUDGET_EXCEEDED", 5, "resets"),
-        ("FAILED", "ERROR_REASON_INTERRUPTED", 6, "start it again"),
-        ("CANCELLED", "ERROR_REASON_CANCELLED", 6, "cancelled:"),
+        ("DENIED", "ERROR_REASON_RUN_BUDGET_EXCEEDED", 5, ""),
+        ("DENIED", "ERROR_REASON_BUDGET_EXCEEDED", 5, ""),
+        ("FAILED", "ERROR_REASON_INTERRUPTED", 6, ""),
+        ("FAILED", "ERROR_REASON_DEADLINE_EXCEEDED", 6, ""),
+        ("FAILED", "ERROR_REASON_UNAVAILABLE", 6, "; start it again"),
+        ("CANCELLED", "ERROR_REASON_CANCELLED", 6, ""),
     ],
 )
-async def test_denied_and_failed_say_why_also_when_quiet(
-    state: str, reason: str, code: int, says: str, gateway: Any, capsys: pytest.CaptureFixture[str]
+async def test_denied_and_failed_say_why_and_the_remedy_once_also_when_quiet(
+    state: str, reason: str, code: int, remedy: str, gateway: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = {"reason": reason, "message": "Projected cost $0.015 exceeds budget $0.010", "retryable": True}
+    told = "Projected cost $0.015 exceeds budget $0.010; raise --budget-usd"
+    error = {"reason": reason, "message": told, "retryable": True}
     gateway.run = gateway.finished(state, error=error, result=None)
     ended = await run(RunFlags(task="x", gateway=gateway.address, quiet=True))
 
     shown = capsys.readouterr()
     assert (ended, shown.out) == (code, "")
-    assert "Projected cost $0.015 exceeds budget $0.010" in shown.err
-    assert says in shown.err
+    assert shown.err == f"{state.lower()}: {told}{remedy}\n"
 
 
 async def test_every_flag_is_sent_in_either_spelling(djp_at: Any, gateway: Any) -> None:
@@ -318,10 +334,9 @@ async def test_ctrl_c_leaves_the_run_at_the_gateway_and_says_so(djp_at: Any, gat
 
     assert process.returncode == 130
     assert out == b""
-    assert err.decode().splitlines()[-1] == (
-        f"interrupted: the run goes on at the gateway; look at it with: djp runs show 3f2b8c1e --gateway "
-        f"{gateway.address}"
-    )
+    last = err.decode().splitlines()[-1]
+    assert last.startswith("interrupted: the run goes on at the gateway; look at it with: ")
+    assert last.endswith(f"djp runs show 3f2b8c1e --gateway {gateway.address}")
     assert b"Traceback" not in err
 
 
@@ -338,13 +353,68 @@ async def test_reader_that_has_seen_enough_ends_the_command_quietly(djp_at: Any,
     assert err == b""
 
 
-async def test_a_full_disk_is_one_line(djp_at: Any, gateway: Any) -> None:
+@pytest.mark.parametrize("how", ["--quiet", "--json"])
+async def test_output_to_a_full_disk_is_one_line(how: str, djp_at: Any, gateway: Any) -> None:
     with open("/dev/full", "wb") as full:  # noqa: ASYNC230
-        process = await djp_at.start(*TASK, "--quiet", stdout=full)
+        process = await djp_at.start(*TASK, how, stdout=full)
         _, err = await process.communicate()
 
-    assert process.returncode == 6
-    assert err.decode() == "error: cannot read or write: No space left on device\n"
+    assert process.returncode == 1
+    assert err.decode().splitlines()[-1] == (
+        "error: standard output cannot be written: No space left on device; free some space; what was done is kept, "
+        "see `djp runs list`"
+    )
+    assert b"Traceback" not in err
+
+
+async def test_an_error_that_cannot_be_written_as_json_keeps_its_line_and_code(djp: Any) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230
+        process = await djp.start("run", "--task", "", "--json", stdout=full)
+        _, err = await process.communicate()
+
+    assert (process.returncode, err) == (2, b"error: --task: is empty; say what the run should answer\n")
+
+
+@pytest.mark.parametrize("flag", ["--grounded-corpus", "--metrics"])
+async def test_an_empty_path_is_not_the_current_folder(flag: str, djp_at: Any, gateway: Any) -> None:
+    ended = await djp_at(*TASK, flag, "")
+
+    assert ended.code == 2
+    assert f"Invalid value for '{flag}': is empty" in ended.err
+    assert gateway.started == []
+
+
+async def test_bad_folders_and_files_are_named_together_with_bad_flags(djp_at: Any, gateway: Any) -> None:
+    ended = await djp_at(
+        *("run", "--task", "x", "--grounded-corpus", "/nowhere/at/all", "--metrics", "/nowhere/m.csv"),
+        *("--budget-usd", "0", "--workflow", "A/b"),
+    )
+
+    assert ended.code == 2
+    assert [line.split(": ")[1] for line in ended.err.splitlines()] == [
+        "--budget-usd",
+        "--workflow",
+        "--grounded-corpus",
+        "--metrics",
+    ]
+    assert "leave it out for no limit" in ended.err
+    assert "lower-case letters" in ended.err
+    assert gateway.started == []
+
+
+def test_a_closed_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InvalidInput, match="closed"):
+        read_task("-")
+
+
+async def test_the_folder_without_a_document_is_named_as_it_was_given(djp: Any, tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    ended = await djp(*TASK, "--quiet", "--grounded-corpus", str(tmp_path / "papers"))
+
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: --grounded-corpus: folder {tmp_path / 'papers'} has no usable document")
+    assert len(ended.err.splitlines()) == 1
 
 
 async def test_texts_in_a_locale_that_cannot_show_them_do_not_fail(djp_at: Any, gateway: Any) -> None:

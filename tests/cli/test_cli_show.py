@@ -7,18 +7,23 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
+import signal
 import struct
+import sys
 import termios
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
 from rich.cells import cell_len
 
-from djp.cli import terminal
 from djp.cli.show import cost_footer, print_run
-from djp.cli.terminal import clean, one_line
+from djp.cli.terminal import clean, command_name, one_line
 from djp.v1 import run_pb2
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m \u202egnp.exe [bold]not bold[/bold] :smile: \r gone"
 
@@ -90,25 +95,88 @@ async def test_hostile_texts_cannot_command_the_terminal(djp_at: Any, gateway: A
     assert "␛]0;owned␇␛[2J" in shown
 
 
+async def test_a_terminal_breaks_lines_between_words(djp_at: Any, gateway: Any) -> None:
+    _, shown = await on_terminal(djp_at, "run", "--task", "x", columns=60)
+
+    lines = shown.splitlines()
+    costs = next(number for number, line in enumerate(lines) if line.startswith("Costs: "))
+    assert all(cell_len(line) <= 60 for line in lines[costs : costs + 3])
+    assert " ".join(line.strip() for line in lines[costs : costs + 3]).startswith(cost_footer(gateway.run.result))
+
+
+async def test_a_second_ctrl_c_gives_the_cursor_back(djp_at: Any, gateway: Any) -> None:
+    gateway.goes_on.clear()
+    code = """
+import asyncio
+from djp.cli.session import execute
+from djp.cli.terminal import err
+async def stubborn():
+    with err().status("working"):
+        for _ in range(2):
+            print("interrupt me", flush=True)
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+execute(stubborn)
+"""
+    main, other = pty.openpty()
+    env = {**djp_at.environment(), "TERM": "xterm-256color"}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=env, stdout=other, stderr=other)
+    os.close(other)
+    shown = ""
+    while shown.count("interrupt me") < 1:
+        shown += (await asyncio.to_thread(os.read, main, 4096)).decode()
+    process.send_signal(signal.SIGINT)
+    while shown.count("interrupt me") < 2:
+        shown += (await asyncio.to_thread(os.read, main, 4096)).decode()
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):
+        while part := await asyncio.to_thread(os.read, main, 4096):
+            shown += part.decode()
+    os.close(main)
+
+    assert await process.wait() == 130
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_a_command_to_type_next_is_called_as_this_one_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "my tools"
+    folder.mkdir()
+    (folder / "djp").write_text("#!/bin/sh\n")
+    (folder / "djp").chmod(0o755)
+    monkeypatch.setattr("sys.argv", [str(folder / "djp"), "run"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command_name() == f"'{folder}/djp'"
+    monkeypatch.setenv("PATH", str(folder))
+    assert command_name() == "djp"
+
+
+async def test_a_trace_is_offered_where_it_is_kept(
+    gateway: Any, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_run(gateway.run)
+    assert "djp trace" not in capsys.readouterr().out
+    (home / "traces").mkdir(parents=True)
+    (home / "traces" / f"{gateway.run.run_id}.jsonl").touch()
+    print_run(gateway.run)
+    assert "djp trace 3f2b8c1e" in capsys.readouterr().out
+
+
 async def test_no_colour_when_the_reader_wants_none(djp_at: Any, gateway: Any) -> None:
     _, shown = await on_terminal(djp_at, "run", "--task", "x", NO_COLOR="1")
 
     assert "\x1b[3" not in shown.replace("\x1b[?25", "")
 
 
-async def test_every_line_fits_a_narrow_terminal_but_those_to_copy(
-    gateway: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    terminal.out.cache_clear()
-    gateway.run.result.text = ""
-    print_run(gateway.run)
-    lines = capsys.readouterr().out.splitlines()
+async def test_every_line_fits_a_narrow_terminal_but_those_to_copy(djp_at: Any, gateway: Any) -> None:
+    _, shown = await on_terminal(djp_at, "runs", "show", gateway.run.run_id, columns=40)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
 
-    whole = [line for line in lines if line.startswith(("Costs: ", "Artifact: ", "Next: "))]
-    assert len(whole) == 3
+    whole = [line for line in lines if line.startswith(("Artifact: ", "Next: "))]
+    assert len(whole) == 2
     assert all(cell_len(line) <= 40 for line in lines if line not in whole)
-    assert "1 d2-r1 offline/precise winner" in lines
+    assert "1 d2-r1 offline/precise winner" in [line.rstrip() for line in lines]
 
 
 @pytest.mark.parametrize(

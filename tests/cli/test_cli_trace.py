@@ -121,7 +121,9 @@ async def test_names_that_command_the_terminal_and_spans_in_a_circle(
 
 
 async def test_nothing_kept_and_ambiguous_beginnings_are_errors(traces: Path) -> None:
-    for wanted in ("latest", RUN, "../../etc/passwd"):
+    with pytest.raises(NotFound, match=r"no trace is kept in .* yet"):
+        await show_trace("latest", as_json=False)
+    for wanted in (RUN, "../../etc/passwd"):
         with pytest.raises(NotFound, match="no trace of run"):
             await show_trace(wanted, as_json=False)
     keep(traces, SPANS)
