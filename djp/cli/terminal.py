@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import sys
 from functools import cache
 from typing import TYPE_CHECKING
@@ -77,6 +75,9 @@ def say(text: str | Text, style: str = "") -> None:
 
 def command_name() -> str:
     """How this command can be called again: `djp`, or its path where the shell would not find it by its name."""
+    import shlex
+    import shutil
+
     called, found = sys.argv[0], shutil.which("djp")
     if os.path.basename(called) != "djp" or (found and os.path.realpath(found) == os.path.realpath(called)):
         return "djp"
