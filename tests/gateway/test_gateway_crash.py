@@ -9,11 +9,14 @@ import sys
 import uuid
 from typing import Any
 
+import grpc
 import pytest
 
 from djp.mesh.channel import open_channel
-from djp.mesh.errors import FailedPrecondition, Unavailable
+from djp.mesh.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, governance_pb2, run_pb2, run_pb2_grpc
+from djp_gateway.adapters.sql_store import SqlRunStore
 
 METHODS = {
     "Search": common_pb2.STAGE_SEARCH,
@@ -335,4 +338,34 @@ async def test_a_gateway_whose_run_was_ended_by_another_stops_working_on_it(mesh
     after = await second.get(run.run_id)
     assert_interrupted(after)
     assert not leaves.artifacts
+    assert not held(leaves)
+
+
+async def test_watchers_are_told_when_the_end_of_a_run_has_no_room(
+    leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, ended, save = asyncio.Event(), asyncio.Event(), SqlRunStore.save
+
+    async def save_if_there_is_room(store: Any, run: Any, events: Any) -> None:
+        if full.is_set():
+            raise ResourceExhausted("disk full: free some space", reason="DISK_FULL")
+        await save(store, run, events)
+        if run.state == run_pb2.RUN_STATE_FAILED:
+            ended.set()
+
+    monkeypatch.setattr(SqlRunStore, "save", save_if_there_is_room)
+    gate = leaves.hold("Debate")
+    run = await gateway.start()
+    await gate.entered.wait()
+    full.set()
+    gate.opened.set()
+    with pytest.raises(grpc.aio.AioRpcError) as told:
+        await gateway.watch(run.run_id)
+    error = error_from_rpc(told.value)
+    assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "DISK_FULL")
+    assert "free some space" in error.message
+    assert run.run_id in error.message
+    full.clear()
+    await ended.wait()
+    assert (await gateway.finish(run.run_id)).error.reason == common_pb2.ERROR_REASON_DISK_FULL
     assert not held(leaves)

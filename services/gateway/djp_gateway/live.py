@@ -15,12 +15,15 @@ from djp_gateway.ports import TERMINAL_STATES, RunStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from djp.mesh.errors import DjpError
+
 
 class Watchers:
     """Wakes those who wait for a run's next event."""
 
     def __init__(self) -> None:
         self._bells: dict[str, set[asyncio.Event]] = {}
+        self._stuck: dict[str, DjpError] = {}
 
     @contextmanager
     def bell(self, run_id: str) -> Iterator[asyncio.Event]:
@@ -37,6 +40,23 @@ class Watchers:
 
     def wake(self, run_id: str) -> None:
         """The run has new events."""
+        self._stuck.pop(run_id, None)
+        self._ring(run_id)
+
+    def stop_waiting(self, run_id: str, problem: DjpError) -> None:
+        """The run's end cannot even be stored, until somebody mends what stops it: no event can say so."""
+        self._stuck[run_id] = type(problem)(
+            f"run {run_id} cannot be ended yet: {problem.message}; it is ended, and its money given back, when that is "
+            "mended",
+            reason=problem.reason,
+        )
+        self._ring(run_id)
+
+    def stuck(self, run_id: str) -> DjpError | None:
+        """What stops the run from being ended; None unless something does."""
+        return self._stuck.get(run_id)
+
+    def _ring(self, run_id: str) -> None:
         for bell in self._bells.get(run_id, ()):
             bell.set()
 

@@ -151,9 +151,12 @@ class Runner:
                     run.error.stage = run.stage
                     await live.enter(run_pb2.RUN_STATE_DENIED if denied else run_pb2.RUN_STATE_FAILED)
                 return
-            except Exception as problem:
-                code = problem.code().name if isinstance(problem, grpc.aio.AioRpcError) else type(problem).__name__
-                _log.warning("run %s cannot be ended yet (%s); trying again in %g s", run_id, code, delay_s)
+            except Exception as failure:
+                problem = error_from_rpc(failure) if isinstance(failure, grpc.RpcError) else failure
+                if isinstance(problem, DjpError) and problem.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                    self._watchers.stop_waiting(run_id, problem)
+                reason = problem.reason if isinstance(problem, DjpError) else type(problem).__name__
+                _log.warning("run %s cannot be ended yet (%s); trying again in %g s", run_id, reason, delay_s)
             await asyncio.sleep(delay_s)
 
     async def _error_of(self, failure: Exception, run: run_pb2.Run) -> run_pb2.RunError:

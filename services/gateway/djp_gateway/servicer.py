@@ -112,6 +112,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                 ended = (await self._store.get(run.tenant, run.run_id)).state in TERMINAL_STATES
                 if ended:
                     continue  # its last event may have come since this loop looked for events
+                if problem := self._watchers.stuck(run.run_id):
+                    raise problem
                 try:
                     async with asyncio.timeout(self._settings.heartbeat_s):
                         await bell.wait()
