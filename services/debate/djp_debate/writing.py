@@ -123,7 +123,8 @@ def _render(paragraphs: Sequence[Paragraph], plan: Plan, required: int) -> str:
         cited = set(range(len(paragraph))) if by_part < required else _ends_of_parts(paragraph)
         sentences = (cite(one.text, one.passage.title) if at in cited else one.text for at, one in enumerate(paragraph))
         texts.append(" ".join(sentences))
-    return "\n".join(f"- {text}" for text in texts) if plan.bullets else "\n\n".join(texts)
+    listed = plan.bullets and len(texts) > 1
+    return "\n".join(f"- {text}" for text in texts) if listed else "\n\n".join(texts)
 
 
 def _ends_of_parts(paragraph: Paragraph) -> set[int]:
