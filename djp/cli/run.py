@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from djp.v1 import run_pb2
 
 _SKIPPED_SHOWN = 3
+_GIVEN_BACK = "; what it had not spent is given back, at the latest when djp starts again"
 
 
 async def run(flags: RunFlags) -> int:
@@ -104,7 +105,7 @@ async def _watch(client: DjpClient, request: run_pb2.RunRequest, shown: Progress
 
 def _interrupted(flags: RunFlags, started: list[str]) -> str:
     if not flags.gateway:
-        return "interrupted: the run is ended, what it had not spent is given back" if started else "interrupted"
+        return f"interrupted: the run is over{_GIVEN_BACK}" if started else "interrupted"
     if not started:
         return "interrupted: no run was started"
     at = f" --gateway {flags.gateway}"

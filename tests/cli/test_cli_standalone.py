@@ -56,7 +56,9 @@ async def test_ctrl_c_ends_the_run_and_gives_its_money_back(djp: Any, home: Path
     _, err = await process.communicate()
 
     assert process.returncode == 130
-    assert err.decode().splitlines()[-1] == "interrupted: the run is ended, what it had not spent is given back"
+    assert err.decode().splitlines()[-1] == (
+        "interrupted: the run is over; what it had not spent is given back, at the latest when djp starts again"
+    )
     ledger.close()
     async with standalone_mesh() as address, open_channel(address) as channel:
         governance = governance_pb2_grpc.GovernanceServiceStub(channel)
