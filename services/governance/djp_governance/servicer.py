@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from djp.mesh.errors import InvalidInput, NotFound
+from djp.mesh.errors import NotFound
 from djp.mesh.identity import current_identity
+from djp.mesh.paging import page_token, read_page_token
 from djp.v1 import common_pb2, governance_pb2, governance_pb2_grpc
 from djp_governance.model import Call, Order, RequestKey, RunLimits
 from djp_governance.rules import scopes_of, windows_at
@@ -140,13 +139,13 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
             current_identity().tenant,
             state=_FROM_STATE.get(request.state),
             run_id=request.run_id.lower(),
-            after=_reservation_after(request.page_token),
+            after=read_page_token(request.page_token, int, str),
             limit=size + 1,
         )
         more = ""
         if len(found) > size:
             last = found[size - 1]
-            more = _to_token(f"{_timestamp(last.created_at).ToMicroseconds()}:{last.reservation_id}")
+            more = page_token(_timestamp(last.created_at).ToMicroseconds(), last.reservation_id)
         return governance_pb2.ListReservationsResponse(
             reservations=[_reservation(one) for one in found[:size]], next_page_token=more
         )
@@ -172,9 +171,9 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
         context: grpc.aio.ServicerContext[governance_pb2.ListBudgetsRequest, governance_pb2.ListBudgetsResponse],
     ) -> governance_pb2.ListBudgetsResponse:
         """By scope: the global budget and the calling tenant's."""
-        size, after = request.page_size or _PAGE_SIZE, _from_token(request.page_token)
+        size, (after,) = request.page_size or _PAGE_SIZE, read_page_token(request.page_token, str) or ("",)
         scopes = [scope for scope in sorted(scopes_of(current_identity().tenant)) if scope > after]
-        more = _to_token(scopes[size - 1]) if len(scopes) > size else ""
+        more = page_token(scopes[size - 1]) if len(scopes) > size else ""
         return governance_pb2.ListBudgetsResponse(budgets=await self._budgets(scopes[:size]), next_page_token=more)
 
     async def _budgets(self, scopes: Sequence[str]) -> list[governance_pb2.Budget]:
@@ -256,30 +255,4 @@ def _window(window: Window) -> governance_pb2.BudgetWindow:
         spent_nano_usd=window.spent,
         reserved_tokens=window.reserved_tokens,
         spent_tokens=window.spent_tokens,
-    )
-
-
-def _to_token(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _from_token(token: str) -> str:
-    try:
-        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise _bad_token() from None
-
-
-def _reservation_after(token: str) -> tuple[int, str] | None:
-    made, _, name = _from_token(token).partition(":")
-    if not token:
-        return None
-    if not made.isascii() or not made.isdigit() or len(made) > 18 or not name:
-        raise _bad_token()
-    return int(made), name
-
-
-def _bad_token() -> InvalidInput:
-    return InvalidInput(
-        "page_token: not one of ours; pass next_page_token of the page before as it came", field="page_token"
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import current_identity
+from djp.mesh.paging import bad_page_token, page_token, read_page_token
 from djp.v1 import common_pb2, grounding_pb2, grounding_pb2_grpc
 from djp_grounding.model import Hit, Skipped, Version
 from djp_grounding.resolve import Citation, CitationStatus
@@ -79,9 +78,9 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
         context: grpc.aio.ServicerContext[grounding_pb2.ListCorporaRequest, grounding_pb2.ListCorporaResponse],
     ) -> grounding_pb2.ListCorporaResponse:
         """By name."""
-        size, after = request.page_size or _PAGE_SIZE, _from_token(request.page_token)
+        size, (after,) = request.page_size or _PAGE_SIZE, read_page_token(request.page_token, str) or ("",)
         found = await asyncio.to_thread(self._corpora.list_corpora, current_identity().tenant, after, size + 1)
-        more = _to_token(found[size - 1].corpus) if len(found) > size else ""
+        more = page_token(found[size - 1].corpus) if len(found) > size else ""
         return grounding_pb2.ListCorporaResponse(corpora=[_version(one) for one in found[:size]], next_page_token=more)
 
     async def GetCorpus(
@@ -116,14 +115,14 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
         ],
     ) -> grounding_pb2.ListCorpusVersionsResponse:
         """The newest first."""
-        size, after = request.page_size or _PAGE_SIZE, _from_token(request.page_token)
+        size, (after,) = request.page_size or _PAGE_SIZE, read_page_token(request.page_token, str) or ("",)
         found = await asyncio.to_thread(self._corpora.versions, current_identity().tenant, request.corpus)
         names = [one.version for one in found]
         if after and after not in names:
-            raise _bad_token()
+            raise bad_page_token()
         start = names.index(after) + 1 if after else 0
         page = found[start : start + size]
-        more = _to_token(page[-1].version) if len(found) > start + size else ""
+        more = page_token(page[-1].version) if len(found) > start + size else ""
         return grounding_pb2.ListCorpusVersionsResponse(versions=[_version(one) for one in page], next_page_token=more)
 
     async def RollbackCorpus(
@@ -243,19 +242,3 @@ def _citation(citation: Citation) -> common_pb2.Citation:
         path=document.path if document else "",
         reason=citation.reason,
     )
-
-
-def _to_token(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode()
-
-
-def _from_token(token: str) -> str:
-    try:
-        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise _bad_token() from None
-
-
-def _bad_token() -> InvalidInput:
-    message = "page_token: not one of ours; pass next_page_token of the page before as it came"
-    return InvalidInput(message, field="page_token")

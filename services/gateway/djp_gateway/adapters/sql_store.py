@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import re
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from djp.database import reading
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
+from djp.mesh.paging import page_token, read_page_token
 from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import events, runs
 from djp_gateway.ports import TERMINAL_STATES, Page
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
     from djp_gateway.seal import Seal
 
-_TOKEN = re.compile(r"([0-9]{1,18})/([0-9a-f-]{36})")
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # what google.protobuf.Timestamp allows
 DEFAULT_PAGE_SIZE = 50
 PAGE_BYTES = 4 << 20  # a page is one message of at most 16 MiB; a run may have megabytes of text
@@ -145,7 +142,7 @@ class SqlRunStore:
             async for row in rows:
                 taken += len(row.sealed_spec) + len(row.sealed_run)
                 if found and (len(found) == size or taken > PAGE_BYTES):
-                    token = _page_token(found[-1].created_us, found[-1].run_id)
+                    token = page_token(found[-1].created_us, found[-1].run_id)
                     break
                 found.append(row)
             await rows.close()
@@ -219,24 +216,10 @@ def _filters(request: run_pb2.ListRunsRequest) -> list[ColumnElement[bool]]:
         found.append(runs.c.cost_nano_usd >= request.min_cost_nano_usd)
     if request.HasField("max_cost_nano_usd"):
         found.append(runs.c.cost_nano_usd <= request.max_cost_nano_usd)
-    if request.page_token:
-        created_us, run_id = _read_page_token(request.page_token)
+    if place := read_page_token(request.page_token, int, str):
+        created_us, run_id = place
         found.append(or_(runs.c.created_us < created_us, and_(runs.c.created_us == created_us, runs.c.run_id < run_id)))
     return found
-
-
-def _page_token(created_us: int, run_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{created_us}/{run_id}".encode()).decode()
-
-
-def _read_page_token(token: str) -> tuple[int, str]:
-    try:
-        found = _TOKEN.fullmatch(base64.urlsafe_b64decode(token.encode()).decode())
-    except (binascii.Error, ValueError):
-        found = None
-    if not found:
-        raise InvalidInput("is not a token of this list; start again without it", field="page_token")
-    return int(found[1]), found[2]
 
 
 def _microseconds(time: Timestamp, field: str) -> int:

@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Row, func, insert, select, tuple_
 
 from djp.database import reading
 from djp.mesh.errors import AlreadyExists, NotFound, RequestIdReused
+from djp.mesh.paging import bad_page_token, page_token, read_page_token
 from djp_storage.adapters.tables import artifacts, requests
 from djp_storage.model import Artifact, ArtifactKey, Page, Tier, Total
-from djp_storage.paging import page_token, read_page_token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -77,8 +77,10 @@ class SqlCatalogue:
         first = artifacts.c.size if largest_first else artifacts.c.created_us
         order = (first, artifacts.c.workflow, artifacts.c.artifact)
         query = select(artifacts).where(artifacts.c.tenant == tenant, *_conditions(wanted))
-        if token:
-            query = query.where(tuple_(*order) < tuple_(*read_page_token(token, largest_first)))
+        if place := read_page_token(token, bool, int, str, str):
+            if place[0] is not largest_first:
+                raise bad_page_token()
+            query = query.where(tuple_(*order) < tuple_(*place[1:]))
         query = query.order_by(*(column.desc() for column in order)).limit(size + 1)
         async with reading(self._engine).connect() as connection:
             rows = (await connection.execute(query)).all()
