@@ -200,4 +200,7 @@ def _upgrade(connection: Connection, migrations: Path) -> None:
 
 
 def _shown(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)
+    """The file of a SQLite database, which is what its owner mends; else the URL without the password."""
+    parts = make_url(url)
+    is_file = parts.get_backend_name() == "sqlite" and parts.database
+    return str(parts.database) if is_file else parts.render_as_string(hide_password=True)

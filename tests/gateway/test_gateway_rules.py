@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 CATALOGUE = load_catalogue()
 MODELS = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6"]
-ALL = {"allowed_models": ["*"]}
-OPENAI = {"allowed_models": ["openai/*"]}
-PREFERRED = {"allowed_models": ["*"], "preferred_models": ["openai/*"]}
+ALL = {"name": "any", "allowed_models": ["*"]}
+OPENAI = {"name": "openai_only", "allowed_models": ["openai/*"]}
+PREFERRED = {"name": "openai_preferred", "allowed_models": ["*"], "preferred_models": ["openai/*"]}
 
 
 def spec_of(**fields: Any) -> run_pb2.RunSpec:
@@ -87,22 +87,22 @@ def test_a_spec_is_whole() -> None:
         (ALL, [("a", "x/1", 9)], False, ("published", "a", "")),
         (ALL, [("a", "x/1", 9)], True, ("advisory", "a", "the verdict is contested")),
         ({**ALL, "publish_contested": True}, [("a", "x/1", 9)], True, ("published", "a", "")),
-        (OPENAI, [("a", "x/1", 9)], False, ("advisory", "a", "policy does not let x/1 publish")),
+        (OPENAI, [("a", "x/1", 9)], False, ("advisory", "a", "policy openai_only does not let x/1 publish")),
         (
             OPENAI,
             [("a", "x/1", 9), ("b", "openai/y", 8)],
             False,
-            ("published", "b", "the best-ranked draft that may; policy does not let x/1 publish"),
+            ("published", "b", "the best-ranked draft that may; policy openai_only does not let x/1 publish"),
         ),
         (
             OPENAI,
             [("a", "x/1", 9), ("b", "openai/y", 9)],
             False,
-            ("published", "b", "the best-ranked draft that may; policy does not let x/1 publish"),
+            ("published", "b", "the best-ranked draft that may; policy openai_only does not let x/1 publish"),
         ),
         (PREFERRED, [("a", "x/1", 9), ("b", "openai/y", 9)], False, ("published", "b", "")),
         (PREFERRED, [("a", "x/1", 9), ("b", "openai/y", 8)], False, ("published", "a", "")),
-        (OPENAI, [("a", "openai.evil/1", 9)], False, ("advisory", "a", "policy does not let openai.evil/1 publish")),
+        (OPENAI, [("a", "openai.x", 9)], False, ("advisory", "a", "policy openai_only does not let openai.x publish")),
         (ALL, [], False, ("none", "", "nobody voted")),
         (
             ALL,
@@ -150,7 +150,7 @@ def test_a_name_that_is_not_there_suggests_the_nearest() -> None:
     for wrong, right in (("Quick", "quick"), ("thoroug", "thorough"), ("determinstic", "deterministic")):
         with pytest.raises(InvalidInput, match=f"did you mean '{right}'"):
             CATALOGUE.preset(wrong)
-    with pytest.raises(InvalidInput, match="There are: deterministic, quick, research, thorough"):
+    with pytest.raises(InvalidInput, match="there are: deterministic, quick, research, thorough"):
         CATALOGUE.preset("zzz")
 
 

@@ -74,7 +74,8 @@ class RunRecord:
         best = max((self.resolved_citations(draft.draft_id) for draft in self.drafts), default=0)
         if best >= required:
             return ""
-        return f"no draft has {required} citations that resolve; the best has {best}"
+        citations = f"{required} citations that resolve" if required > 1 else "a citation that resolves"
+        return f"no draft has {citations}; the best has {best}"
 
 
 def resolved(citations: Iterable[common_pb2.Citation]) -> list[common_pb2.Citation]:

@@ -76,5 +76,5 @@ def _named(kind: str, name: str, documents: Mapping[str, Document]) -> Document:
     if name in documents:
         return documents[name]
     near = difflib.get_close_matches(name.lower(), documents, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InvalidInput(f"there is no {kind} {name!r}; {hint}There are: {', '.join(documents)}", field=f"run.{kind}")
+    hint = f"did you mean {near[0]!r}? There are" if near else "there are"
+    raise InvalidInput(f"there is no {kind} {name!r}; {hint}: {', '.join(documents)}", field=f"run.{kind}")

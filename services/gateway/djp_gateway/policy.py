@@ -47,7 +47,7 @@ def choose(
     allowed = [entry for entry in ranking if _matches(policy["allowed_models"], entry.model)]
     if not allowed:
         best = ranking[0]
-        return Publication("advisory", best.draft_id, f"policy does not let {best.model} publish")
+        return Publication("advisory", best.draft_id, f"policy {policy['name']} does not let {best.model} publish")
     answers = [entry for entry in allowed if NO_ANSWER not in entry.safety_flags]
     if not answers:
         return Publication("advisory", allowed[0].draft_id, "the draft itself says that it does not answer the task")
@@ -57,7 +57,9 @@ def choose(
     if contested and not policy.get("publish_contested", False):
         return Publication("advisory", chosen.draft_id, "the verdict is contested")
     stopped = "" if _matches(policy["allowed_models"], ranking[0].model) else ranking[0].model
-    reason = f"the best-ranked draft that may; policy does not let {stopped} publish" if stopped else ""
+    reason = (
+        f"the best-ranked draft that may; policy {policy['name']} does not let {stopped} publish" if stopped else ""
+    )
     return Publication("published", chosen.draft_id, reason)
 
 

@@ -41,7 +41,8 @@ class Seal:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
         except (InvalidTag, ValueError) as error:  # ValueError: too short to be sealed at all
             raise FailedPrecondition(
-                "a stored run cannot be opened with this seal key; restore the key file that the run was stored with"
+                "a stored run cannot be opened with the seal key in DJP_HOME/seal.key; restore the key file that it "
+                "was sealed with"
             ) from error
 
     def fingerprint(self, plain: str) -> str:

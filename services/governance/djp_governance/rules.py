@@ -126,8 +126,8 @@ def _check_cost(amount: int, limit: int | None) -> list[str]:
     projected, budget = format_usd(amount, places), format_usd(limit, places)
     if amount > limit:
         raise RunBudgetExceededError(
-            f"BudgetExceededError: Projected cost {projected} exceeds budget {budget}; raise --budget-usd, or ask "
-            "for fewer debaters or tokens"
+            f"BudgetExceededError: Projected cost {projected} exceeds budget {budget}; raise --budget-usd, or "
+            "lower --max-tokens"
         )
     if amount * 100 >= limit * WARN_PERCENT:
         return [f"projected cost {projected} is {amount * 100 // limit} % of the budget {budget}"]
@@ -141,7 +141,7 @@ def _check_tokens(tokens: int, limit: int | None) -> list[str]:
     if tokens > limit:
         raise RunBudgetExceededError(
             f"BudgetExceededError: Projected tokens {tokens:,} exceed budget {limit:,}; raise --budget-tokens, or "
-            "ask for fewer debaters or tokens"
+            "lower --max-tokens"
         )
     if tokens * 100 >= limit * WARN_PERCENT:
         return [f"projected tokens {tokens:,} are {tokens * 100 // limit} % of the budget {limit:,}"]
