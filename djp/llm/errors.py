@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _SHOWN_CHARS = 80
 
 
-class UnknownModelError(InvalidInput):
+class UnknownModel(InvalidInput):
     """No provider here has a model of this name. `known` is what exists; `field` names the request's field."""
 
     reason = "UNKNOWN_MODEL"
@@ -27,7 +27,7 @@ class UnknownModelError(InvalidInput):
         )
 
 
-class UnpricedModelError(FailedPrecondition):
+class UnpricedModel(FailedPrecondition):
     """The model has no price, so its cost has no bound and no budget could hold it. `source` is the price file."""
 
     reason = "UNPRICED_MODEL"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from djp.catalogue_files import data_dir
-from djp.llm.errors import UnpricedModelError
+from djp.llm.errors import UnpricedModel
 from djp.mesh.errors import FailedPrecondition
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class PriceBook:
         )
 
     def price(self, model: str) -> Price:
-        """The price of a "provider/model". Raises UnpricedModelError if it has none."""
+        """The price of a "provider/model". Raises UnpricedModel if it has none."""
         if model not in self._prices:
-            raise UnpricedModelError(model, self._source)
+            raise UnpricedModel(model, self._source)
         return self._prices[model]
 
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from djp.database import open_engine
 from djp_governance.adapters.sql_ledger import SqlLedger
 from djp_governance.adapters.tables import metadata
-from djp_governance.model import BudgetExceededError, Call, Limits, Order, RequestKey, RunLimits
+from djp_governance.model import BudgetExceeded, Call, Limits, Order, RequestKey, RunLimits
 from djp_governance.rules import windows_at
 from djp_governance.server import MIGRATIONS
 
@@ -104,7 +104,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return self.ledger.reserve(key, order, LIMITS, self.now)
 
         if not fits:
-            with pytest.raises(BudgetExceededError) as refused:
+            with pytest.raises(BudgetExceeded) as refused:
                 self.send(tenant, False, change)
             full = [one for one in windows if sum(self.sums(one)) + amount > LIMITS.of(one.scope, one.period)]
             assert [one.subject for one in refused.value.quota] == [f"{one.scope}/{one.period}" for one in full]

@@ -23,7 +23,7 @@ from decimal import Decimal
 from djp.database import open_engine
 from djp_governance.adapters.sql_ledger import SqlLedger
 from djp_governance.adapters.tables import metadata
-from djp_governance.model import BudgetExceededError, Call, Limits, Order, RequestKey, RunLimits
+from djp_governance.model import BudgetExceeded, Call, Limits, Order, RequestKey, RunLimits
 from djp_governance.server import MIGRATIONS
 
 path, what = sys.argv[1:3]
@@ -42,7 +42,7 @@ async def reserve_many(ledger):
         try:
             await ledger.reserve(key(), Order(str(uuid.uuid4()), amount, 1, RunLimits()), LIMITS, NOW)
             return True
-        except BudgetExceededError:
+        except BudgetExceeded:
             return False
     granted = 0
     for _ in range(10):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from djp_governance.model import Order, RunBudgetExceededError, RunLimits, Window
+from djp_governance.model import Order, RunBudgetExceeded, RunLimits, Window
 from djp_governance.rules import check_order, denial, pace_ms, span, windows_at
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -65,7 +65,7 @@ def test_a_pace_stretches_what_is_left_over_the_rest_of_the_window() -> None:
     ],
 )
 def test_a_projection_beyond_its_limit_never_looks_equal_to_it(amount: int, limit: int, says: str) -> None:
-    with pytest.raises(RunBudgetExceededError) as refused:
+    with pytest.raises(RunBudgetExceeded) as refused:
         check_order(Order("run", amount, 0, RunLimits(limit)))
     assert refused.value.message.startswith(f"BudgetExceededError: {says}")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from djp.llm.calls import ModelCall, Usage, call_id
 from djp.llm.convert import to_proto
-from djp.llm.errors import UnknownModelError
+from djp.llm.errors import UnknownModel
 from djp.llm.tokens import BYTES_PER_TOKEN, count_tokens, cut_to_tokens, utf8_bytes
 from djp.mesh.validation import validate
 from djp.v1 import common_pb2
@@ -81,8 +81,8 @@ def test_a_text_has_no_more_tokens_than_its_parts(parts: list[str]) -> None:
 
 
 def test_an_unknown_model_is_told_the_nearest_and_what_exists() -> None:
-    error = UnknownModelError("offline/leed", ["offline/lead", "offline/focus"], field="debaters[0].model")
+    error = UnknownModel("offline/leed", ["offline/lead", "offline/focus"], field="debaters[0].model")
     assert (error.code, error.reason, error.field) == ("INVALID_ARGUMENT", "UNKNOWN_MODEL", "debaters[0].model")
     assert "did you mean offline/lead?" in error.message
     assert "offline/focus" in error.message
-    assert len(UnknownModelError("x" * 10_000, ["offline/lead"]).message) < 300
+    assert len(UnknownModel("x" * 10_000, ["offline/lead"]).message) < 300

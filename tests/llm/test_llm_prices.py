@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from djp.llm.bounds import Bound, bound_call
 from djp.llm.calls import Usage
-from djp.llm.errors import UnpricedModelError
+from djp.llm.errors import UnpricedModel
 from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
 from djp.llm.prices import Price, PriceBook
 from djp.mesh.errors import FailedPrecondition
@@ -80,7 +80,7 @@ def test_bounds_add_up() -> None:
 
 def test_a_model_without_a_price_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = _book(tmp_path, "models: {}")
-    with pytest.raises(UnpricedModelError, match="acme/giant") as refused:
+    with pytest.raises(UnpricedModel, match="acme/giant") as refused:
         PriceBook.load(path).price("acme/giant")
     assert refused.value.code == "FAILED_PRECONDITION"
     assert refused.value.reason == "UNPRICED_MODEL"

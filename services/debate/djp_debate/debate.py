@@ -57,7 +57,7 @@ class _Answer:
 async def project(brief: Brief, prices: PriceBook) -> Bound:
     """The most that the debate can cost: one call for each debater that has no draft yet.
 
-    Raises UnpricedModelError.
+    Raises UnpricedModel.
     """
     priced = [(debater, prices.price(debater.model)) for debater in _missing(brief)]
     prompt = await asyncio.to_thread(_Prompt.of, brief)
@@ -67,7 +67,7 @@ async def project(brief: Brief, prices: PriceBook) -> Bound:
 async def debate(brief: Brief, prices: PriceBook) -> AsyncIterator[Event]:
     """Everything that happens, as it happens: each missing draft is written and its call reported.
 
-    Raises UnpricedModelError before the first event.
+    Raises UnpricedModel before the first event.
     """
     priced = [(debater, prices.price(debater.model)) for debater in _missing(brief)]
     if not priced:

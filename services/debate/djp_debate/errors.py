@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class AllDebatersFailedError(FailedPrecondition):
+class AllDebatersFailed(FailedPrecondition):
     """No debater wrote a draft, so there is nothing to judge. The same request would fail again."""
 
     reason = "ALL_DEBATERS_FAILED"

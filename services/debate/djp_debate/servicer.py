@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djp.llm.convert import bound_to_proto, to_proto
-from djp.llm.errors import UnknownModelError, UnpricedModelError
+from djp.llm.errors import UnknownModel, UnpricedModel
 from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
 from djp.mesh.errors import InvalidInput
 from djp.v1 import common_pb2, debate_pb2, debate_pb2_grpc
 from djp_debate.debate import debate, project
-from djp_debate.errors import AllDebatersFailedError
+from djp_debate.errors import AllDebatersFailed
 from djp_debate.model import (
     DEFAULT_TEMPERATURE,
     Brief,
@@ -57,7 +57,7 @@ class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
                     failures.append(event.message)
             yield _response(event)
         if not drafts:
-            raise AllDebatersFailedError(failures)
+            raise AllDebatersFailed(failures)
         in_order = [drafts[one.debater_id] for one in brief.debaters if one.debater_id in drafts]
         yield debate_pb2.DebateResponse(finished=debate_pb2.DebateFinished(drafts=in_order, rounds=1))
 
@@ -86,7 +86,7 @@ class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
         model = debate_pb2.Model(model=name, reachable=True, offline=True)
         try:
             price = self._prices.price(name)
-        except UnpricedModelError as error:
+        except UnpricedModel as error:
             model.problem = error.message
         else:
             model.input_nano_usd_per_million = int(price.input * _NANO_USD_PER_USD)
@@ -95,7 +95,7 @@ class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
 
 
 def _brief(request: debate_pb2.DebateRequest) -> Brief:
-    """The request, if it asks for nothing that this service does not do. Raises InvalidInput, UnknownModelError."""
+    """The request, if it asks for nothing that this service does not do. Raises InvalidInput, UnknownModel."""
     if request.rounds > 1:
         raise InvalidInput("rounds: this release debates one round; give 1", field="rounds")
     if request.HasField("agreement_threshold"):
@@ -121,7 +121,7 @@ def _brief(request: debate_pb2.DebateRequest) -> Brief:
 def _debater(number: int, debater: debate_pb2.Debater) -> Debater:
     place = f"debaters[{number}]"
     if debater.model not in DEBATER_MODELS:
-        raise UnknownModelError(debater.model, DEBATER_MODELS, field=f"{place}.model")
+        raise UnknownModel(debater.model, DEBATER_MODELS, field=f"{place}.model")
     if debater.fallback_models:
         field = f"{place}.fallback_models"
         raise InvalidInput(f"{field}: an offline model needs no fallback; leave it out", field=field)

@@ -196,13 +196,13 @@ class RequestKey:
     sha256: str
 
 
-class BudgetExceededError(ResourceExhausted):
+class BudgetExceeded(ResourceExhausted):
     """A budget window has no room. Not retryable before it resets."""
 
     reason = "BUDGET_EXCEEDED"
 
 
-class RunBudgetExceededError(FailedPrecondition):
+class RunBudgetExceeded(FailedPrecondition):
     """The run's own limit is below its projection. Never retryable."""
 
     reason = "RUN_BUDGET_EXCEEDED"

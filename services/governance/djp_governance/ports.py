@@ -33,7 +33,7 @@ class Ledger(Protocol):
     async def reserve(self, key: RequestKey, order: Order, limits: Limits, now: datetime) -> Grant:
         """Hold the order in all windows of the moment, or in none.
 
-        Raises BudgetExceededError (nothing is kept: the same request may be granted later), RunBudgetExceededError,
+        Raises BudgetExceeded (nothing is kept: the same request may be granted later), RunBudgetExceeded,
         InvalidInput.
         """
 

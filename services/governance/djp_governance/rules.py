@@ -10,12 +10,12 @@ from djp.money import format_usd
 from djp_governance.model import (
     MAX_NANO,
     MAX_TOKENS,
-    BudgetExceededError,
+    BudgetExceeded,
     Call,
     Limits,
     Order,
     Period,
-    RunBudgetExceededError,
+    RunBudgetExceeded,
     Window,
     WindowKey,
 )
@@ -53,7 +53,7 @@ def check_order(order: Order) -> list[str]:
 
     Raises:
         InvalidInput: an amount is negative or more than one run may hold, or a tag is too long.
-        RunBudgetExceededError: the projection is beyond a limit; the first part of the message is the guide's.
+        RunBudgetExceeded: the projection is beyond a limit; the first part of the message is the guide's.
     """
     _between(order.amount, 0, MAX_NANO, "amount_nano_usd")
     _between(order.tokens, 0, MAX_TOKENS, "tokens")
@@ -88,14 +88,14 @@ def pace_ms(window: Window, amount: int, now: datetime) -> int:
     return rest_ms if window.left <= amount else rest_ms * amount // window.left
 
 
-def denial(full: Sequence[Window], amount: int) -> BudgetExceededError:
+def denial(full: Sequence[Window], amount: int) -> BudgetExceeded:
     """The refusal of an amount that the given windows have no room for: one line, with the windows as quota violations.
 
     It tells no time to retry after: no client is to try again by itself.
     """
     window = max(full, key=lambda one: one.key.resets_at)
     resets_at = f"{window.key.resets_at:%Y-%m-%dT%H:%M:%SZ}"
-    return BudgetExceededError(
+    return BudgetExceeded(
         f"budget exceeded: {'; '.join(_fullness(one) for one in full)}; the run asks for up to {format_usd(amount)}; "
         f"wait until {resets_at}, ask for fewer debaters or tokens, or raise the budget",
         quota=[QuotaViolation(f"{one.key.scope}/{one.key.period}", _fullness(one)) for one in full],
@@ -125,7 +125,7 @@ def _check_cost(amount: int, limit: int | None) -> list[str]:
     )
     projected, budget = format_usd(amount, places), format_usd(limit, places)
     if amount > limit:
-        raise RunBudgetExceededError(
+        raise RunBudgetExceeded(
             f"BudgetExceededError: Projected cost {projected} exceeds budget {budget}; raise --budget-usd, or "
             "lower --max-tokens"
         )
@@ -139,7 +139,7 @@ def _check_tokens(tokens: int, limit: int | None) -> list[str]:
         return []
     _between(limit, 1, None, "run_limit_tokens")
     if tokens > limit:
-        raise RunBudgetExceededError(
+        raise RunBudgetExceeded(
             f"BudgetExceededError: Projected tokens {tokens:,} exceed budget {limit:,}; raise --budget-tokens, or "
             "lower --max-tokens"
         )

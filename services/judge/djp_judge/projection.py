@@ -32,7 +32,7 @@ def project(
     `read_bytes` is the size of the task and the passages. A draft of n tokens has at most 4 n bytes: that is what the
     offline provider calls a token. A prompt never has more tokens than bytes, and no ballot is cast twice.
 
-    Raises UnpricedModelError.
+    Raises UnpricedModel.
     """
     draft_bytes = drafts * draft_max_tokens * BYTES_PER_TOKEN
     total = Bound()

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from djp.llm.convert import bound_to_proto, to_proto
-from djp.llm.errors import UnknownModelError
+from djp.llm.errors import UnknownModel
 from djp.llm.offline import JUROR_MODELS
 from djp.mesh.errors import InvalidInput
 from djp.v1 import judge_pb2, judge_pb2_grpc
@@ -73,7 +73,7 @@ def _case(request: judge_pb2.JudgeRequest) -> Case:
 
     Raises:
         InvalidInput: an id is missing or twice, a field contradicts another one, or a field is not supported yet.
-        UnknownModelError: a juror's model does not exist.
+        UnknownModel: a juror's model does not exist.
     """
     seats = _seats(request.jurors)
     if request.max_words and request.min_words > request.max_words:
@@ -101,7 +101,7 @@ def _case(request: judge_pb2.JudgeRequest) -> Case:
 
 
 def _seats(jurors: Iterable[judge_pb2.Juror]) -> tuple[Seat, ...]:
-    """The jury. Raises InvalidInput and UnknownModelError as `_case` does."""
+    """The jury. Raises InvalidInput and UnknownModel as `_case` does."""
     seats: dict[str, Seat] = {}
     for number, juror in enumerate(jurors):
         field = f"jurors[{number}]"
@@ -111,7 +111,7 @@ def _seats(jurors: Iterable[judge_pb2.Juror]) -> tuple[Seat, ...]:
                 field=f"{field}.juror_id",
             )
         if juror.model not in JUROR_MODELS:
-            raise UnknownModelError(juror.model, JUROR_MODELS, field=f"{field}.model")
+            raise UnknownModel(juror.model, JUROR_MODELS, field=f"{field}.model")
         if juror.fallback_models:
             raise InvalidInput(
                 f"{field}.fallback_models: not supported yet; leave it empty", field=f"{field}.fallback_models"

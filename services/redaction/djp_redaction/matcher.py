@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from djp_redaction.model import Rule
 
 
-class RuleError(ValueError):
+class RuleRefused(ValueError):  # noqa: N818  named as in djp.mesh.errors
     """An engine refuses a rule; the message names the rule and says what to do."""
 
 
@@ -36,7 +36,7 @@ class Matcher:
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        """Raises RuleError if an engine refuses a pattern or a trigger."""
+        """Raises RuleRefused if an engine refuses a pattern or a trigger."""
         self._patterns = [_compiled(rule) for rule in rules]
         self._groups = [min(pattern.groups, 1) for pattern in self._patterns]
         self._validators = [VALIDATORS.get(rule.validation) for rule in rules]
@@ -111,9 +111,9 @@ def _compiled(rule: Rule) -> re2._Regexp:
         pattern = re2.compile(rule.pattern.encode(), options)
     except re2.error as error:
         reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
-        raise RuleError(f"rule {rule.name!r}: RE2 refuses its pattern ({reason}); rewrite it without that") from error
+        raise RuleRefused(f"rule {rule.name!r}: RE2 refuses its pattern ({reason}); rewrite it without that") from error
     if pattern.fullmatch(b""):
-        raise RuleError(f"rule {rule.name!r}: its pattern matches the empty text; make it ask for something")
+        raise RuleRefused(f"rule {rule.name!r}: its pattern matches the empty text; make it ask for something")
     return pattern
 
 
@@ -128,7 +128,7 @@ def _trigger_database(rules: Sequence[Rule]) -> hyperscan.Database | None:
             try:
                 _database({number: trigger})
             except hyperscan.error as error:
-                raise RuleError(
+                raise RuleRefused(
                     f"rule {rules[number].name!r}: Hyperscan refuses its trigger ({error}); "
                     "make it shorter and simpler, or leave it out"
                 ) from error

@@ -39,7 +39,7 @@ class Redactor:
     """Redacts by one set of rules; safe to use from several threads."""
 
     def __init__(self, rule_set: RuleSet) -> None:
-        """Raises RuleError if an engine refuses a rule."""
+        """Raises RuleRefused if an engine refuses a rule."""
         self.rule_set = rule_set
         self._matcher = Matcher(rule_set.rules)
         self._labels = {rule_set.label_of(rule.type) for rule in rule_set.rules}

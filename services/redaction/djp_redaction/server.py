@@ -31,10 +31,10 @@ async def open_service(settings: RedactionSettings) -> AsyncIterator[Service]:
 
 def _redactor(settings: RedactionSettings) -> Redactor:
     # With these come the engines, which only a server needs.
-    from djp_redaction.matcher import RuleError
+    from djp_redaction.matcher import RuleRefused
     from djp_redaction.redactor import Redactor
 
     try:
         return Redactor(load_rules(settings.rules))
-    except RuleError as error:
+    except RuleRefused as error:
         raise FailedPrecondition(f"{settings.rules}: {error}") from error
