@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from djp.mesh.errors import DjpError, FailedPrecondition, ResourceExhausted, Unavailable
+from djp.mesh.errors import DiskFull, DjpError, FailedPrecondition, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
@@ -42,7 +42,7 @@ async def open_engine(url: str, migrations: Path, metadata: MetaData | None = No
 
     Raises:
         FailedPrecondition: the database cannot be opened, or was made by a newer release.
-        ResourceExhausted: the disk is full.
+        DiskFull: there is no room.
         Unavailable: the database does not answer, or another process holds it for too long.
     """
     engine = _create(url)
@@ -80,11 +80,10 @@ def database_error(error: BaseException | None, url: str) -> DjpError | None:
     """What a driver's error means to an operator, with the remedy; None where it is a fault of the program."""
     cause, shown = str(error), _shown(url)
     if "is full" in cause or "No space left" in cause:
-        return ResourceExhausted(f"disk full: {shown} cannot grow; free some space and try again", reason="DISK_FULL")
+        return DiskFull(f"disk full: {shown} cannot grow; free some space and try again")
     if "disk I/O error" in cause:
-        return ResourceExhausted(
-            f"{shown} cannot be written (disk I/O error): the disk is full, over quota or broken; mend it, try again",
-            reason="DISK_FULL",
+        return DiskFull(
+            f"{shown} cannot be written (disk I/O error): the disk is full, over quota or broken; mend it, try again"
         )
     if "readonly" in cause or "unable to open" in cause:
         return FailedPrecondition(f"database {shown} cannot be written ({cause}); mend the folder's permissions")

@@ -118,6 +118,12 @@ class ResourceExhausted(DjpError):  # noqa: N818
     reason = "RESOURCE_EXHAUSTED"
 
 
+class DiskFull(ResourceExhausted):
+    """There is no room for what is to be written."""
+
+    reason = "DISK_FULL"
+
+
 class Unavailable(DjpError):  # noqa: N818
     """Not now; the same call may succeed later."""
 

@@ -269,7 +269,7 @@ async def test_a_damaged_index_names_the_remedy_on_the_wire(client: Any, serve: 
 
 async def test_a_data_folder_that_is_a_file_stops_the_start(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FailedPrecondition, match=r"DJP_GROUNDING_DATA_DIR: .* name one that this user may write to"):
+    with pytest.raises(FailedPrecondition, match="name another folder in DJP_GROUNDING_DATA_DIR"):
         await serve(data_dir=tmp_path / "file" / "below")
 
 

@@ -277,9 +277,7 @@ def test_a_limit_on_file_sizes_stops_the_build_and_nothing_else(library: Any) ->
         """,
     )
     said = builder.communicate()[0]
-    assert said.startswith(
-        f"FAILED_PRECONDITION data folder {library.corpora.data_dir} cannot be used (File too large)"
-    )
+    assert said.startswith(f"RESOURCE_EXHAUSTED disk full: no room in {library.corpora.data_dir} (File too large)")
     assert library.found("apples") == ["Alpha"]
     assert library.add(TWO).reused is False
 
@@ -293,7 +291,7 @@ def test_a_full_disk_is_named_and_loses_nothing(library: Any, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(folder_module, at, full)
-        with pytest.raises(ResourceExhausted, match="is full; free some space") as refused:
+        with pytest.raises(ResourceExhausted, match=r"disk full: .*; free some space") as refused:
             library.add(TWO)
     assert refused.value.reason == "DISK_FULL"
     assert library.found("apples") == ["Alpha"]
@@ -304,7 +302,7 @@ def test_a_full_disk_is_named_and_loses_nothing(library: Any, monkeypatch: pytes
 def test_a_folder_that_cannot_be_written_names_the_remedy(library: Any) -> None:
     library.corpora.data_dir.mkdir(parents=True)
     (library.corpora.data_dir / "acme").write_text("a file where the tenant's folder should be")
-    with pytest.raises(FailedPrecondition, match=r"cannot be used .*; mend its permissions"):
+    with pytest.raises(FailedPrecondition, match=r"a file where a folder belongs, is in the way of .*/acme"):
         library.add(ONE)
 
 

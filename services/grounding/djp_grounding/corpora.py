@@ -50,7 +50,7 @@ class Corpora:
     """Corpora under one data folder. Safe for many threads and processes: builders take turns, readers never wait.
 
     Every method that names a corpus raises InvalidInput for a bad name and CorpusNotFound, with the remedy, for one
-    that is not there; every method raises DiskFull or DataFolderUnusable where the system refuses it the folder.
+    that is not there; every method raises what `djp.data_folder` raises where the system refuses it the folder.
     """
 
     def __init__(self, data_dir: Path, limits: Limits | None = None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, ResourceExhausted, Unavailable
+from djp import data_folder
+from djp.mesh.errors import InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,31 +31,18 @@ class CorpusBusy(Unavailable):
     reason = "CORPUS_BUSY"
 
 
-class DiskFull(ResourceExhausted):
-    """The data folder has no room for the index."""
-
-    reason = "DISK_FULL"
-
-
-class DataFolderUnusable(FailedPrecondition):
-    """The data folder, or something in it, cannot be read or written."""
-
-
-@contextlib.contextmanager
+@contextmanager
 def folder_errors(folder: Path) -> Iterator[None]:
-    """Names the remedy when the system refuses to read or write below `folder`.
+    """Names the remedy when the system refuses to read or write below `folder`, grounding's data folder.
 
-    tantivy reports such refusals as a ValueError in the system's words. Raises DiskFull, DataFolderUnusable.
+    tantivy tells of such a refusal in a ValueError with the system's words. Raises what `djp.data_folder` raises.
     """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            message = f"the disk that holds {folder} is full; free some space and try again; nothing was lost"
-            raise DiskFull(message) from error
-        if isinstance(error, OSError) or "IoError" in str(error):
-            cause = getattr(error, "strerror", None) or "reading or writing failed"
-            message = f"data folder {folder} cannot be used ({cause}); mend its permissions and limits, or name another"
-            raise DataFolderUnusable(message) from error
-        raise
+    with data_folder.folder_errors(folder, "DJP_GROUNDING_DATA_DIR"):
+        try:
+            yield
+        except ValueError as error:
+            if "No space left" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            if "IoError" in str(error):
+                raise OSError(errno.EIO, "reading or writing failed") from error
+            raise

@@ -93,16 +93,16 @@ class Intake:
         """A further part of the file begun last. Raises DiskFull."""
         if not self._open or not content:
             return
-        size = self._end + len(content) - self._start
-        if size > self._limits.file_bytes:
-            self._drop(f"larger than {_mib(self._limits.file_bytes)}: split it")
-        elif self._end + len(content) > self._limits.corpus_bytes:
-            self._drop(f"the corpus is full: its files exceed {_mib(self._limits.corpus_bytes)}")
-        else:
-            with folder_errors(self._folder):
+        end = self._end + len(content)
+        with folder_errors(self._folder):
+            if end - self._start > self._limits.file_bytes:
+                self._drop(f"larger than {_mib(self._limits.file_bytes)}: split it")
+            elif end > self._limits.corpus_bytes:
+                self._drop(f"the corpus is full: its files exceed {_mib(self._limits.corpus_bytes)}")
+            else:
                 self._spool.write(content)
-            self._hash.update(content)
-            self._end += len(content)
+                self._hash.update(content)
+                self._end = end
 
     def _drop(self, reason: str) -> None:
         self.skip(Skipped(self._open, reason))

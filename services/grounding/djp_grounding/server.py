@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition
+from djp.data_folder import make_data_folder
 from djp.mesh.server import Service
 from djp.v1 import grounding_pb2, grounding_pb2_grpc
 from djp_grounding.corpora import Corpora
@@ -23,13 +23,7 @@ _BUILDERS = 2  # corpora built at once; a build takes one core
 @asynccontextmanager
 async def open_service(settings: GroundingSettings) -> AsyncIterator[Service]:
     """The service over `settings.data_dir`. Raises FailedPrecondition if that folder cannot be used."""
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise FailedPrecondition(
-            f"DJP_GROUNDING_DATA_DIR: {settings.data_dir} cannot be used as a folder ({error.strerror}); "
-            "name one that this user may write to"
-        ) from error
+    make_data_folder(settings.data_dir, "DJP_GROUNDING_DATA_DIR")
     with ThreadPoolExecutor(max_workers=_BUILDERS, thread_name_prefix="grounding-build") as builders:
         servicer = GroundingServicer(Corpora(settings.data_dir, settings.limits), builders)
         descriptor = grounding_pb2.DESCRIPTOR.services_by_name["GroundingService"]

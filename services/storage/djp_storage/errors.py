@@ -1,8 +1,8 @@
-"""What storage refuses or finds broken, and with which code and reason."""
+"""What storage finds broken."""
 
 from __future__ import annotations
 
-from djp.mesh.errors import DataLoss, ResourceExhausted
+from djp.mesh.errors import DataLoss
 
 
 class HashMismatch(DataLoss):
@@ -15,9 +15,3 @@ class ObjectMissing(DataLoss):
     """The catalogue knows the artifact and its object is not where it belongs."""
 
     reason = "NOT_FOUND"
-
-
-class DiskFull(ResourceExhausted):
-    """There is no room for the bytes."""
-
-    reason = "DISK_FULL"

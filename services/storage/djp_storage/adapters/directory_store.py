@@ -12,13 +12,14 @@ import uuid
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition, Unavailable
-from djp_storage.errors import DiskFull, ObjectMissing
+from djp.data_folder import folder_errors, make_data_folder
+from djp_storage.errors import ObjectMissing
 from djp_storage.names import file_name
 from djp_storage.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from contextlib import AbstractContextManager
     from io import FileIO
     from pathlib import Path
 
@@ -28,13 +29,10 @@ _log = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 20
 
+_SETTING = "DJP_STORAGE_DATA_DIR"
+
 _INCOMING = ".incoming"  # uploads; each holds a lock on its file, which ends with its process
 _ORPHANS = "orphans"  # what lay under the name of a new object and belonged to no artifact
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_BUSY = {errno.EMFILE, errno.ENFILE}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_IN_THE_WAY = {errno.ELOOP, errno.ENOTDIR, errno.EEXIST}
 
 
 class DirectoryStore:
@@ -43,8 +41,7 @@ class DirectoryStore:
     def __init__(self, folder: Path) -> None:
         """Blocks. Raises FailedPrecondition if the folder cannot be written, DiskFull if nothing fits into it."""
         self._root = folder.absolute()
-        with self.errors():
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_data_folder(self._root, _SETTING)
         probe = _DirectoryUpload(self)
         try:
             probe.open()
@@ -113,31 +110,9 @@ class DirectoryStore:
         finally:
             os.close(at)
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """What the system refuses, with the remedy."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in _FULL:
-                raise DiskFull(f"disk full: no room in {self._root}; free some space and try again") from error
-            if error.errno in _BUSY:
-                raise Unavailable("too many files are open at once; try again", retry_after_s=1.0) from error
-            if error.errno in _REFUSED:
-                raise FailedPrecondition(
-                    f"{self._root} cannot be used ({error.strerror}); mend its permissions, or name another folder in "
-                    "DJP_STORAGE_DATA_DIR"
-                ) from error
-            if error.errno == errno.ENOENT:
-                raise FailedPrecondition(
-                    f"{self._root} or a folder in it was taken away; bring it back, and start storage again"
-                ) from error
-            if error.errno in _IN_THE_WAY:
-                raise FailedPrecondition(
-                    f"{self._root} cannot be used: {error.filename} in it is a link, or a file where a folder belongs "
-                    f"({error.strerror}); move it away"
-                ) from error
-            raise
+    def errors(self) -> AbstractContextManager[None]:
+        """Tells what the system refuses in the folder, with the remedy."""
+        return folder_errors(self._root, _SETTING)
 
 
 class _DirectoryUpload:
