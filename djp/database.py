@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ _SQLITE_CONNECTIONS = 4
 """Of one process to one SQLite file: one writes, the others read, and who finds none free waits in line. (SQLAlchemy's
 own 5 and 10 more are opened and closed over and over by a busy service, each with a thread of its own.)"""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UPGRADE_LOCK = 0x646A70  # "djp": which advisory lock upgrades take on Postgres
 
 
@@ -69,6 +72,16 @@ async def open_engine(url: str, migrations: Path, metadata: MetaData | None = No
         await engine.dispose()
         raise
     return engine
+
+
+def to_us(moment: datetime) -> int:
+    """A time as tables keep it: microseconds since 1970 in UTC."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(moment_us: int) -> datetime:
+    """A time of a table, in UTC."""
+    return _EPOCH + timedelta(microseconds=moment_us)
 
 
 def reading(engine: AsyncEngine) -> AsyncEngine:
@@ -140,7 +153,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         # A connection that fails to open leaves aiosqlite's thread behind, which complains on standard error once the
         # event loop is gone. So the file is tried with the plain driver first.
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")  # stays with the file
+            _keep_write_ahead_log(connection)
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
@@ -155,6 +168,20 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     def on_begin(connection: Connection) -> None:
         reading = connection.get_execution_options().get("djp_read_only", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _keep_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Stays with the file. Alone of all statements it does not wait for a writer: so the wait is here."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "is locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _version(connection: Connection) -> str:

@@ -179,6 +179,25 @@ def test_processes_that_open_a_new_database_at_once_all_succeed(way: str, tmp_pa
     assert any(entry[0] == "windows" for entry in schema(path))
 
 
+async def test_a_new_database_that_another_is_making_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrations: Path
+) -> None:
+    path = tmp_path / "new.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE theirs (x)")
+        waits = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr(djp.database.time, "sleep", wait)
+        engine = await open_engine(url_of(path), migrations)
+        await engine.dispose()
+    assert len(waits) == 1
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user can reach; below tmp_path only its owner can."""
