@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
+from djp.mesh.times import to_timestamp
 from djp.v1 import common_pb2
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 def to_proto(call: ModelCall) -> common_pb2.ModelCall:
     """The call as it goes over the wire."""
-    started_at, duration = Timestamp(), Duration()
-    started_at.FromDatetime(call.started_at)
+    duration = Duration()
     duration.FromTimedelta(call.duration)
     return common_pb2.ModelCall(
         call_id=call.call_id,
@@ -33,7 +32,7 @@ def to_proto(call: ModelCall) -> common_pb2.ModelCall:
         bound_nano_usd=call.bound_nano_usd,
         usage_unknown=call.usage_unknown,
         attempt=call.attempt,
-        started_at=started_at,
+        started_at=to_timestamp(call.started_at),
         duration=duration,
         offline=call.offline,
         error=call.error,

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from djp.database import to_us
 from djp.mesh.errors import NotFound
 from djp.mesh.identity import current_identity
 from djp.mesh.paging import page_token, read_page_token
+from djp.mesh.times import to_timestamp
 from djp.v1 import common_pb2, governance_pb2, governance_pb2_grpc
 from djp_governance.model import Call, Order, RequestKey, RunLimits
 from djp_governance.rules import scopes_of, windows_at
@@ -145,7 +145,7 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
         more = ""
         if len(found) > size:
             last = found[size - 1]
-            more = page_token(_timestamp(last.created_at).ToMicroseconds(), last.reservation_id)
+            more = page_token(to_us(last.created_at), last.reservation_id)
         return governance_pb2.ListReservationsResponse(
             reservations=[_reservation(one) for one in found[:size]], next_page_token=more
         )
@@ -208,12 +208,6 @@ def _call(call: common_pb2.ModelCall) -> Call:
     )
 
 
-def _timestamp(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
-
-
 def _reservation(reservation: Reservation) -> governance_pb2.Reservation:
     return governance_pb2.Reservation(
         reservation_id=reservation.reservation_id,
@@ -224,8 +218,8 @@ def _reservation(reservation: Reservation) -> governance_pb2.Reservation:
         reserved_tokens=reservation.reserved_tokens,
         charged_nano_usd=reservation.charged,
         charged_tokens=reservation.charged_tokens,
-        created_at=_timestamp(reservation.created_at),
-        closed_at=_timestamp(reservation.closed_at) if reservation.closed_at else None,
+        created_at=to_timestamp(reservation.created_at),
+        closed_at=to_timestamp(reservation.closed_at) if reservation.closed_at else None,
         tags=reservation.tags,
     )
 
@@ -248,8 +242,8 @@ def _window(window: Window) -> governance_pb2.BudgetWindow:
     return governance_pb2.BudgetWindow(
         scope=window.key.scope,
         period=_PERIOD[window.key.period],
-        starts_at=_timestamp(window.key.starts_at),
-        resets_at=_timestamp(window.key.resets_at),
+        starts_at=to_timestamp(window.key.starts_at),
+        resets_at=to_timestamp(window.key.resets_at),
         limit_nano_usd=window.limit,
         reserved_nano_usd=window.reserved,
         spent_nano_usd=window.spent,

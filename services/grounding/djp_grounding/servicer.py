@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import current_identity
 from djp.mesh.paging import bad_page_token, page_token, read_page_token
+from djp.mesh.times import to_timestamp
 from djp.v1 import common_pb2, grounding_pb2, grounding_pb2_grpc
 from djp_grounding.model import Hit, Skipped, Version
 from djp_grounding.resolve import Citation, CitationStatus
@@ -199,15 +198,13 @@ async def _take_in(intake: Intake, request: grounding_pb2.CreateCorpusRequest) -
 
 
 def _version(version: Version) -> grounding_pb2.CorpusVersion:
-    created_at = Timestamp()
-    created_at.FromDatetime(version.created_at)
     return grounding_pb2.CorpusVersion(
         corpus=version.corpus,
         version=version.version,
         documents=version.documents,
         passages=version.passages,
         bytes=version.bytes,
-        created_at=created_at,
+        created_at=to_timestamp(version.created_at),
         current=version.current,
     )
 

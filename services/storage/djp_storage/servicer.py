@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from djp.mesh.errors import DeadlineExceeded, InvalidInput
 from djp.mesh.identity import current_identity
+from djp.mesh.times import from_timestamp, to_timestamp
 from djp.v1 import common_pb2, storage_pb2, storage_pb2_grpc
 from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, Tier
 
@@ -86,8 +84,8 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
             workflow=request.workflow,
             tier=_TIER_BY_NUMBER.get(request.tier),
             run_id=request.run_id,
-            since=_datetime(request.created.since, "created.since") if request.created.HasField("since") else None,
-            until=_datetime(request.created.until, "created.until") if request.created.HasField("until") else None,
+            since=from_timestamp(request.created.since, "created.since") if request.created.HasField("since") else None,
+            until=from_timestamp(request.created.until, "created.until") if request.created.HasField("until") else None,
         )
         page = await self._artifacts.list(
             current_identity().tenant,
@@ -116,7 +114,7 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
                     workflow=total.workflow,
                     count=total.count,
                     bytes=total.bytes,
-                    oldest=_timestamp(total.oldest),
+                    oldest=to_timestamp(total.oldest),
                 )
                 for total in totals
             ]
@@ -145,9 +143,9 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
             size=artifact.size,
             sha256=artifact.sha256,
             content_type=artifact.content_type,
-            created_at=_timestamp(artifact.created_at),
-            modified_at=_timestamp(artifact.modified_at),
-            tier_since=_timestamp(artifact.tier_since),
+            created_at=to_timestamp(artifact.created_at),
+            modified_at=to_timestamp(artifact.modified_at),
+            tier_since=to_timestamp(artifact.tier_since),
             run_id=artifact.run_id,
             tags=artifact.tags,
             location=self._artifacts.location(artifact),
@@ -171,16 +169,3 @@ def _request_id(header: storage_pb2.ArtifactHeader) -> str:
 
 def _key(key: storage_pb2.ArtifactKey) -> ArtifactKey:
     return ArtifactKey(current_identity().tenant, key.workflow, key.artifact)
-
-
-def _timestamp(time: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
-
-
-def _datetime(timestamp: Timestamp, field: str) -> datetime:
-    try:
-        return timestamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise InvalidInput(f"{field}: not a time between the years 1 and 9999", field=field) from None

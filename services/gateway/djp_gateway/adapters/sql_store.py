@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from djp.database import reading
+from djp.database import reading, to_us
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
 from djp.mesh.paging import page_token, read_page_token
+from djp.mesh.times import from_timestamp
 from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import events, runs
 from djp_gateway.ports import TERMINAL_STATES, Page
@@ -19,12 +20,10 @@ from djp_gateway.ports import TERMINAL_STATES, Page
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from google.protobuf.timestamp_pb2 import Timestamp
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from djp_gateway.seal import Seal
 
-_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # what google.protobuf.Timestamp allows
 DEFAULT_PAGE_SIZE = 50
 PAGE_BYTES = 4 << 20  # a page is one message of at most 16 MiB; a run may have megabytes of text
 
@@ -201,9 +200,9 @@ def _filters(request: run_pb2.ListRunsRequest) -> list[ColumnElement[bool]]:
     if request.states:
         found.append(runs.c.state.in_(list(request.states)))
     if request.created.HasField("since"):
-        found.append(runs.c.created_us >= _microseconds(request.created.since, "created.since"))
+        found.append(runs.c.created_us >= to_us(from_timestamp(request.created.since, "created.since")))
     if request.created.HasField("until"):
-        found.append(runs.c.created_us < _microseconds(request.created.until, "created.until"))
+        found.append(runs.c.created_us < to_us(from_timestamp(request.created.until, "created.until")))
     if request.preset:
         found.append(runs.c.preset == request.preset)
     if request.workflow:
@@ -220,9 +219,3 @@ def _filters(request: run_pb2.ListRunsRequest) -> list[ColumnElement[bool]]:
         created_us, run_id = place
         found.append(or_(runs.c.created_us < created_us, and_(runs.c.created_us == created_us, runs.c.run_id < run_id)))
     return found
-
-
-def _microseconds(time: Timestamp, field: str) -> int:
-    if not (_FIRST_S <= time.seconds <= _LAST_S and 0 <= time.nanos < 10**9):
-        raise InvalidInput("is not a time between the years 1 and 9999", field=field)
-    return time.ToMicroseconds()

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from djp.database import from_us, to_us
 from djp_governance.adapters.tables import windows
 from djp_governance.model import Call, Limits, ModelTotal, RequestKey, Reservation, Window, WindowKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy import ColumnElement, Row, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 WindowId = tuple[str, str, int]
 """A window's primary key: scope, period, starts_us."""
-
-
-def to_us(moment: datetime) -> int:
-    """Microseconds since 1970, exactly."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def from_us(moment_us: int) -> datetime:
-    """The moment in UTC."""
-    return _EPOCH + timedelta(microseconds=moment_us)
 
 
 def insert_if_new(connection: AsyncConnection, table: Table) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter
 from sqlalchemy import and_, insert, literal, or_, select, update
 
-from djp.database import reading
+from djp.database import reading, to_us
 from djp.mesh.errors import FailedPrecondition, NotFound, RequestIdReused
 from djp_governance.adapters.rows import (
     WindowId,
@@ -28,7 +28,6 @@ from djp_governance.adapters.rows import (
     reservation_row,
     to_reservation,
     to_totals,
-    to_us,
     to_window,
     window_id,
 )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, func, insert, select, tuple_
 
-from djp.database import reading
+from djp.database import from_us, reading, to_us
 from djp.mesh.errors import AlreadyExists, NotFound, RequestIdReused
 from djp.mesh.paging import bad_page_token, page_token, read_page_token
 from djp_storage.adapters.tables import artifacts, requests
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from djp_storage.model import Filter
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SqlCatalogue:
@@ -115,7 +112,7 @@ class SqlCatalogue:
                 row.workflow if by_workflow else "",
                 row.count_,
                 int(row.bytes_),
-                _datetime(row.oldest_us),
+                from_us(row.oldest_us),
             )
             for row in rows
         ]
@@ -138,9 +135,9 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     if wanted.run_id:
         found.append(artifacts.c.run_id == wanted.run_id)
     if wanted.since:
-        found.append(artifacts.c.created_us >= _microseconds(wanted.since))
+        found.append(artifacts.c.created_us >= to_us(wanted.since))
     if wanted.until:
-        found.append(artifacts.c.created_us < _microseconds(wanted.until))
+        found.append(artifacts.c.created_us < to_us(wanted.until))
     return found
 
 
@@ -155,9 +152,9 @@ def _columns(artifact: Artifact) -> dict[str, Any]:
         "content_type": artifact.content_type,
         "run_id": artifact.run_id,
         "tags": json.dumps(dict(artifact.tags), sort_keys=True),
-        "created_us": _microseconds(artifact.created_at),
-        "modified_us": _microseconds(artifact.modified_at),
-        "tier_since_us": _microseconds(artifact.tier_since),
+        "created_us": to_us(artifact.created_at),
+        "modified_us": to_us(artifact.modified_at),
+        "tier_since_us": to_us(artifact.tier_since),
     }
 
 
@@ -170,18 +167,10 @@ def _artifact(row: Row[Any]) -> Artifact:
         content_type=row.content_type,
         run_id=row.run_id,
         tags=json.loads(row.tags),
-        created_at=_datetime(row.created_us),
-        modified_at=_datetime(row.modified_us),
-        tier_since=_datetime(row.tier_since_us),
+        created_at=from_us(row.created_us),
+        modified_at=from_us(row.modified_us),
+        tier_since=from_us(row.tier_since_us),
     )
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def _datetime(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _reused(request_id: str) -> RequestIdReused:
