@@ -103,6 +103,13 @@ class RequestIdReused(AlreadyExists):
 
     reason = "REQUEST_ID_REUSED"
 
+    @classmethod
+    def by(cls, request_id: str, field: str = "request_id") -> RequestIdReused:
+        """By a request with that id; `field` is where it has the id."""
+        return cls(
+            f"{field}: {request_id} was used for another request; use a fresh UUID for every new one", field=field
+        )
+
 
 class FailedPrecondition(DjpError):  # noqa: N818
     """The request is right and the state of the system refuses it; repeating it changes nothing."""

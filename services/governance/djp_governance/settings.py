@@ -1,4 +1,4 @@
-"""Governance's settings: where the ledger is, and the limits."""
+"""What can be set of the governance service."""
 
 from __future__ import annotations
 
@@ -17,17 +17,54 @@ def _embedded_database() -> str:
 
 
 class GovernanceSettings(BaseSettings):
-    """From the environment; the limits' names and defaults are the operations guide's, in dollars."""
+    """Read from the environment: a field `x` from `DJP_GOVERNANCE_X`, the limits by the operations guide's own names.
 
-    model_config = SettingsConfigDict(populate_by_name=True, extra="ignore", env_ignore_empty=True)
+    Amounts are in dollars.
+    """
 
-    database_url: str = Field(default_factory=_embedded_database, validation_alias="DJP_GOVERNANCE_DATABASE_URL")
-    global_daily: Decimal = Field(default=Decimal("25.0"), ge=0, validation_alias="GLOBAL_BUDGET_DAILY")
-    global_monthly: Decimal = Field(default=Decimal("500.0"), ge=0, validation_alias="GLOBAL_BUDGET_MONTHLY")
-    tenant_daily: Decimal = Field(default=Decimal("5.0"), ge=0, validation_alias="TENANT_BUDGET_DAILY_DEFAULT")
-    tenant_monthly: Decimal = Field(default=Decimal("100.0"), ge=0, validation_alias="TENANT_BUDGET_MONTHLY_DEFAULT")
-    soft_threshold: Decimal = Field(default=Decimal("0.8"), ge=0, le=1, validation_alias="BUDGET_SOFT_THRESHOLD")
-    hard_threshold: Decimal = Field(default=Decimal("1.0"), gt=0, le=1, validation_alias="BUDGET_HARD_THRESHOLD")
+    model_config = SettingsConfigDict(
+        env_prefix="DJP_GOVERNANCE_", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
+
+    database_url: str = Field(default_factory=_embedded_database, description="Where the ledger is kept.")
+    global_daily: Decimal = Field(
+        default=Decimal("25.0"),
+        ge=0,
+        validation_alias="GLOBAL_BUDGET_DAILY",
+        description="Of all tenants together, per UTC day.",
+    )
+    global_monthly: Decimal = Field(
+        default=Decimal("500.0"),
+        ge=0,
+        validation_alias="GLOBAL_BUDGET_MONTHLY",
+        description="Of all tenants together, per UTC month.",
+    )
+    tenant_daily: Decimal = Field(
+        default=Decimal("5.0"),
+        ge=0,
+        validation_alias="TENANT_BUDGET_DAILY_DEFAULT",
+        description="Of one tenant, per UTC day.",
+    )
+    tenant_monthly: Decimal = Field(
+        default=Decimal("100.0"),
+        ge=0,
+        validation_alias="TENANT_BUDGET_MONTHLY_DEFAULT",
+        description="Of one tenant, per UTC month.",
+    )
+    soft_threshold: Decimal = Field(
+        default=Decimal("0.8"),
+        ge=0,
+        le=1,
+        validation_alias="BUDGET_SOFT_THRESHOLD",
+        description="From this share of a window on, reservations are answered as throttled.",
+    )
+    hard_threshold: Decimal = Field(
+        default=Decimal("1.0"),
+        gt=0,
+        le=1,
+        validation_alias="BUDGET_HARD_THRESHOLD",
+        description="The share of a budget that may be used at all.",
+    )
 
     def limits(self) -> Limits:
         """The limits in nano-dollars; the hard threshold is the share of a budget that may be used."""

@@ -35,8 +35,7 @@ class RequestLog:
         except (FileNotFoundError, json.JSONDecodeError):  # a write cut short by a crash counts as never made
             return None
         if stored["body"] != body:
-            message = f"request_id: {request_id} was used for another request; use a new UUID for a new request"
-            raise RequestIdReused(message, field="request_id")
+            raise RequestIdReused.by(request_id)
         answer: dict[str, Any] = stored["answer"]
         return answer
 

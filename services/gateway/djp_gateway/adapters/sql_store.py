@@ -56,10 +56,7 @@ class SqlRunStore:
         if row is None:
             return None
         if row.request_sha256 != self._seal.fingerprint(request_sha256):
-            raise RequestIdReused(
-                f"request_id {request_id} was used for another run; use a fresh UUID for every new request",
-                field="request_id",
-            )
+            raise RequestIdReused.by(request_id)
         return self._open(row)
 
     async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:

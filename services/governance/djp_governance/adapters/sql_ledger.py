@@ -168,10 +168,7 @@ class SqlLedger:
             if claimed.rowcount == 0:
                 first = (await connection.execute(select(requests).where(mine))).one()
                 if first.body_sha256 != key.sha256:
-                    raise RequestIdReused(
-                        f"request_id {key.request_id} was used for another request; use a fresh UUID for every new one",
-                        field="request_id",
-                    )
+                    raise RequestIdReused.by(key.request_id)
                 return kind.validate_json(first.answer)
             answer = await work(connection)
             remembered = kind.dump_json(answer).decode()

@@ -34,14 +34,14 @@ class SqlCatalogue:
         async with self._engine.begin() as connection:
             request = (await connection.execute(select(requests).where(by_request))).one_or_none()
             if request is not None and (request.workflow, request.artifact) != (key.workflow, key.artifact):
-                raise _reused(request_id)
+                raise RequestIdReused.by(request_id, "header.request_id")
             found = await _find(connection, key)
             if found is None:
                 await connection.execute(insert(artifacts).values(_columns(artifact)))
                 await place()
             elif not found.same_content(artifact):
                 if request is not None:
-                    raise _reused(request_id)
+                    raise RequestIdReused.by(request_id, "header.request_id")
                 raise AlreadyExists(
                     f"artifact {key.artifact!r} of workflow {key.workflow!r} exists with other content; an artifact is "
                     "never overwritten: choose another name",
@@ -170,11 +170,4 @@ def _artifact(row: Row[Any]) -> Artifact:
         created_at=from_us(row.created_us),
         modified_at=from_us(row.modified_us),
         tier_since=from_us(row.tier_since_us),
-    )
-
-
-def _reused(request_id: str) -> RequestIdReused:
-    return RequestIdReused(
-        f"request_id {request_id} was used for another artifact; use a fresh UUID for every new request",
-        field="header.request_id",
     )
