@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from djp.llm.offline import DEBATER_MODELS
-from djp.mesh.channel import open_channel
-from djp.mesh.server import MeshServer
 from djp.v1 import common_pb2, debate_pb2, debate_pb2_grpc
 from djp_debate.server import open_service
 from djp_debate.settings import DebateSettings
@@ -47,17 +43,9 @@ no citations were required.
 
 
 @pytest.fixture
-async def stub() -> AsyncIterator[Any]:
-    folder = tempfile.mkdtemp(prefix="djp-")
-    try:
-        async with (
-            open_service(DebateSettings()) as service,
-            MeshServer(service, f"unix:{folder}/debate.sock") as server,
-            open_channel(server.address) as channel,
-        ):
-            yield debate_pb2_grpc.DebateServiceStub(channel)
-    finally:
-        shutil.rmtree(folder)
+async def stub(serving: Any) -> AsyncIterator[Any]:
+    async with serving(open_service(DebateSettings())) as channel:
+        yield debate_pb2_grpc.DebateServiceStub(channel)
 
 
 @pytest.fixture

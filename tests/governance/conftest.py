@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
-import tempfile
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from djp.mesh.channel import open_channel
 from djp.mesh.rpc_errors import error_from_rpc
-from djp.mesh.server import MeshServer
 from djp.v1 import common_pb2, governance_pb2, governance_pb2_grpc
 from djp_governance.server import open_service
 from djp_governance.settings import GovernanceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from djp.mesh.errors import DjpError
 
@@ -120,6 +116,7 @@ class Governance:
 
     folder: Path
     stack: AsyncExitStack
+    serving: Any
     clock: Clock = field(default_factory=Clock)
     _stub: Any = None
 
@@ -130,9 +127,7 @@ class Governance:
     async def start(self, **limits: Any) -> Governance:
         """Serve with limits in dollars."""
         settings = GovernanceSettings(database_url=f"sqlite+aiosqlite:///{self.ledger}", **limits)
-        service = await self.stack.enter_async_context(open_service(settings, self.clock))
-        server = await self.stack.enter_async_context(MeshServer(service, f"unix:{self.folder}/{new_id()[:8]}.sock"))
-        channel = await self.stack.enter_async_context(open_channel(server.address))
+        channel = await self.stack.enter_async_context(self.serving(open_service(settings, self.clock)))
         self._stub = governance_pb2_grpc.GovernanceServiceStub(channel)
         return self
 
@@ -159,19 +154,11 @@ def auditor() -> Callable[[Path], None]:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short enough a path for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="djp-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-async def governance(folder: Path) -> AsyncIterator[Governance]:
+async def governance(tmp_path: Path, serving: Any) -> AsyncIterator[Governance]:
     """Not started: a test says with which limits. Whatever it did, the books must balance."""
     async with AsyncExitStack() as stack:
-        yield Governance(folder, stack)
-    audit(folder / "governance.db")
+        yield Governance(tmp_path, stack, serving)
+    audit(tmp_path / "governance.db")
 
 
 @pytest.fixture

@@ -103,8 +103,10 @@ def rows(path: Path, query: str) -> list[Any]:
         connection.close()
 
 
-def test_processes_that_draw_on_one_budget_take_exactly_what_fits(folder: Path, audit: Callable[[Path], None]) -> None:
-    path, amount, fit = folder / "ledger.db", 7, 123
+def test_processes_that_draw_on_one_budget_take_exactly_what_fits(
+    tmp_path: Path, audit: Callable[[Path], None]
+) -> None:
+    path, amount, fit = tmp_path / "ledger.db", 7, 123
     limit = amount * fit + 3
     seen = set()
     with start(path, "reserve_many", limit=limit, amount=amount, processes=4) as workers:
@@ -124,8 +126,8 @@ def test_processes_that_draw_on_one_budget_take_exactly_what_fits(folder: Path, 
     audit(path)
 
 
-def test_one_request_sent_by_several_processes_is_one(folder: Path, audit: Callable[[Path], None]) -> None:
-    path = folder / "ledger.db"
+def test_one_request_sent_by_several_processes_is_one(tmp_path: Path, audit: Callable[[Path], None]) -> None:
+    path = tmp_path / "ledger.db"
     with start(path, "reserve_same", limit=8, processes=4) as workers:
         names = [words(workers)[0] for _ in range(4)]
     assert workers.returncode == 0
@@ -136,9 +138,9 @@ def test_one_request_sent_by_several_processes_is_one(folder: Path, audit: Calla
 
 
 def test_processes_killed_at_any_moment_leave_a_ledger_that_balances(
-    folder: Path, audit: Callable[[Path], None]
+    tmp_path: Path, audit: Callable[[Path], None]
 ) -> None:
-    path = folder / "ledger.db"
+    path = tmp_path / "ledger.db"
     said: list[Any] = []
     alive: set[int] = set()
     with start(path, "work_forever", processes=3) as workers:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import io
-import shutil
-import tempfile
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, TextStringObject
 
-from djp.mesh.channel import open_channel
 from djp.mesh.identity import Identity, identity_scope
-from djp.mesh.server import MeshServer
 from djp.v1 import grounding_pb2, grounding_pb2_grpc
 from djp_grounding.corpora import Corpora
 from djp_grounding.model import Skipped
@@ -26,6 +21,7 @@ from djp_grounding.settings import GroundingSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from djp_grounding.limits import Limits
     from djp_grounding.model import Created, Hit
@@ -143,17 +139,13 @@ class Client:
 
 
 @pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Any]:
+async def serve(tmp_path: Path, serving: Any) -> AsyncIterator[Any]:
     """Starts the service over the test's folder and gives a client; ends all when the test ends."""
-    sockets = Path(tempfile.mkdtemp(prefix="djp-"))  # short: a socket's path may have 103 bytes
     async with AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, sockets)
 
         async def start(**settings: Any) -> Client:
             settings.setdefault("data_dir", tmp_path / "grounding")
-            service = await stack.enter_async_context(open_service(GroundingSettings(**settings)))
-            server = await stack.enter_async_context(MeshServer(service, f"unix:{sockets}/{uuid.uuid4().hex[:8]}.sock"))
-            channel = await stack.enter_async_context(open_channel(server.address))
+            channel = await stack.enter_async_context(serving(open_service(GroundingSettings(**settings))))
             return Client(grounding_pb2_grpc.GroundingServiceStub(channel))  # type: ignore[no-untyped-call]
 
         yield start

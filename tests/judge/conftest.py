@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import uuid
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from djp.llm.calls import Usage
 from djp.llm.prices import PriceBook
-from djp.mesh.channel import open_channel
-from djp.mesh.server import MeshServer
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, judge_pb2_grpc
 from djp_judge.jury import Answer, Case, Cast, judge
 from djp_judge.model import Candidate, Marks, Rules, Seat, Verdict
@@ -77,17 +72,9 @@ class Service:
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[Service]:
-    folder = Path(tempfile.mkdtemp(prefix="djp-"))
-    try:
-        async with (
-            open_service(JudgeSettings()) as opened,
-            MeshServer(opened, f"unix:{folder}/judge.sock") as server,
-            open_channel(server.address) as channel,
-        ):
-            yield Service(judge_pb2_grpc.JudgeServiceStub(channel))
-    finally:
-        shutil.rmtree(folder)
+async def service(serving: Any) -> AsyncIterator[Service]:
+    async with serving(open_service(JudgeSettings())) as channel:
+        yield Service(judge_pb2_grpc.JudgeServiceStub(channel))
 
 
 @dataclass

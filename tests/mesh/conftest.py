@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,8 @@ from djp.mesh.channel import open_channel
 from djp.mesh.server import MeshServer, Service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 _KINDS = {"Unary": "unary_unary", "Stream": "unary_stream", "Collect": "stream_unary", "Chat": "stream_stream"}
 
@@ -77,14 +75,6 @@ class Mesh:
     async def probe(self, address: str | None = None, **methods: Any) -> Any:
         """A stub of a new server with these methods."""
         return await self.stub((await self.serve(self.service(**methods), address)).address)
-
-
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """A folder with a path short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="djp-"))
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from djp.mesh.channel import open_channel
-from djp.mesh.server import MeshServer
 from djp.v1 import redaction_pb2_grpc
 from djp_redaction.redactor import Redactor
 from djp_redaction.rule_file import load_rules
@@ -18,7 +13,7 @@ from djp_redaction.server import open_service
 from djp_redaction.settings import RedactionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from djp_redaction.model import RuleSet
 
@@ -34,17 +29,6 @@ def redactor(rule_set: RuleSet) -> Redactor:
 
 
 @pytest.fixture
-def socket_address() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="djp-"))
-    yield f"unix:{folder}/redaction.sock"
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-async def stub(socket_address: str) -> AsyncIterator[redaction_pb2_grpc.RedactionServiceAsyncStub]:
-    async with (
-        open_service(RedactionSettings()) as service,
-        MeshServer(service, socket_address),
-        open_channel(socket_address) as channel,
-    ):
+async def stub(serving: Any) -> AsyncIterator[redaction_pb2_grpc.RedactionServiceAsyncStub]:
+    async with serving(open_service(RedactionSettings())) as channel:
         yield redaction_pb2_grpc.RedactionServiceStub(channel)

@@ -8,10 +8,8 @@ import json
 import grpc
 import pytest
 
-from djp.mesh.channel import open_channel
 from djp.mesh.errors import FailedPrecondition, Internal
 from djp.mesh.rpc_errors import error_from_rpc
-from djp.mesh.server import MeshServer
 from djp.v1 import redaction_pb2, redaction_pb2_grpc
 from djp.v1.redaction_pb2 import RedactionOptions, RedactionRule, RedactRequest
 from djp_redaction.matcher import Matcher
@@ -90,13 +88,9 @@ async def test_the_largest_text_is_redacted_and_a_larger_one_refused(stub):
     assert (error.code, error.field) == ("INVALID_ARGUMENT", "text")
 
 
-async def test_an_answer_that_fits_no_message_is_an_error_that_says_what_to_do(socket_address, monkeypatch):
+async def test_an_answer_that_fits_no_message_is_an_error_that_says_what_to_do(serving, monkeypatch):
     monkeypatch.setenv("DJP_MAX_MESSAGE_BYTES", "100000")
-    async with (
-        open_service(RedactionSettings()) as service,
-        MeshServer(service, socket_address),
-        open_channel(socket_address) as channel,
-    ):
+    async with serving(open_service(RedactionSettings())) as channel:
         stub = redaction_pb2_grpc.RedactionServiceStub(channel)
         error = await _error(stub.Redact(RedactRequest(text="a@b.co " * 5000)))
     assert (error.code, error.field) == ("RESOURCE_EXHAUSTED", "text")

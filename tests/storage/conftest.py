@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
 import uuid
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from djp.mesh.channel import open_channel
 from djp.mesh.identity import Identity, identity_scope
-from djp.mesh.server import MeshServer
 from djp.v1 import storage_pb2, storage_pb2_grpc
 from djp_storage.server import open_service
 from djp_storage.settings import StorageSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
 
 
 @dataclass
@@ -75,32 +70,24 @@ class Client:
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder with a path short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="djp-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-def settings_in(home: Path, **more: Any) -> StorageSettings:
-    return StorageSettings(database_url=f"sqlite+aiosqlite:///{home}/storage.db", data_dir=home / "artifacts", **more)
-
-
-@asynccontextmanager
-async def serving(home: Path, socket: str = "s.sock", **more: Any) -> AsyncIterator[Client]:
-    """The service, up, over a home that may have been used before."""
-    async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(open_service(settings_in(home, **more)))
-        server = await stack.enter_async_context(MeshServer(service, f"unix:{home}/{socket}"))
-        channel = await stack.enter_async_context(open_channel(server.address))
-        await asyncio.wait_for(channel.channel_ready(), 60)
-        yield Client(storage_pb2_grpc.StorageServiceStub(channel))
+def home(short_folder: Path) -> Path:
+    """Where the service keeps all it has."""
+    return short_folder
 
 
 @pytest.fixture
-def serve(home: Path) -> Any:
-    """Starts the service with other settings: `async with serve(idle_s=1) as client`."""
-    return lambda **more: serving(home, **more)
+def serve(home: Path, serving: Any) -> Any:
+    """Starts the service, with other settings if need be: `async with serve(idle_s=1) as client`."""
+
+    @asynccontextmanager
+    async def start(**more: Any) -> AsyncIterator[Client]:
+        settings = StorageSettings(
+            database_url=f"sqlite+aiosqlite:///{home}/storage.db", data_dir=home / "artifacts", **more
+        )
+        async with serving(open_service(settings)) as channel:
+            yield Client(storage_pb2_grpc.StorageServiceStub(channel))
+
+    return start
 
 
 @pytest.fixture
@@ -110,8 +97,8 @@ def client_of() -> Any:
 
 
 @pytest.fixture
-async def client(home: Path) -> AsyncIterator[Client]:
-    async with serving(home) as client:
+async def client(serve: Any) -> AsyncIterator[Client]:
+    async with serve() as client:
         yield client
 
 

@@ -156,7 +156,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(home: Path, client_of: Any
 
 
 async def test_two_services_share_a_folder_and_a_database(serve: Any, home: Path, files: Any) -> None:
-    async with serve() as one, serve(socket="other.sock") as other:
+    async with serve() as one, serve() as other:
         contents = [f"content {n % 3}".encode() * 1000 for n in range(12)]
         answers = await asyncio.gather(
             *((one, other)[n % 2].put(content) for n, content in enumerate(contents)), return_exceptions=True
