@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,33 +135,43 @@ def test_much_text_is_bounded() -> None:
         assert answer == "PDF holds more than 1000 characters of text: split it"
 
 
-def test_a_worker_that_dies_is_replaced(worker: PdfWorker, pdf: Any) -> None:
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The worker processes that were started, in order."""
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return started
+
+
+def test_a_worker_that_dies_is_replaced(worker: PdfWorker, processes: list[subprocess.Popen[bytes]], pdf: Any) -> None:
     worker.read(pdf("One"))
-    assert worker._process is not None
-    worker._process.kill()
-    worker._process.wait()
+    processes[0].kill()
+    processes[0].wait()
     assert worker.read(pdf("Two")) == "broken PDF: reading it brought its process down"
     assert worker.gave_up
     assert worker.read(pdf("Three")) == PdfText(("Three",), "")
 
 
 def test_the_worker_gets_no_secret_and_ends_with_the_build(
-    library: Any, pdf: Any, monkeypatch: pytest.MonkeyPatch
+    processes: list[subprocess.Popen[bytes]], pdf: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with PdfWorker(PdfLimits()) as worker:
         worker.read(pdf("One"))
-        assert worker._process is not None
-        pid = worker._process.pid
-        if (environment := Path(f"/proc/{pid}/environ")).exists():
+        if (environment := Path(f"/proc/{processes[0].pid}/environ")).exists():
             assert b"sk-secret" not in environment.read_bytes()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert [process.returncode is None for process in processes] == [False]
 
 
-def test_no_worker_starts_without_a_pdf() -> None:
-    with PdfWorker(PdfLimits()) as worker:
-        assert not worker.started
+def test_no_worker_starts_without_a_pdf(library: Any, processes: list[subprocess.Popen[bytes]]) -> None:
+    library.add({"a.md": "no PDF"})
+    assert not processes
 
 
 def test_without_pypdf_the_reason_names_the_remedy(library: Any, pdf: Any, monkeypatch: pytest.MonkeyPatch) -> None:

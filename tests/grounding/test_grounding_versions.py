@@ -18,6 +18,7 @@ from djp.mesh.errors import AlreadyExists, FailedPrecondition, InvalidInput, Not
 from djp_grounding import folder as folder_module
 from djp_grounding.folder import CorpusFolder
 from djp_grounding.limits import Limits
+from djp_grounding.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -354,8 +355,8 @@ def test_a_damaged_pointer(library: Any, content: str) -> None:
 
 
 def test_a_search_under_way_survives_deletion(library: Any) -> None:
-    library.add(ONE)
-    _, snapshot = library.corpora._snapshot("acme", "docs", "")
+    version = library.add(ONE).version.version
+    snapshot = Snapshot(CorpusFolder(library.folder.parent, "docs"), version)
     assert snapshot.search("apples", 8, 0)
     library.corpora.delete("acme", "docs", str(uuid.uuid4()))
     assert snapshot.search("bananas", 8, 0)[0].document.title == "Beta"

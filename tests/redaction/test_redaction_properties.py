@@ -108,16 +108,16 @@ def test_redaction_is_idempotent_and_its_findings_tell_exactly_what_changed(reda
 
 @settings(max_examples=400, deadline=None)
 @given(text=texts)
-def test_triggers_miss_nothing_that_the_patterns_find(redactor, rule_set, text):
+def test_triggers_miss_nothing_that_the_patterns_find(redactor, matcher, text):
     """Hyperscan's triggers are a short cut: whatever RE2 finds anywhere without them starts inside a finding."""
     assume("[REDACTED:" not in text)
     data = fold(text).encode()
     findings = redactor.redact(text).findings
-    for number, rule in enumerate(rule_set.rules):
+    for number, rule in enumerate(redactor.rule_set.rules):
         pattern = re2.compile(rule.pattern.encode())
         place = pattern.search(data)
         while place:
-            accepted = redactor._matcher._checked(number, place)
+            accepted = matcher.checked(number, place)
             if accepted:
                 start = len(data[: accepted.start].decode())
                 assert any(finding.start <= start < finding.end for finding in findings), rule.name

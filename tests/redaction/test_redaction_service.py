@@ -227,7 +227,7 @@ def test_work_grows_with_the_text_and_no_faster(redactor, monkeypatch, piece):
 
     def work(times):
         read = 0
-        matches, checked = Matcher.matches, Matcher._checked
+        matches, checked = Matcher.matches, Matcher.checked
 
         def count_matches(self, data):
             nonlocal read
@@ -240,7 +240,7 @@ def test_work_grows_with_the_text_and_no_faster(redactor, monkeypatch, piece):
             return checked(self, rule, found)
 
         monkeypatch.setattr(Matcher, "matches", count_matches)
-        monkeypatch.setattr(Matcher, "_checked", count_checked)
+        monkeypatch.setattr(Matcher, "checked", count_checked)
         redactor.redact(piece * times, ["10.0.0.1"])
         monkeypatch.undo()
         return read

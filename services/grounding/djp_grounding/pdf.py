@@ -67,11 +67,6 @@ class PdfWorker:
     ) -> None:
         self._stop()
 
-    @property
-    def started(self) -> bool:
-        """Whether a worker process is there."""
-        return self._process is not None
-
     def read(self, content: bytes) -> PdfText | str:
         """The text of a PDF file, or why it cannot be had."""
         if not reader_version():

@@ -75,7 +75,7 @@ class Matcher:
             # A place in the rule's last match stands for what is left behind it, so that no stretch is read twice. The
             # last character of a match may open the next one.
             at = end if place + 1 < end else place
-            match = self._checked(rule, self._patterns[rule].match(data, at))
+            match = self.checked(rule, self._patterns[rule].match(data, at))
             if match:
                 end = match.end
                 yield match
@@ -83,11 +83,12 @@ class Matcher:
     def _searched(self, data: bytes) -> Iterator[Match]:
         for rule in self._untriggered:
             for found in self._patterns[rule].finditer(data):
-                match = self._checked(rule, found)
+                match = self.checked(rule, found)
                 if match:
                     yield match
 
-    def _checked(self, rule: int, found: re2._Match | None) -> Match | None:
+    def checked(self, rule: int, found: re2._Match | None) -> Match | None:
+        """What of a place that the rule's pattern matches is a finding, if anything is."""
         if found is None:
             return None
         start, end = found.span(self._groups[rule])
