@@ -13,7 +13,7 @@ _MAX_NUMBER = 2**63 - 1  # what a database column holds
 
 def page_token(*place: str | int) -> str:
     """Stands for the last entry of a page, named by what its list is ordered by."""
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps(place, ensure_ascii=False).encode()).decode()
 
 
 def read_page_token(token: str, *kinds: type[str | int]) -> tuple[Any, ...] | None:

@@ -363,6 +363,7 @@ class ListArtifactsRequest(_message.Message):
     run_id: _builtins.str
     page_size: _builtins.int
     page_token: _builtins.str
+    """Longer than elsewhere: it holds the names of a workflow and an artifact."""
     largest_first: _builtins.bool
     """Largest first instead of newest first."""
     @_builtins.property

@@ -48,6 +48,13 @@ async def test_what_is_put_while_paging_repeats_and_hides_nothing(client: Any) -
     assert await client.names(page_size=2, page_token=page.next_page_token) == ["b", "a"]
 
 
+async def test_the_longest_names_page(client: Any) -> None:
+    workflow, names = "\U00020000" * 200, [letter * 200 for letter in "\U00020000\U00020001\U00020002"]
+    for name in names:
+        await client.put(artifact=name, workflow=workflow)
+    assert await all_pages(client, page_size=1) == [[name] for name in reversed(names)]
+
+
 async def test_largest_first_also_where_sizes_are_equal(client: Any) -> None:
     for name, size in {"a": 5, "b": 9, "c": 5, "d": 0, "e": 5}.items():
         await client.put(bytes(size), artifact=name)
