@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,25 @@ _IN_THE_WAY = {errno.ELOOP, errno.ENOTDIR, errno.EEXIST}
 
 
 def make_data_folder(folder: Path, setting: str) -> None:
-    """Make the folder, for this user only, if it is not there. Raises what `folder_errors` raises."""
+    """Make the folder, and those above it that are missing, for this user only; a power cut does not undo it.
+
+    Raises what `folder_errors` raises.
+    """
     with folder_errors(folder, setting):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for one in reversed([folder, *folder.parents]):
+            if not one.exists():
+                one.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(one.parent)
+        folder.mkdir(exist_ok=True)  # refuses what is there and is no folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder survive a power cut. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

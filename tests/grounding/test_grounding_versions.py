@@ -283,7 +283,7 @@ def test_a_limit_on_file_sizes_stops_the_build_and_nothing_else(library: Any) ->
     assert library.add(TWO).reused is False
 
 
-@pytest.mark.parametrize("at", ["_write_synced", "_sync_folder"])
+@pytest.mark.parametrize("at", ["_write_synced", "sync_folder"])
 def test_a_full_disk_is_named_and_loses_nothing(library: Any, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     library.add(ONE)
 

@@ -42,7 +42,7 @@ def test_only_the_systems_refusals_are_turned_into_others() -> None:
 def test_a_data_folder_is_made_for_this_user_only_and_kept_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     make_data_folder(folder, "DJP_X_DATA_DIR")
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (folder, folder.parent)] == [0o700, 0o700]
     (folder / "kept").touch()
     make_data_folder(folder, "DJP_X_DATA_DIR")
     assert (folder / "kept").exists()

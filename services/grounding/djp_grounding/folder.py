@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from djp.data_folder import sync_folder
 from djp.mesh.errors import InvalidInput
 from djp_grounding.errors import CorpusBusy, CorpusNotFound
 from djp_grounding.manifest import VERSION_DIGITS, Manifest
@@ -125,19 +126,19 @@ class CorpusFolder:
     def publish(self, building: Path, manifest: Manifest) -> None:
         """Gives a finished building its name, in place of a damaged version of that name. Only under the lock."""
         _write_synced(building / "manifest.json", manifest.to_json())
-        _sync_folder(building)
+        sync_folder(building)
         final = self.path / manifest.version
         if final.exists():
             final.rename(building.with_name(f".damaged-{manifest.version}"))
         building.rename(final)
-        _sync_folder(self.path)
+        sync_folder(self.path)
 
     def make_current(self, version: str) -> None:
         """Readers see the old version or this one, never neither; it lasts through a power cut. Only under the lock."""
         temporary = self.path / ".CURRENT"
         _write_synced(temporary, version + "\n")
         temporary.replace(self.path / "CURRENT")
-        _sync_folder(self.path)
+        sync_folder(self.path)
 
     def delete(self) -> None:
         """Removes the corpus with all its versions; searches under way finish on open files. Only under the lock."""
@@ -167,11 +168,3 @@ def _write_synced(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
