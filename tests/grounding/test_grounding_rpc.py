@@ -219,6 +219,18 @@ async def test_two_services_share_a_folder(serve: Any) -> None:
     assert isinstance(await refused(other.call("Search", corpus="docs", query="jurors")), NotFound)
 
 
+async def test_an_upload_that_falls_silent_is_given_up(serve: Any, tmp_path: Path) -> None:
+    client = await serve(idle_s=0.05)
+
+    async def requests() -> Any:
+        header = grounding_pb2.CorpusHeader(request_id=str(uuid.uuid4()), corpus="docs")
+        yield grounding_pb2.CreateCorpusRequest(header=header)
+        await asyncio.Event().wait()
+
+    assert (await refused(client.stub.CreateCorpus(requests()))).code == "DEADLINE_EXCEEDED"
+    assert not (tmp_path / "grounding" / "default").exists()
+
+
 async def test_half_an_upload_is_no_corpus(client: Any, tmp_path: Path) -> None:
     for _ in range(30):  # the end of the stream and the cancellation race each other to the server
         sent = asyncio.Event()

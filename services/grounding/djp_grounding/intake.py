@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-_MEMORY_BYTES = 64 * 1024 * 1024
+_MEMORY_BYTES = 16 * 1024 * 1024  # of each upload, and many may come at once
 
 
 @dataclass(frozen=True)

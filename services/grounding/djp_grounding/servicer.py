@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import current_identity
 from djp.mesh.paging import bad_page_token, page_token, read_page_token
+from djp.mesh.streams import unless_silent
 from djp.mesh.times import to_timestamp
 from djp.v1 import common_pb2, grounding_pb2, grounding_pb2_grpc
 from djp_grounding.model import Hit, Skipped, Version
@@ -36,11 +38,16 @@ _STATUS = {
 
 
 class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
-    """Serves the corpora of the calling tenant. `builders` has threads of its own: no search waits behind a build."""
+    """Serves the corpora of the calling tenant.
 
-    def __init__(self, corpora: Corpora, builders: Executor) -> None:
+    `builders` has threads of its own: no search waits behind a build. An upload that is silent for `idle_s` seconds is
+    given up.
+    """
+
+    def __init__(self, corpora: Corpora, builders: Executor, *, idle_s: float) -> None:
         self._corpora = corpora
         self._builders = builders
+        self._idle_s = idle_s
 
     async def _change(self, change: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._builders, change, *arguments)
@@ -52,21 +59,20 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
     ) -> grounding_pb2.CreateCorpusResponse:
         """The header, then the files in parts; a path starts the next file."""
         tenant = current_identity().tenant
-        header: grounding_pb2.CorpusHeader | None = None
-        with self._corpora.intake() as intake:
-            async for request in request_iterator:
-                if header is None:
-                    header = _header(request)
-                    self._corpora.check_request(tenant, header.corpus, header.request_id)
-                    for skipped in header.skipped:
-                        intake.skip(Skipped(skipped.path, skipped.reason))
-                else:
-                    await _take_in(intake, request)
-            if header is None:
+        async with aclosing(unless_silent(request_iterator, self._idle_s)) as requests:
+            first = await anext(requests, None)
+            if first is None or first.WhichOneof("part") != "header":
                 raise InvalidInput("header: missing; the first message names the corpus", field="header")
-            intake.finish()
-            # A call cancelled from here on closes the intake, and a build that still reads from it ends there.
-            created = await self._change(self._corpora.create, tenant, header.corpus, intake, header.request_id)
+            header = first.header
+            self._corpora.check_request(tenant, header.corpus, header.request_id)
+            with self._corpora.intake() as intake:
+                for skipped in header.skipped:
+                    intake.skip(Skipped(skipped.path, skipped.reason))
+                async for request in requests:
+                    await _take_in(intake, request)
+                intake.finish()
+                # A call cancelled from here on closes the intake, and a build that still reads from it ends there.
+                created = await self._change(self._corpora.create, tenant, header.corpus, intake, header.request_id)
         return grounding_pb2.CreateCorpusResponse(
             version=_version(created.version), skipped=_skipped(created.skipped), reused=created.reused
         )
@@ -176,12 +182,6 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
             resolved_documents=len({one.document.document_id for one in citations if one.document}),
             version=version,
         )
-
-
-def _header(request: grounding_pb2.CreateCorpusRequest) -> grounding_pb2.CorpusHeader:
-    if request.WhichOneof("part") != "header":
-        raise InvalidInput("header: missing; the first message names the corpus", field="header")
-    return request.header
 
 
 async def _take_in(intake: Intake, request: grounding_pb2.CreateCorpusRequest) -> None:

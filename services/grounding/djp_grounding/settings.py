@@ -28,6 +28,7 @@ class GroundingSettings(BaseSettings):
     build_wait_s: float = Field(
         default=60.0, ge=0, description="How long a builder waits for another one of its corpus."
     )
+    idle_s: float = Field(default=60.0, gt=0, description="An upload that sends nothing for so long is given up.")
     pdf_seconds: float = Field(default=30.0, gt=0, description="To read one PDF file.")
     pdf_memory_mib: int = Field(default=1024, ge=128, description="Of the process that reads PDF files, in MiB.")
     pdf_pages: int = Field(default=5000, ge=1, description="Of one PDF file.")

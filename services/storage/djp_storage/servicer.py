@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import DeadlineExceeded, InvalidInput
+from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import current_identity
+from djp.mesh.streams import unless_silent
 from djp.mesh.times import from_timestamp, to_timestamp
 from djp.v1 import common_pb2, storage_pb2, storage_pb2_grpc
 from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, Tier
@@ -45,7 +45,7 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
         context: grpc.aio.ServicerContext[storage_pb2.PutArtifactRequest, storage_pb2.PutArtifactResponse],
     ) -> storage_pb2.PutArtifactResponse:
         """The header, then the bytes."""
-        async with aclosing(self._parts(request_iterator)) as parts:
+        async with aclosing(unless_silent(request_iterator, self._idle_s)) as parts:
             first = await anext(parts, None)
             if first is None or first.WhichOneof("part") != "header":
                 raise InvalidInput("header: missing; the first message names the artifact", field="header")
@@ -119,21 +119,6 @@ class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
                 for total in totals
             ]
         )
-
-    async def _parts(
-        self, requests: AsyncIterator[storage_pb2.PutArtifactRequest]
-    ) -> AsyncGenerator[storage_pb2.PutArtifactRequest, None]:
-        while True:
-            try:
-                async with asyncio.timeout(self._idle_s):
-                    request = await anext(requests, None)
-            except TimeoutError:
-                raise DeadlineExceeded(
-                    f"nothing came for {self._idle_s:g} s, so the put was given up and nothing was kept; put it again"
-                ) from None
-            if request is None:
-                return
-            yield request
 
     def _info(self, artifact: Artifact) -> storage_pb2.ArtifactInfo:
         return storage_pb2.ArtifactInfo(
