@@ -45,9 +45,12 @@ KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
         ("４１１１－１１１１－１１１１－１１１１", "[REDACTED:CREDIT_CARD]"),
         ("212\u2013555\u20130123 and 212\u00a0555\u00a00123", "[REDACTED:PHONE] and [REDACTED:PHONE]"),
         ("jo\u0308rg@example.com", "[REDACTED:EMAIL]"),
-        # A zero-width space ends a word: what it cuts is read as two words
-        ("ad\u200bmin@example.com", "ad\u200b[REDACTED:EMAIL]"),
-        ("admin@exam\u200bple.com", "admin@exam\u200bple.com"),
+        # What nobody sees hides neither what it stands in nor what it stands beside
+        ("ad\u200bmin@example.com", "[REDACTED:EMAIL]"),
+        ("admin@exam\u00adple.com!", "[REDACTED:EMAIL]!"),
+        ("sk-\u2060ant-api03-abcdefghijklmnopqrstuvwxyz0123456789 ok", "[REDACTED:API_KEY] ok"),
+        ("\ufeffadmin@example.com\u200b", "\ufeff[REDACTED:EMAIL]\u200b"),
+        ("Call 555-123-4567\u200bnow", "Call [REDACTED:PHONE]\u200bnow"),
         # A key that was cut off, and what comes after it
         ("-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIIrYSSNQFaA2Hwf1\nand prose", "[REDACTED:PRIVATE_KEY]\nand prose"),
         ("-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIIrYSSNQFaA2Hwf1\nMHc", "[REDACTED:PRIVATE_KEY]"),

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from djp.mesh.errors import Internal
 from djp_redaction.matcher import Matcher
 from djp_redaction.model import Finding, RuleSet
-from djp_redaction.text import fold, gaps, places_of, to_code_points
+from djp_redaction.text import fold, gaps, places_of, seen, to_code_points
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 # The built-in rules never need a fourth look. Rules that free one finding after the other would take quadratic time.
 MAX_LOOKS = 8
@@ -69,7 +69,11 @@ class Redactor:
         stretches = [(*gap, 1) for gap in gaps(0, len(text), kept)]
         while stretches:
             start, end, look = stretches.pop()
-            found = self._search(searched[start:end], start)
+            # An unseen character may hide what it stands in, or part words where no spaces are written.
+            visible, places = seen(searched, start, end)
+            found = self._search(visible, places)
+            if not found and len(visible) < end - start:
+                found = self._search(searched[start:end], range(start, end))
             if not found:
                 continue
             if look == MAX_LOOKS:
@@ -79,7 +83,8 @@ class Redactor:
             stretches += [(*gap, look + 1) for gap in gaps(start, end, taken)]
         return sorted(findings, key=lambda finding: finding.start)
 
-    def _search(self, stretch: str, offset: int) -> list[Finding]:
+    def _search(self, stretch: str, places: Sequence[int]) -> list[Finding]:
+        """The findings in a stretch whose characters stand at these places of the text."""
         data = stretch.encode()
         matches = self._matcher.matches(data)
         if not matches:
@@ -87,9 +92,9 @@ class Redactor:
         edges: Iterable[int] = (edge for match in matches for edge in match[:2])
         if len(data) != len(stretch):
             edges = to_code_points(data, edges)
-        points = [offset + edge for edge in edges]
+        points = list(edges)
         rules = self.rule_set.rules
         return [
-            Finding(rules[match.rule], start, end)
+            Finding(rules[match.rule], places[start], places[end - 1] + 1)
             for match, start, end in zip(matches, points[::2], points[1::2], strict=True)
         ]

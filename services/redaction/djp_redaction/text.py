@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 _LOOK_ALIKES = dict.fromkeys("\u00a0\u2007\u2009\u202f", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
 # Digits and letters of full width, and the marks that numbers and addresses need: + - . @ _
 _FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff0b\uff0d\uff0e\uff20\uff3f]")
+# What nobody sees, Unicode's default ignorable code points as far as texts hold them: soft hyphen, zero-width space and
+# joiners, marks of direction, fillers, variation selectors, tags. PDFs are full of them.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
 
 
 def fold(text: str) -> str:
@@ -22,6 +28,14 @@ def fold(text: str) -> str:
     for look_alike, plain in _LOOK_ALIKES.items():
         text = text.replace(look_alike, plain)
     return _FULL_WIDTH.sub(lambda match: chr(ord(match[0]) - 0xFEE0), text)
+
+
+def seen(text: str, start: int, end: int) -> tuple[str, Sequence[int]]:
+    """What a reader sees of a stretch of a text, and where in the text each character of it stands."""
+    stretch = text[start:end]
+    if stretch.isascii() or not _UNSEEN.search(stretch):
+        return stretch, range(start, end)
+    return _UNSEEN.sub("", stretch), [at for at in range(start, end) if not _UNSEEN.match(text[at])]
 
 
 def places_of(text: str, literals: Iterable[str]) -> list[tuple[int, int]]:
