@@ -13,6 +13,7 @@ import grpc
 from djp.mesh.channel import open_channel
 from djp.mesh.errors import Cancelled, DjpError, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
+from djp.run_states import TERMINAL_STATES
 from djp.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
@@ -32,18 +33,6 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-TERMINAL_STATES = frozenset(
-    {
-        run_pb2.RUN_STATE_PUBLISHED,
-        run_pb2.RUN_STATE_ADVISORY,
-        run_pb2.RUN_STATE_NO_RESULT,
-        run_pb2.RUN_STATE_DENIED,
-        run_pb2.RUN_STATE_FAILED,
-        run_pb2.RUN_STATE_CANCELLED,
-        run_pb2.RUN_STATE_REJECTED,
-    }
-)
-"""States that a run never leaves; the event that carries one is the run's last."""
 
 CALL_TIMEOUT_S = 60.0
 """A single call's deadline: a projection searches a corpus, everything else answers in milliseconds."""

@@ -15,8 +15,8 @@ from djp.cli.flags import RunFlags, run_request
 from djp.cli.progress import Progress, progress
 from djp.cli.session import connected
 from djp.cli.terminal import command_name, err, fail, one_line, out
-from djp.client import TERMINAL_STATES
 from djp.mesh.errors import DjpError, InvalidInput
+from djp.run_states import TERMINAL_STATES
 
 if TYPE_CHECKING:
     from djp.client import Corpus, DjpClient

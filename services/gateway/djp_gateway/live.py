@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from djp.mesh.telemetry import span
+from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway.patience import to_the_end
-from djp_gateway.ports import TERMINAL_STATES, RunStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from djp.mesh.errors import DjpError
+    from djp_gateway.ports import RunStore
 
 
 class Watchers:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
+from djp.llm.offline import NO_ANSWER
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-
-
-NO_ANSWER = "no_answer"
-"""The safety flag, named in debate.proto, of a draft that says itself that it does not answer the task."""
 
 
 @dataclass(frozen=True)

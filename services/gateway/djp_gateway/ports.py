@@ -5,22 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from djp.v1 import run_pb2
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TERMINAL_STATES = frozenset(
-    {
-        run_pb2.RUN_STATE_PUBLISHED,
-        run_pb2.RUN_STATE_ADVISORY,
-        run_pb2.RUN_STATE_NO_RESULT,
-        run_pb2.RUN_STATE_DENIED,
-        run_pb2.RUN_STATE_FAILED,
-        run_pb2.RUN_STATE_CANCELLED,
-        run_pb2.RUN_STATE_REJECTED,
-    }
-)
+    from djp.v1 import run_pb2
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,17 @@ from djp.mesh.errors import DjpError
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.telemetry import run_scope, service_scope, span
+from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway import ledger, publishing, steps
 from djp_gateway.live import LiveRun, Watchers
 from djp_gateway.patience import may_pass
-from djp_gateway.ports import TERMINAL_STATES, RunStore
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.ports import RunStore
 
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")

@@ -16,9 +16,9 @@ from djp.mesh.deadline import bounded_timeout, deadline_scope
 from djp.mesh.errors import InvalidInput, Violation
 from djp.mesh.identity import current_identity
 from djp.mesh.rpc_errors import error_from_rpc
+from djp.run_states import TERMINAL_STATES
 from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, grounding_pb2, redaction_pb2, run_pb2, run_pb2_grpc
 from djp_gateway.citing import find_passages
-from djp_gateway.ports import TERMINAL_STATES, RunStore
 from djp_gateway.spec import resolve
 from djp_gateway.steps import bound
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.catalogue import Catalogue
     from djp_gateway.live import Watchers
+    from djp_gateway.ports import RunStore
     from djp_gateway.runner import Runner
     from djp_gateway.settings import GatewaySettings
 

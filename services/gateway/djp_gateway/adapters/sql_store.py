@@ -13,9 +13,10 @@ from djp.database import reading, to_us
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
 from djp.mesh.paging import page_token, read_page_token
 from djp.mesh.times import from_timestamp
+from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import events, runs
-from djp_gateway.ports import TERMINAL_STATES, Page
+from djp_gateway.ports import Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
