@@ -21,6 +21,6 @@ class Bound:
         return Bound(self.nano_usd + other.nano_usd, self.tokens + other.tokens, self.calls + other.calls)
 
 
-def bound_call(price: Price, prompt_bytes: int, max_output_tokens: int) -> Bound:
-    """The bound of one call. A prompt has at most as many tokens as UTF-8 bytes: no tokenizer makes more of them."""
-    return Bound(price.highest_cost(prompt_bytes, max_output_tokens), prompt_bytes + max_output_tokens, 1)
+def bound_call(price: Price, prompt_tokens: int, max_output_tokens: int) -> Bound:
+    """The bound of one call with at most so many tokens in its prompt and its answer."""
+    return Bound(price.highest_cost(prompt_tokens, max_output_tokens), prompt_tokens + max_output_tokens, 1)

@@ -8,6 +8,8 @@ DJP_STAGE = "djp.stage"
 DJP_ROUND = "djp.round"
 DJP_COST_NANO_USD = "djp.cost_nano_usd"
 DJP_ERROR_REASON = "djp.error_reason"
+DJP_CALL_ATTEMPT = "djp.call.attempt"
+DJP_USAGE_UNKNOWN = "djp.call.usage_unknown"
 
 GEN_AI_OPERATION_NAME = "gen_ai.operation.name"
 GEN_AI_PROVIDER_NAME = "gen_ai.provider.name"

@@ -51,6 +51,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PROVIDER_FAILED: _ErrorReason.ValueType  # 24
     ERROR_REASON_ALL_DEBATERS_FAILED: _ErrorReason.ValueType  # 25
     ERROR_REASON_NO_VALID_BALLOT: _ErrorReason.ValueType  # 26
+    ERROR_REASON_PROVIDER_NOT_CONFIGURED: _ErrorReason.ValueType  # 27
+    """The model's provider lacks what it needs to be called, for example its key."""
     ERROR_REASON_CORPUS_EMPTY: _ErrorReason.ValueType  # 30
     ERROR_REASON_CORPUS_BUSY: _ErrorReason.ValueType  # 31
     ERROR_REASON_HASH_MISMATCH: _ErrorReason.ValueType  # 40
@@ -94,6 +96,8 @@ ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 23
 ERROR_REASON_PROVIDER_FAILED: ErrorReason.ValueType  # 24
 ERROR_REASON_ALL_DEBATERS_FAILED: ErrorReason.ValueType  # 25
 ERROR_REASON_NO_VALID_BALLOT: ErrorReason.ValueType  # 26
+ERROR_REASON_PROVIDER_NOT_CONFIGURED: ErrorReason.ValueType  # 27
+"""The model's provider lacks what it needs to be called, for example its key."""
 ERROR_REASON_CORPUS_EMPTY: ErrorReason.ValueType  # 30
 ERROR_REASON_CORPUS_BUSY: ErrorReason.ValueType  # 31
 ERROR_REASON_HASH_MISMATCH: ErrorReason.ValueType  # 40
@@ -227,7 +231,7 @@ Global___TokenUsage: _TypeAlias = TokenUsage  # noqa: Y015
 
 @_typing.final
 class ModelCall(_message.Message):
-    """What one model call cost: a charge in the making. Reported by debate and judge, recorded by governance."""
+    """What one attempt at a model call cost: a charge in the making. Reported by debate and judge, recorded by governance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -250,13 +254,13 @@ class ModelCall(_message.Message):
     model: _builtins.str
     """"provider/model"."""
     cost_nano_usd: _builtins.int
-    """Actual cost in nano-dollars; the bound where usage_unknown is set."""
+    """Actual cost in nano-dollars; the bound where usage_unknown is set; 0 for an attempt that cannot have been billed."""
     bound_nano_usd: _builtins.int
     """What the call could have cost at most, fixed before it was made."""
     usage_unknown: _builtins.bool
     """The provider told no usage: the call stands at its bound."""
     attempt: _builtins.int
-    """1 for the first attempt."""
+    """1 for the first attempt, counted on over retries and fallbacks."""
     offline: _builtins.bool
     """No model was called: the offline provider composed the text."""
     error: _builtins.str

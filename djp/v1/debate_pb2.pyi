@@ -96,10 +96,12 @@ class Draft(_message.Message):
     """Output tokens of the text."""
     @_builtins.property
     def safety_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is wrong with the text. "no_answer": it says itself that it does not answer the task, and is not published."""
+        """What is wrong with the text, as its writer says. "no_answer": it does not answer the task, and is not published."""
 
     @_builtins.property
-    def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it rests on: ids of passages where its writer names them, else the writer's own words."""
+
     def __init__(
         self,
         *,
@@ -138,6 +140,7 @@ class DebateRequest(_message.Message):
     REQUIRED_CITATIONS_FIELD_NUMBER: _builtins.int
     COMPLETED_DRAFTS_FIELD_NUMBER: _builtins.int
     AGREEMENT_THRESHOLD_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run this belongs to; call ids derive from it."""
     task: _builtins.str
@@ -147,7 +150,9 @@ class DebateRequest(_message.Message):
     required_citations: _builtins.int
     """How many citations the rules will ask for."""
     agreement_threshold: _builtins.float
-    """Later rounds are skipped when the drafts of a round agree at least this much (0 to 1); unset: never."""
+    """Later rounds are skipped when the drafts of the first agree at least this much (0 to 1); unset: never."""
+    attempt: _builtins.int
+    """Which attempt at the run this is, from 1; part of the call ids, so that a call made again after a crash is charged."""
     @_builtins.property
     def debaters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Debater]: ...
     @_builtins.property
@@ -168,10 +173,11 @@ class DebateRequest(_message.Message):
         required_citations: _builtins.int = ...,
         completed_drafts: _abc.Iterable[Global___Draft] | None = ...,
         agreement_threshold: _builtins.float | None = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "agreement_threshold", b"agreement_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "agreement_threshold", b"agreement_threshold", "completed_drafts", b"completed_drafts", "debaters", b"debaters", "max_tokens", b"max_tokens", "passages", b"passages", "required_citations", b"required_citations", "rounds", b"rounds", "run_id", b"run_id", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "agreement_threshold", b"agreement_threshold", "attempt", b"attempt", "completed_drafts", b"completed_drafts", "debaters", b"debaters", "max_tokens", b"max_tokens", "passages", b"passages", "required_citations", b"required_citations", "rounds", b"rounds", "run_id", b"run_id", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agreement_threshold: _TypeAlias = _typing.Literal["agreement_threshold"]  # noqa: Y015
     _WhichOneofArgType__agreement_threshold: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold"]  # noqa: Y015
@@ -215,19 +221,23 @@ class DraftDelta(_message.Message):
     DEBATER_ID_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     debater_id: _builtins.str
     round: _builtins.int
     text: _builtins.str
+    attempt: _builtins.int
+    """Of the model call; the text of a higher one replaces that of a lower one."""
     def __init__(
         self,
         *,
         debater_id: _builtins.str = ...,
         round: _builtins.int = ...,
         text: _builtins.str = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["debater_id", b"debater_id", "round", b"round", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "debater_id", b"debater_id", "round", b"round", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -245,7 +255,7 @@ class DraftFinished(_message.Message):
     def draft(self) -> Global___Draft: ...
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelCall]:
-        """Every attempt that may have been billed."""
+        """Every attempt, the failed ones too."""
 
     def __init__(
         self,
@@ -280,9 +290,11 @@ class DraftFailed(_message.Message):
     reason: _common_pb2.ErrorReason.ValueType
     message: _builtins.str
     partial_text: _builtins.str
-    """What came before the failure."""
+    """What came before the failure, or the whole text where it could not be read."""
     @_builtins.property
-    def calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelCall]: ...
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelCall]:
+        """Every attempt."""
+
     def __init__(
         self,
         *,
@@ -316,6 +328,7 @@ class DebateFinished(_message.Message):
     stopped_early: _builtins.bool
     """Later rounds were skipped because the drafts agreed."""
     agreement: _builtins.float
+    """How much the first round's drafts agree, 0 to 1; unset where it was not measured."""
     @_builtins.property
     def drafts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Draft]:
         """Each debater's last draft."""
@@ -349,6 +362,8 @@ class DebateResponse(_message.Message):
     DRAFT_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    CALL_STARTED_FIELD_NUMBER: _builtins.int
+    CALL_FAILED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___DebaterStarted: ...
     @_builtins.property
@@ -359,6 +374,14 @@ class DebateResponse(_message.Message):
     def failed(self) -> Global___DraftFailed: ...
     @_builtins.property
     def finished(self) -> Global___DebateFinished: ...
+    @_builtins.property
+    def call_started(self) -> _common_pb2.ModelCall:
+        """An attempt is about to be sent, at its bound. Until it is reported again, it is owed at that."""
+
+    @_builtins.property
+    def call_failed(self) -> _common_pb2.ModelCall:
+        """An attempt failed and another follows; reported again with the draft or the failure."""
+
     def __init__(
         self,
         *,
@@ -367,12 +390,14 @@ class DebateResponse(_message.Message):
         draft: Global___DraftFinished | None = ...,
         failed: Global___DraftFailed | None = ...,
         finished: Global___DebateFinished | None = ...,
+        call_started: _common_pb2.ModelCall | None = ...,
+        call_failed: _common_pb2.ModelCall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "draft", b"draft", "event", b"event", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_failed", b"call_failed", "call_started", b"call_started", "delta", b"delta", "draft", b"draft", "event", b"event", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "draft", b"draft", "event", b"event", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_failed", b"call_failed", "call_started", b"call_started", "delta", b"delta", "draft", b"draft", "event", b"event", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "draft", "failed", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "draft", "failed", "finished", "call_started", "call_failed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -450,6 +475,8 @@ class Model(_message.Message):
     OUTPUT_NANO_USD_PER_MILLION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     OFFLINE_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_NANO_USD_PER_MILLION_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """"provider/model"."""
     reachable: _builtins.bool
@@ -459,6 +486,9 @@ class Model(_message.Message):
     problem: _builtins.str
     """Why it cannot be used now; empty if it can."""
     offline: _builtins.bool
+    cached_input_nano_usd_per_million: _builtins.int
+    family: _builtins.str
+    """Models of one family do not judge each other where another juror can."""
     def __init__(
         self,
         *,
@@ -468,15 +498,21 @@ class Model(_message.Message):
         output_nano_usd_per_million: _builtins.int | None = ...,
         problem: _builtins.str = ...,
         offline: _builtins.bool = ...,
+        cached_input_nano_usd_per_million: _builtins.int | None = ...,
+        family: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_nano_usd_per_million", b"_input_nano_usd_per_million", "_output_nano_usd_per_million", b"_output_nano_usd_per_million", "input_nano_usd_per_million", b"input_nano_usd_per_million", "output_nano_usd_per_million", b"output_nano_usd_per_million"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_input_nano_usd_per_million", b"_cached_input_nano_usd_per_million", "_input_nano_usd_per_million", b"_input_nano_usd_per_million", "_output_nano_usd_per_million", b"_output_nano_usd_per_million", "cached_input_nano_usd_per_million", b"cached_input_nano_usd_per_million", "input_nano_usd_per_million", b"input_nano_usd_per_million", "output_nano_usd_per_million", b"output_nano_usd_per_million"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_nano_usd_per_million", b"_input_nano_usd_per_million", "_output_nano_usd_per_million", b"_output_nano_usd_per_million", "input_nano_usd_per_million", b"input_nano_usd_per_million", "model", b"model", "offline", b"offline", "output_nano_usd_per_million", b"output_nano_usd_per_million", "problem", b"problem", "reachable", b"reachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_input_nano_usd_per_million", b"_cached_input_nano_usd_per_million", "_input_nano_usd_per_million", b"_input_nano_usd_per_million", "_output_nano_usd_per_million", b"_output_nano_usd_per_million", "cached_input_nano_usd_per_million", b"cached_input_nano_usd_per_million", "family", b"family", "input_nano_usd_per_million", b"input_nano_usd_per_million", "model", b"model", "offline", b"offline", "output_nano_usd_per_million", b"output_nano_usd_per_million", "problem", b"problem", "reachable", b"reachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cached_input_nano_usd_per_million: _TypeAlias = _typing.Literal["cached_input_nano_usd_per_million"]  # noqa: Y015
+    _WhichOneofArgType__cached_input_nano_usd_per_million: _TypeAlias = _typing.Literal["_cached_input_nano_usd_per_million", b"_cached_input_nano_usd_per_million"]  # noqa: Y015
     _WhichOneofReturnType__input_nano_usd_per_million: _TypeAlias = _typing.Literal["input_nano_usd_per_million"]  # noqa: Y015
     _WhichOneofArgType__input_nano_usd_per_million: _TypeAlias = _typing.Literal["_input_nano_usd_per_million", b"_input_nano_usd_per_million"]  # noqa: Y015
     _WhichOneofReturnType__output_nano_usd_per_million: _TypeAlias = _typing.Literal["output_nano_usd_per_million"]  # noqa: Y015
     _WhichOneofArgType__output_nano_usd_per_million: _TypeAlias = _typing.Literal["_output_nano_usd_per_million", b"_output_nano_usd_per_million"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_input_nano_usd_per_million) -> _WhichOneofReturnType__cached_input_nano_usd_per_million | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input_nano_usd_per_million) -> _WhichOneofReturnType__input_nano_usd_per_million | None: ...
     @_typing.overload

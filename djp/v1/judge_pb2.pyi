@@ -98,6 +98,7 @@ class JudgeRequest(_message.Message):
     FAST_PATH_MARGIN_FIELD_NUMBER: _builtins.int
     MIN_WORDS_FIELD_NUMBER: _builtins.int
     MAX_WORDS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     task: _builtins.str
     required_citations: _builtins.int
@@ -111,6 +112,8 @@ class JudgeRequest(_message.Message):
     min_words: _builtins.int
     """Words that the text must keep to, from the template; 0: no limit."""
     max_words: _builtins.int
+    attempt: _builtins.int
+    """Which attempt at the run this is, from 1; part of the call ids, so that a call made again after a crash is charged."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]: ...
     @_builtins.property
@@ -143,10 +146,11 @@ class JudgeRequest(_message.Message):
         fast_path_margin: _builtins.float | None = ...,
         min_words: _builtins.int = ...,
         max_words: _builtins.int = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fast_path_margin", b"_fast_path_margin", "fast_path_margin", b"fast_path_margin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fast_path_margin", b"_fast_path_margin", "blocking_safety_flags", b"blocking_safety_flags", "candidates", b"candidates", "completed_ballots", b"completed_ballots", "fast_path_margin", b"fast_path_margin", "jurors", b"jurors", "max_words", b"max_words", "min_words", b"min_words", "orders", b"orders", "passages", b"passages", "required_citations", b"required_citations", "run_id", b"run_id", "seed", b"seed", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fast_path_margin", b"_fast_path_margin", "attempt", b"attempt", "blocking_safety_flags", b"blocking_safety_flags", "candidates", b"candidates", "completed_ballots", b"completed_ballots", "fast_path_margin", b"fast_path_margin", "jurors", b"jurors", "max_words", b"max_words", "min_words", b"min_words", "orders", b"orders", "passages", b"passages", "required_citations", b"required_citations", "run_id", b"run_id", "seed", b"seed", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fast_path_margin: _TypeAlias = _typing.Literal["fast_path_margin"]  # noqa: Y015
     _WhichOneofArgType__fast_path_margin: _TypeAlias = _typing.Literal["_fast_path_margin", b"_fast_path_margin"]  # noqa: Y015
@@ -350,6 +354,7 @@ class Verdict(_message.Message):
     WINNER_BY_BALLOT_FIELD_NUMBER: _builtins.int
     FAST_PATH_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_JURORS_FIELD_NUMBER: _builtins.int
     winner_draft_id: _builtins.str
     """Empty when no draft is left or no juror voted."""
     contested: _builtins.bool
@@ -364,6 +369,8 @@ class Verdict(_message.Message):
     """Further jurors were skipped because the lead was clear."""
     reason: _builtins.str
     """Why there is no winner."""
+    effective_jurors: _builtins.int
+    """Jurors with at least one valid ballot."""
     @_builtins.property
     def ranking(self) -> _containers.RepeatedCompositeFieldContainer[Global___Standing]:
         """Best first; the disqualified are not in it."""
@@ -388,10 +395,11 @@ class Verdict(_message.Message):
         winner_by_ballot: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         fast_path: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        effective_jurors: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstentions", b"abstentions", "agreement", b"agreement", "contested", b"contested", "disqualified", b"disqualified", "fast_path", b"fast_path", "ranking", b"ranking", "reason", b"reason", "tie_break", b"tie_break", "valid_ballots", b"valid_ballots", "winner_by_ballot", b"winner_by_ballot", "winner_draft_id", b"winner_draft_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstentions", b"abstentions", "agreement", b"agreement", "contested", b"contested", "disqualified", b"disqualified", "effective_jurors", b"effective_jurors", "fast_path", b"fast_path", "ranking", b"ranking", "reason", b"reason", "tie_break", b"tie_break", "valid_ballots", b"valid_ballots", "winner_by_ballot", b"winner_by_ballot", "winner_draft_id", b"winner_draft_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -407,7 +415,7 @@ class BallotCast(_message.Message):
     def ballot(self) -> Global___Ballot: ...
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelCall]:
-        """Every attempt that may have been billed."""
+        """Every attempt, the failed ones too."""
 
     def __init__(
         self,
@@ -431,21 +439,33 @@ class JudgeResponse(_message.Message):
 
     BALLOT_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    CALL_STARTED_FIELD_NUMBER: _builtins.int
+    CALL_FAILED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ballot(self) -> Global___BallotCast: ...
     @_builtins.property
     def verdict(self) -> Global___Verdict: ...
+    @_builtins.property
+    def call_started(self) -> _common_pb2.ModelCall:
+        """An attempt is about to be sent, at its bound. Until it is reported again, it is owed at that."""
+
+    @_builtins.property
+    def call_failed(self) -> _common_pb2.ModelCall:
+        """An attempt failed and another follows; reported again with the ballot."""
+
     def __init__(
         self,
         *,
         ballot: Global___BallotCast | None = ...,
         verdict: Global___Verdict | None = ...,
+        call_started: _common_pb2.ModelCall | None = ...,
+        call_failed: _common_pb2.ModelCall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ballot", b"ballot", "event", b"event", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ballot", b"ballot", "call_failed", b"call_failed", "call_started", b"call_started", "event", b"event", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ballot", b"ballot", "event", b"event", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ballot", b"ballot", "call_failed", b"call_failed", "call_started", b"call_started", "event", b"event", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["ballot", "verdict"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["ballot", "verdict", "call_started", "call_failed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -597,6 +597,9 @@ class RunResult(_message.Message):
     ARTIFACT_SHA256_FIELD_NUMBER: _builtins.int
     DRAFTS_FIELD_NUMBER: _builtins.int
     GROUNDED_FAIL_REASON_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    STOPPED_EARLY_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Published or advisory text; empty without a result."""
     draft_id: _builtins.str
@@ -613,6 +616,11 @@ class RunResult(_message.Message):
     artifact_sha256: _builtins.str
     grounded_fail_reason: _builtins.str
     """Why too few citations resolved; empty if enough did."""
+    rounds: _builtins.int
+    """Rounds that were debated; later ones were skipped where `stopped_early` is set, because the drafts agreed."""
+    stopped_early: _builtins.bool
+    agreement: _builtins.float
+    """How much the first round's drafts agree, 0 to 1; unset where it was not measured."""
     @_builtins.property
     def verdict(self) -> _judge_pb2.Verdict: ...
     @_builtins.property
@@ -642,12 +650,17 @@ class RunResult(_message.Message):
         artifact_sha256: _builtins.str = ...,
         drafts: _abc.Iterable[Global___DraftSummary] | None = ...,
         grounded_fail_reason: _builtins.str = ...,
+        rounds: _builtins.int = ...,
+        stopped_early: _builtins.bool = ...,
+        agreement: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement", b"_agreement", "agreement", b"agreement", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advisory_reason", b"advisory_reason", "artifact_location", b"artifact_location", "artifact_name", b"artifact_name", "artifact_sha256", b"artifact_sha256", "artifact_workflow", b"artifact_workflow", "citations", b"citations", "draft_id", b"draft_id", "drafts", b"drafts", "grounded_fail_reason", b"grounded_fail_reason", "model", b"model", "redaction_counts", b"redaction_counts", "text", b"text", "total_nano_usd", b"total_nano_usd", "total_tokens", b"total_tokens", "totals", b"totals", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement", b"_agreement", "advisory_reason", b"advisory_reason", "agreement", b"agreement", "artifact_location", b"artifact_location", "artifact_name", b"artifact_name", "artifact_sha256", b"artifact_sha256", "artifact_workflow", b"artifact_workflow", "citations", b"citations", "draft_id", b"draft_id", "drafts", b"drafts", "grounded_fail_reason", b"grounded_fail_reason", "model", b"model", "redaction_counts", b"redaction_counts", "rounds", b"rounds", "stopped_early", b"stopped_early", "text", b"text", "total_nano_usd", b"total_nano_usd", "total_tokens", b"total_tokens", "totals", b"totals", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__agreement: _TypeAlias = _typing.Literal["agreement"]  # noqa: Y015
+    _WhichOneofArgType__agreement: _TypeAlias = _typing.Literal["_agreement", b"_agreement"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agreement) -> _WhichOneofReturnType__agreement | None: ...
 
 Global___RunResult: _TypeAlias = RunResult  # noqa: Y015
 
@@ -662,11 +675,13 @@ class DraftSummary(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     RESOLVED_CITATIONS_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     debater_id: _builtins.str
     model: _builtins.str
     tokens: _builtins.int
     resolved_citations: _builtins.int
+    round: _builtins.int
     def __init__(
         self,
         *,
@@ -675,10 +690,11 @@ class DraftSummary(_message.Message):
         model: _builtins.str = ...,
         tokens: _builtins.int = ...,
         resolved_citations: _builtins.int = ...,
+        round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["debater_id", b"debater_id", "draft_id", b"draft_id", "model", b"model", "resolved_citations", b"resolved_citations", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["debater_id", b"debater_id", "draft_id", b"draft_id", "model", b"model", "resolved_citations", b"resolved_citations", "round", b"round", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1058,6 +1074,8 @@ class RunEvent(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
+    CALL_STARTED_FIELD_NUMBER: _builtins.int
+    CALL_ENDED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """1, 2, 3, …; 0 for heartbeats and deltas, which are not kept."""
     warning: _builtins.str
@@ -1084,6 +1102,14 @@ class RunEvent(_message.Message):
     def cost(self) -> Global___CostSoFar: ...
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat: ...
+    @_builtins.property
+    def call_started(self) -> _common_pb2.ModelCall:
+        """A model call is about to be made, at its bound."""
+
+    @_builtins.property
+    def call_ended(self) -> _common_pb2.ModelCall:
+        """A model call has ended and is charged."""
+
     def __init__(
         self,
         *,
@@ -1100,12 +1126,14 @@ class RunEvent(_message.Message):
         cost: Global___CostSoFar | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         warning: _builtins.str = ...,
+        call_started: _common_pb2.ModelCall | None = ...,
+        call_ended: _common_pb2.ModelCall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "ballot", b"ballot", "cost", b"cost", "debater_started", b"debater_started", "draft_delta", b"draft_delta", "draft_failed", b"draft_failed", "draft_finished", b"draft_finished", "event", b"event", "heartbeat", b"heartbeat", "stage_finished", b"stage_finished", "stage_started", b"stage_started", "state", b"state", "warning", b"warning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "ballot", b"ballot", "call_ended", b"call_ended", "call_started", b"call_started", "cost", b"cost", "debater_started", b"debater_started", "draft_delta", b"draft_delta", "draft_failed", b"draft_failed", "draft_finished", b"draft_finished", "event", b"event", "heartbeat", b"heartbeat", "stage_finished", b"stage_finished", "stage_started", b"stage_started", "state", b"state", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "ballot", b"ballot", "cost", b"cost", "debater_started", b"debater_started", "draft_delta", b"draft_delta", "draft_failed", b"draft_failed", "draft_finished", b"draft_finished", "event", b"event", "heartbeat", b"heartbeat", "sequence", b"sequence", "stage_finished", b"stage_finished", "stage_started", b"stage_started", "state", b"state", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "ballot", b"ballot", "call_ended", b"call_ended", "call_started", b"call_started", "cost", b"cost", "debater_started", b"debater_started", "draft_delta", b"draft_delta", "draft_failed", b"draft_failed", "draft_finished", b"draft_finished", "event", b"event", "heartbeat", b"heartbeat", "sequence", b"sequence", "stage_finished", b"stage_finished", "stage_started", b"stage_started", "state", b"state", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state", "stage_started", "stage_finished", "debater_started", "draft_delta", "draft_finished", "draft_failed", "ballot", "cost", "heartbeat", "warning"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state", "stage_started", "stage_finished", "debater_started", "draft_delta", "draft_finished", "draft_failed", "ballot", "cost", "heartbeat", "warning", "call_started", "call_ended"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
