@@ -144,8 +144,9 @@ def _sample() -> dict[str, Any]:
     from google.protobuf.json_format import ParseDict
 
     from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
-    from djp_gateway.artifact import RunRecord, build_artifact
+    from djp_gateway.artifact import build_artifact
     from djp_gateway.policy import Publication
+    from djp_gateway.record import RunRecord
 
     run_id, at = "00000000-0000-4000-8000-000000000001", "2026-01-01T00:00:00Z"
     run = ParseDict(
@@ -176,7 +177,8 @@ def _sample() -> dict[str, Any]:
         RunRecord(
             run=run,
             passages=[],
-            drafts=[draft],
+            debated=debate_pb2.DebateFinished(drafts=[draft], rounds=1),
+            failures=[],
             citations={},
             ballots=[judge_pb2.Ballot(juror_id="j1", model="offline/sample", order=["d1-r1"], scores=[score])],
             verdict=judge_pb2.Verdict(winner_draft_id="d1-r1", agreement=1, valid_ballots=1),

@@ -74,6 +74,17 @@ class Reservation:
     calls: dict[str, common_pb2.ModelCall] = field(default_factory=dict)
     releases: int = 0
 
+    def totals(self) -> list[common_pb2.ModelTotal]:
+        totals: dict[str, common_pb2.ModelTotal] = {}
+        for call in self.calls.values():
+            total = totals.setdefault(call.model, common_pb2.ModelTotal(model=call.model))
+            total.calls += 1
+            total.input_tokens += call.usage.input_tokens
+            total.output_tokens += call.usage.output_tokens
+            total.cost_nano_usd += call.cost_nano_usd
+            total.usage_unknown_calls += call.usage_unknown
+        return list(totals.values())
+
 
 class Leaves:
     """The six leaves: what they were asked, and what they are to do."""
@@ -91,6 +102,10 @@ class Leaves:
         self.no_winner_reason = ""
         self.titles: set[str] = set(TITLES)
         self.juror_reason = f"clear, says {SECRET}"
+        self.call_error = ""
+        self.debate: Callable[[debate_pb2.DebateRequest], AsyncIterator[debate_pb2.DebateResponse]] | None = None
+        self.judge: Callable[[judge_pb2.JudgeRequest], AsyncIterator[judge_pb2.JudgeResponse]] | None = None
+        """What debate and judge say instead of their usual answer."""
         self.reservations: dict[str, Reservation] = {}
         self.warnings: list[str] = []
         self.artifacts: dict[tuple[str, str, str], bytes] = {}
@@ -182,7 +197,8 @@ class Leaves:
         return json.loads(self.artifacts[key])
 
 
-def a_call(stage: int, actor: str, model: str, cost: int) -> common_pb2.ModelCall:
+def a_call(stage: int, actor: str, model: str, cost: int, error: str = "") -> common_pb2.ModelCall:
+    """A call that ended, at half its bound."""
     call = common_pb2.ModelCall(
         call_id=str(uuid.uuid4()),
         stage=stage,  # type: ignore[arg-type]
@@ -193,7 +209,7 @@ def a_call(stage: int, actor: str, model: str, cost: int) -> common_pb2.ModelCal
         attempt=1,
         actor_id=actor,
         offline=model.startswith("offline/"),
-        error=f"once failed on {SECRET}",
+        error=error,
     )
     call.started_at.GetCurrentTime()
     call.duration.FromMilliseconds(3)
@@ -213,12 +229,18 @@ class FakeDebate(debate_pb2_grpc.DebateServiceServicer):
 
     async def Debate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         await self.leaves.take("Debate", request)
+        if self.leaves.debate:
+            async for response in self.leaves.debate(request):
+                yield response
+            return
         drafts = []
         for place, (debater, text) in enumerate(zip(request.debaters, self.leaves.drafts, strict=False), 1):
             yield debate_pb2.DebateResponse(
                 started=debate_pb2.DebaterStarted(debater_id=debater.debater_id, model=debater.model, round=1)
             )
-            call = a_call(common_pb2.STAGE_DEBATE, debater.debater_id, debater.model, 1000 + place)
+            call = a_call(
+                common_pb2.STAGE_DEBATE, debater.debater_id, debater.model, 1000 + place, self.leaves.call_error
+            )
             draft = debate_pb2.Draft(
                 draft_id=f"{debater.debater_id}-r1",
                 debater_id=debater.debater_id,
@@ -248,6 +270,10 @@ class FakeJudge(judge_pb2_grpc.JudgeServiceServicer):
     async def Judge(self, request: Any, context: Any) -> AsyncIterator[Any]:
         leaves = self.leaves
         await leaves.take("Judge", request)
+        if leaves.judge:
+            async for response in leaves.judge(request):
+                yield response
+            return
         ids = [candidate.draft.draft_id for candidate in request.candidates]
         left = [draft_id for draft_id in ids if draft_id not in leaves.disqualify]
         marks = dict(zip(left, leaves.means, strict=False))
@@ -269,7 +295,7 @@ class FakeJudge(judge_pb2_grpc.JudgeServiceServicer):
                     for draft_id, mark in marks.items()
                 ],
             )
-            call = a_call(common_pb2.STAGE_JUDGE, juror.juror_id, juror.model, 500)
+            call = a_call(common_pb2.STAGE_JUDGE, juror.juror_id, juror.model, 500, leaves.call_error)
             yield judge_pb2.JudgeResponse(ballot=judge_pb2.BallotCast(ballot=ballot, calls=[call]))
         verdict = judge_pb2.Verdict(
             winner_draft_id=left[0] if left else "",
@@ -365,15 +391,17 @@ class FakeGovernance(governance_pb2_grpc.GovernanceServiceServicer):
 
     async def Reserve(self, request: Any, context: Any) -> Any:
         await self.leaves.take("Reserve", request)
-        reservation_id = f"res-{request.run_id}"
-        if reservation_id in self.leaves.reservations:
+        earlier = [one for one in self.leaves.reservations.values() if one.message.run_id == request.run_id]
+        if any(one.message.state == governance_pb2.RESERVATION_STATE_HELD for one in earlier):
             raise AlreadyExists("reserved twice")
+        reservation_id = f"res-{request.run_id}" + "-again" * len(earlier)
         message = governance_pb2.Reservation(
             reservation_id=reservation_id,
             run_id=request.run_id,
             tenant=current_identity().tenant,
             state=governance_pb2.RESERVATION_STATE_HELD,
             reserved_nano_usd=request.amount_nano_usd,
+            reserved_tokens=request.tokens,
         )
         self.leaves.reservations[reservation_id] = Reservation(message)
         return governance_pb2.ReserveResponse(
@@ -385,8 +413,12 @@ class FakeGovernance(governance_pb2_grpc.GovernanceServiceServicer):
         found = self._find(request.reservation_id)
         if found.message.state != governance_pb2.RESERVATION_STATE_HELD:
             raise FailedPrecondition("the reservation is closed")
-        found.calls.update({call.call_id: call for call in request.calls})
+        known = {call_id for one in self.leaves.reservations.values() for call_id in one.calls}
+        found.calls.update({call.call_id: call for call in request.calls if call.call_id not in known})
         found.message.charged_nano_usd = sum(call.cost_nano_usd for call in found.calls.values())
+        found.message.charged_tokens = sum(
+            call.usage.input_tokens + call.usage.output_tokens for call in found.calls.values()
+        )
         over = found.message.charged_nano_usd > found.message.reserved_nano_usd
         return governance_pb2.ChargeResponse(reservation=found.message, over_reservation=over)
 
@@ -394,16 +426,14 @@ class FakeGovernance(governance_pb2_grpc.GovernanceServiceServicer):
         await self.leaves.take("Settle", request)
         found = self._find(request.reservation_id)
         found.message.state = governance_pb2.RESERVATION_STATE_SETTLED
-        totals: dict[str, common_pb2.ModelTotal] = {}
-        for call in found.calls.values():
-            total = totals.setdefault(call.model, common_pb2.ModelTotal(model=call.model))
-            total.calls += 1
-            total.input_tokens += call.usage.input_tokens
-            total.output_tokens += call.usage.output_tokens
-            total.cost_nano_usd += call.cost_nano_usd
         return governance_pb2.SettleResponse(
-            reservation=found.message, totals=totals.values(), total_nano_usd=found.message.charged_nano_usd
+            reservation=found.message, totals=found.totals(), total_nano_usd=found.message.charged_nano_usd
         )
+
+    async def GetReservation(self, request: Any, context: Any) -> Any:
+        await self.leaves.take("GetReservation", request)
+        found = self._find(request.reservation_id)
+        return governance_pb2.GetReservationResponse(reservation=found.message, totals=found.totals())
 
     async def Release(self, request: Any, context: Any) -> Any:
         await self.leaves.take("Release", request)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from djp.catalogue_files import validate_against
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, redaction_pb2, run_pb2
-from djp_gateway.artifact import RunRecord, build_artifact, build_result
+from djp_gateway.artifact import build_artifact
 from djp_gateway.policy import Publication
+from djp_gateway.record import RunRecord, build_result
 
 INT64 = (-(2**63), 2**63 - 1)
 
@@ -33,7 +34,15 @@ def a_record(status: str, *, corpus: bool, redaction: bool, budget: int = 0, see
     run = run_pb2.Run(run_id=str(uuid.uuid4()), tenant="default", spec=spec, reservation_id="r1", offline=True)
     run.started_at.GetCurrentTime()
     draft = debate_pb2.Draft(
-        draft_id="d1-r1", debater_id="d1", model="offline/lead", round=1, text="See [Budgets], x@y.org", tokens=9
+        draft_id="d1-r1",
+        debater_id="d1",
+        model="offline/lead",
+        round=1,
+        text="See [Budgets], x@y.org",
+        tokens=9,
+        confidence=0.5,
+        safety_flags=["x@y.org"],
+        evidence=["p1", "the page of x@y.org"],
     )
     found = common_pb2.Citation(
         text="Budgets", start=4, end=13, status=common_pb2.CITATION_STATUS_RESOLVED, document_id="d", title="Budgets"
@@ -71,13 +80,23 @@ def a_record(status: str, *, corpus: bool, redaction: bool, budget: int = 0, see
         attempt=1,
         actor_id="d1",
         usage_unknown=True,
+        error="503: x@y.org is busy",
     )
     call.started_at.GetCurrentTime()
+    failed = debate_pb2.DraftFailed(
+        debater_id="d2",
+        round=1,
+        model="openai/gpt-4o",
+        reason=common_pb2.ERROR_REASON_PROVIDER_FAILED,
+        message="refused x@y.org",
+        partial_text="dear x@y.org",
+    )
     passage = common_pb2.Passage(passage_id="p1", document_id="d", title="Budgets", path="budgets.md", page=3)
     record = RunRecord(
         run,
         [passage] if corpus else [],
-        [draft],
+        debate_pb2.DebateFinished(drafts=[draft], rounds=1),
+        [failed],
         {"d1-r1": [found]} if corpus else {},
         ballots,
         verdict,

@@ -107,7 +107,7 @@ async def test_a_run_whose_artifact_is_stored_ends_as_published(
 async def test_a_settlement_that_takes_longer_than_its_time_is_made_after_all(
     mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", (0.01,))
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.01,))
     leaves.fail("Settle", Unavailable("governance is away"), times=5)
     assert_finished(await gateway.do(), leaves)
     assert len(leaves.requests("Settle")) == 6
@@ -117,7 +117,7 @@ async def test_a_settlement_that_takes_longer_than_its_time_is_made_after_all(
 async def test_a_settlement_that_is_refused_for_good_fails_the_run_once(
     mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", ())
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", ())
     errors = [Unavailable("governance is away"), FailedPrecondition("the ledger is closed")]
 
     async def refuse(_request: Any) -> None:
@@ -134,7 +134,7 @@ async def test_a_settlement_that_is_refused_for_good_fails_the_run_once(
 async def test_a_charge_that_governance_could_not_take_is_paid_before_the_rest_goes_back(
     mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", (0.01,))
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.01,))
     leaves.fail("Charge", Unavailable("governance is away"), times=3)  # two for the run, one for its end
     run = await gateway.do()
     assert run.state == run_pb2.RUN_STATE_FAILED
@@ -149,6 +149,7 @@ async def test_a_leaf_that_is_frozen_does_not_hold_the_end_of_a_run_for_ever(
     mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("djp_gateway.runner._END_S", 0.05)  # five seconds otherwise
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", ())
     leaves.fail("Judge", Unavailable("the jury is out"))
     gate = leaves.hold("ListReservations")
     run = await gateway.start()
@@ -161,7 +162,7 @@ async def test_a_leaf_that_is_frozen_does_not_hold_the_end_of_a_run_for_ever(
 async def test_a_frozen_leaf_does_not_hold_a_step_after_the_debate_for_ever(
     mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0, 0.0))
     monkeypatch.setattr("djp_gateway.patience._ATTEMPT_S", 0.05)  # half a minute otherwise
     leaves.hold("PutArtifact")
     run = await gateway.do()
@@ -300,7 +301,10 @@ async def test_a_run_whose_money_cannot_come_back_yet_is_tried_again(
     assert not held(leaves)
 
 
-async def test_a_failing_run_is_not_forgotten_while_governance_is_away(mesh: Any, leaves: Any, gateway: Any) -> None:
+async def test_a_failing_run_is_not_forgotten_while_governance_is_away(
+    mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", ())
     leaves.fail("Judge", Unavailable("the jury is out"))
     leaves.fail("ListReservations", Unavailable("back soon"), times=2)
     run = await gateway.do()

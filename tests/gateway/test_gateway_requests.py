@@ -113,7 +113,6 @@ async def test_every_bad_field_is_named_at_once(gateway: Any, leaves: Any) -> No
             policy="none",
             grounded_required=2,
             jurors=twice,
-            rounds=3,
             require_approval=True,
             priority=5,
             redaction=run_pb2.REDACTION_MODE_OFF,
@@ -123,7 +122,7 @@ async def test_every_bad_field_is_named_at_once(gateway: Any, leaves: Any) -> No
         )
     assert refusal.fields == {
         "run.task", "run.template", "run.preset", "run.policy", "run.grounded_required", "run.jurors",
-        "run.jurors[1].model", "run.rounds", "run.require_approval", "run.priority", "run.redaction_options",
+        "run.jurors[1].model", "run.require_approval", "run.priority", "run.redaction_options",
         "run.timeout", "run.tags",
     }  # fmt: skip
     assert not leaves.asked
@@ -380,14 +379,6 @@ async def test_a_gateway_that_says_nothing_is_given_up_by_the_client(
         gate.opened.set()
         events = [event async for event in client.watch(run.run_id)]
     assert events[-1].state.state == run_pb2.RUN_STATE_PUBLISHED
-
-
-async def test_deltas_cannot_be_watched_yet(gateway: Any) -> None:
-    run = await gateway.start()
-    stream = gateway.runs.WatchRun(run_pb2.WatchRunRequest(run_id=run.run_id, deltas=True))
-    async with refused("INVALID_ARGUMENT") as refusal:
-        await stream.read()
-    assert refusal.fields == {"deltas"}
 
 
 async def test_what_is_not_there_yet_says_so(gateway: Any) -> None:

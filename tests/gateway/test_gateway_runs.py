@@ -198,6 +198,7 @@ async def test_a_failed_redaction_publishes_nothing(gateway: Any, leaves: Any, f
 
 async def test_everything_that_leaves_is_redacted(gateway: Any, leaves: Any) -> None:
     leaves.warnings = [f"90 % of the limit, says {SECRET}"]
+    leaves.call_error = f"once failed on {SECRET}"
     leaves.disqualify = {"d3-r1": f"quotes {SECRET}"}
     debaters = [
         debate_pb2.Debater(debater_id=f"d{n}", model="offline/lead", role=f"You are {SECRET}") for n in (1, 2, 3)
@@ -222,10 +223,13 @@ async def test_everything_that_leaves_is_redacted(gateway: Any, leaves: Any) -> 
     assert events[-1].state.run.spec == done.spec  # for the owner, and not kept with the event
     events[-1].state.run.ClearField("spec")
     assert all("Who is" not in MessageToJson(event) for event in events)
+    ended = [event.call_ended for event in events if event.HasField("call_ended")]
+    assert [call.error for call in ended] == [f"once failed on {LABEL}"] * len(leaves.requests("Charge"))
     # Citations are those of the text that is shown: their offsets fit it.
     (citation,) = done.result.citations
     assert done.result.text[citation.start : citation.end] == "[Budgets]"
-    assert all(list(request.options.keep_titles) == ["Budgets"] for request in leaves.requests("Redact"))
+    texts = [request for request in leaves.requests("Redact") if "once failed" not in request.text]
+    assert all(list(request.options.keep_titles) == ["Budgets"] for request in texts)
     # The ledger learns what was called and what it cost, and no provider's words.
     assert all(not call.error for request in leaves.requests("Charge") for call in request.calls)
 
@@ -242,7 +246,7 @@ async def test_without_redaction_the_artifact_says_so(gateway: Any, leaves: Any)
 
 
 async def test_a_debater_that_fails_is_told_without_its_words(gateway: Any, leaves: Any) -> None:
-    async def failing(request: Any, context: Any) -> Any:
+    async def failing(_request: Any) -> Any:
         yield debate_pb2.DebateResponse(
             failed=debate_pb2.DraftFailed(
                 debater_id="d1",
@@ -257,11 +261,7 @@ async def test_a_debater_that_fails_is_told_without_its_words(gateway: Any, leav
         draft = debate_pb2.Draft(draft_id="d2-r1", debater_id="d2", model="offline/focus", round=1, text="Yes.")
         yield debate_pb2.DebateResponse(finished=debate_pb2.DebateFinished(drafts=[draft], rounds=1))
 
-    await leaves.stop("debate")
-    services = leaves.services()
-    services["debate"].servicers[0][1].Debate = failing
-    leaves.services = lambda: services
-    await leaves.start("debate")
+    leaves.debate = failing
     run = await gateway.start()
     events = await gateway.watch(run.run_id)
     (failed,) = (event.draft_failed for event in events if event.HasField("draft_failed"))
@@ -272,15 +272,11 @@ async def test_a_debater_that_fails_is_told_without_its_words(gateway: Any, leav
 
 
 async def test_a_stream_without_a_result_fails_the_run(gateway: Any, leaves: Any) -> None:
-    async def empty(request: Any, context: Any) -> Any:
+    async def empty(_request: Any) -> Any:
         for _ in ():
             yield judge_pb2.JudgeResponse()
 
-    await leaves.stop("judge")
-    services = leaves.services()
-    services["judge"].servicers[0][1].Judge = empty
-    leaves.services = lambda: services
-    await leaves.start("judge")
+    leaves.judge = empty
     run = await gateway.do()
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert run.error.message == "the jury ended without a verdict; start the run again"
@@ -307,7 +303,7 @@ async def test_a_store_that_cannot_now_is_asked_again_and_the_watcher_told(
 async def test_a_text_that_cannot_be_stored_is_kept_with_the_failed_run(
     gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("djp_gateway.patience._RETRY_DELAYS_S", (0.0,))
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0,))
     leaves.fail("PutArtifact", ResourceExhausted("disk full: no room; free some space", reason="DISK_FULL"))
     run = await gateway.do()
     assert run.state == run_pb2.RUN_STATE_FAILED

@@ -1,116 +1,23 @@
-"""The record of a run: what it becomes as an artifact (schemas/artifact.json) and as a result for the caller."""
+"""A run's artifact: its record as a JSON document that fits schemas/artifact.json."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import djp
-from djp.v1 import common_pb2, debate_pb2, judge_pb2, redaction_pb2, run_pb2
+from djp.v1 import common_pb2, run_pb2
+from djp_gateway.record import resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
-    from djp_gateway.policy import Publication
+    from djp.v1 import debate_pb2, judge_pb2
+    from djp_gateway.record import RunRecord
 
-SCHEMA_VERSION = "2.0"
-
-
-@dataclass
-class RunRecord:
-    """Everything that a judged run knows; `cleaned` maps its texts to their redacted forms; None: redaction off."""
-
-    run: run_pb2.Run
-    passages: Sequence[common_pb2.Passage]
-    drafts: Sequence[debate_pb2.Draft]
-    citations: Mapping[str, Sequence[common_pb2.Citation]]
-    """By draft id."""
-    ballots: Sequence[judge_pb2.Ballot]
-    verdict: judge_pb2.Verdict
-    publication: Publication
-    calls: Sequence[common_pb2.ModelCall]
-    cleaned: Mapping[str, redaction_pb2.RedactResponse] | None = None
-
-    def texts(self) -> list[str]:
-        """Every text that could carry what redaction looks for, each once."""
-        spec = self.run.spec
-        texts = [spec.task, spec.trace_name, *self.run.warnings, self.publication.reason, self.verdict.reason]
-        texts += [debater.role for debater in spec.debaters]
-        texts += [draft.text for draft in self.drafts]
-        texts += [score.reason for ballot in self.ballots for score in ballot.scores]
-        texts += [ballot.abstain_reason for ballot in self.ballots]
-        texts += [found.reason for found in self.verdict.disqualified]
-        return [text for text in dict.fromkeys(texts) if text]
-
-    def titles(self) -> list[str]:
-        """The titles that the drafts cite, each once; those of the draft that is shown come first."""
-        drafts = sorted(self.citations, key=lambda draft_id: (draft_id != self.publication.draft_id, draft_id))
-        return list(dict.fromkeys(found.text for draft_id in drafts for found in resolved(self.citations[draft_id])))
-
-    def clean(self, text: str) -> str:
-        """The text as it may leave the run.
-
-        Raises:
-            KeyError: it was never redacted, so it may not leave.
-        """
-        return text if self.cleaned is None or not text else self.cleaned[text].text
-
-    @property
-    def shown(self) -> redaction_pb2.RedactResponse:
-        """The published or advisory text, redacted, with its counts."""
-        text = next((draft.text for draft in self.drafts if draft.draft_id == self.publication.draft_id), "")
-        return redaction_pb2.RedactResponse(text=text) if self.cleaned is None or not text else self.cleaned[text]
-
-    def resolved_citations(self, draft_id: str) -> int:
-        """Citations of a draft that name a document of the corpus."""
-        return len(resolved(self.citations.get(draft_id, ())))
-
-    def grounded_fail_reason(self) -> str:
-        """Why no draft has the citations that the run requires; empty if one has, or none are required."""
-        required = self.run.spec.grounded_required
-        best = max((self.resolved_citations(draft.draft_id) for draft in self.drafts), default=0)
-        if best >= required:
-            return ""
-        citations = f"{required} citations that resolve" if required > 1 else "a citation that resolves"
-        return f"no draft has {citations}; the best has {best}"
-
-
-def resolved(citations: Iterable[common_pb2.Citation]) -> list[common_pb2.Citation]:
-    """The citations that name a document of the corpus."""
-    return [citation for citation in citations if citation.status == common_pb2.CITATION_STATUS_RESOLVED]
-
-
-def build_result(record: RunRecord, shown_citations: Sequence[common_pb2.Citation]) -> run_pb2.RunResult:
-    """The result for the caller; cost and artifact are filled in when they are known."""
-    publication = record.publication
-    verdict = judge_pb2.Verdict()
-    verdict.CopyFrom(record.verdict)
-    verdict.reason = record.clean(verdict.reason)
-    for disqualified in verdict.disqualified:
-        disqualified.reason = record.clean(disqualified.reason)
-    return run_pb2.RunResult(
-        text=record.shown.text,
-        draft_id=publication.draft_id,
-        model=next((d.model for d in record.drafts if d.draft_id == publication.draft_id), ""),
-        advisory_reason=record.clean(publication.reason) if publication.status != "published" else "",
-        verdict=verdict,
-        citations=shown_citations,
-        redaction_counts=record.shown.counts,
-        drafts=[
-            run_pb2.DraftSummary(
-                draft_id=draft.draft_id,
-                debater_id=draft.debater_id,
-                model=draft.model,
-                tokens=draft.tokens,
-                resolved_citations=record.resolved_citations(draft.draft_id),
-            )
-            for draft in record.drafts
-        ],
-        grounded_fail_reason=record.grounded_fail_reason(),
-    )
+SCHEMA_VERSION = "2.1"
 
 
 def build_artifact(record: RunRecord) -> dict[str, Any]:
@@ -143,18 +50,11 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
                 {"debater_id": debater.debater_id, "model": debater.model, "role": record.clean(debater.role)}
                 for debater in spec.debaters
             ],
-            "drafts": [
-                {
-                    "draft_id": draft.draft_id,
-                    "debater_id": draft.debater_id,
-                    "model": draft.model,
-                    "round": draft.round,
-                    "text": record.clean(draft.text),
-                    "tokens": draft.tokens,
-                    "resolved_citations": record.resolved_citations(draft.draft_id),
-                }
-                for draft in record.drafts
-            ],
+            "rounds": record.debated.rounds,
+            "stopped_early": record.debated.stopped_early,
+            "agreement": record.debated.agreement if record.debated.HasField("agreement") else None,
+            "drafts": [_draft(draft, record) for draft in record.drafts],
+            "failures": [_failure(failed, record) for failed in record.failures],
         },
         "judge": {
             "ballots": [_ballot(ballot, record) for ballot in record.ballots],
@@ -178,6 +78,8 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
                 "contested": record.verdict.contested,
                 "agreement": record.verdict.agreement,
                 "tie_break": record.verdict.tie_break,
+                "effective_jurors": record.verdict.effective_jurors,
+                "fast_path": record.verdict.fast_path,
             },
         },
         "publish": {
@@ -215,7 +117,7 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
         },
         "provenance": {
             "djp_version": djp.__version__,
-            "calls": [_call(call) for call in record.calls],
+            "calls": [_call(call, record) for call in record.calls],
             "model_usage": _model_usage(record.calls),
             "total_cost_nano_usd": sum(call.cost_nano_usd for call in record.calls),
             "total_tokens": sum(call.usage.input_tokens + call.usage.output_tokens for call in record.calls),
@@ -226,11 +128,39 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _draft(draft: debate_pb2.Draft, record: RunRecord) -> dict[str, Any]:
+    own_words = set(record.evidence(draft))
+    return {
+        "draft_id": draft.draft_id,
+        "debater_id": draft.debater_id,
+        "model": draft.model,
+        "round": draft.round,
+        "text": record.clean(draft.text),
+        "tokens": draft.tokens,
+        "resolved_citations": record.resolved_citations(draft.draft_id),
+        "confidence": draft.confidence if draft.HasField("confidence") else None,
+        "safety_flags": [record.clean(flag) for flag in draft.safety_flags],
+        "evidence": [record.clean(found) if found in own_words else found for found in draft.evidence],
+    }
+
+
+def _failure(failed: debate_pb2.DraftFailed, record: RunRecord) -> dict[str, Any]:
+    return {
+        "debater_id": failed.debater_id,
+        "round": failed.round,
+        "model": failed.model,
+        "reason": common_pb2.ErrorReason.Name(failed.reason).removeprefix("ERROR_REASON_"),
+        "message": record.clean(failed.message),
+        "partial_text": record.clean(failed.partial_text),
+    }
+
+
 def _ballot(ballot: judge_pb2.Ballot, record: RunRecord) -> dict[str, Any]:
     return {
         "juror_id": ballot.juror_id,
         "model": ballot.model,
         "order": list(ballot.order),
+        "recused_draft_ids": list(ballot.recused_draft_ids),
         "abstained": ballot.abstained,
         "abstain_reason": record.clean(ballot.abstain_reason),
         "scores": [
@@ -259,7 +189,7 @@ def _citation(found: common_pb2.Citation) -> dict[str, Any]:
     }
 
 
-def _call(call: common_pb2.ModelCall) -> dict[str, Any]:
+def _call(call: common_pb2.ModelCall, record: RunRecord) -> dict[str, Any]:
     return {
         "call_id": call.call_id,
         "stage": common_pb2.Stage.Name(call.stage).removeprefix("STAGE_").lower(),
@@ -276,6 +206,7 @@ def _call(call: common_pb2.ModelCall) -> dict[str, Any]:
         "offline": call.offline,
         "started_at": _time(call.started_at),
         "duration_ms": call.duration.ToMilliseconds(),
+        "error": record.clean(call.error),
     }
 
 

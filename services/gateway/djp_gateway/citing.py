@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 from djp.v1 import common_pb2, grounding_pb2, judge_pb2
-from djp_gateway.artifact import resolved
 from djp_gateway.live import count
+from djp_gateway.record import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import grpc
 
+from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, governance_pb2, run_pb2
-from djp_gateway.live import count
+from djp_gateway.live import at_bound, count
 from djp_gateway.patience import may_pass, persistently, step_id, to_the_end
+from djp_gateway.publishing import clean_message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.live import LiveRun
@@ -27,68 +30,126 @@ _BEFORE_MONEY = frozenset({common_pb2.STAGE_UNSPECIFIED, common_pb2.STAGE_SEARCH
 
 async def reserve(live: LiveRun, leaves: Leaves) -> None:
     """Hold the bound in every budget window that the run falls in."""
-    run, spec = live.run, live.run.spec
     async with live.stage(common_pb2.STAGE_RESERVE) as finished:
-        request = governance_pb2.ReserveRequest(
-            request_id=step_id(run.run_id, "reserve"),
-            run_id=run.run_id,
-            amount_nano_usd=run.projection.total.cost_nano_usd,
-            tokens=run.projection.total.tokens,
-            tags={"workflow": spec.workflow, "preset": spec.preset},
-        )
-        if spec.HasField("budget_nano_usd"):
-            request.run_limit_nano_usd = spec.budget_nano_usd
-        if spec.HasField("budget_tokens"):
-            request.run_limit_tokens = spec.budget_tokens
-
-        async def hold() -> governance_pb2.ReserveResponse:
-            return await leaves.governance.Reserve(request, timeout=_ASK_S)
-
-        answer = await to_the_end(hold())
-        run.reservation_id = answer.reservation.reservation_id
-        for warning in answer.warnings:
-            await live.warn(warning)
+        answer = await _reserve(live, leaves, live.run.projection.total, "reserve")
         finished.summary = "throttled" if answer.outcome == governance_pb2.RESERVE_OUTCOME_THROTTLED else "granted"
 
 
-async def charge(live: LiveRun, leaves: Leaves, calls: Sequence[common_pb2.ModelCall], event: run_pb2.RunEvent) -> None:
-    """Record model calls that were made, then the event that they led to; the run may be stopped, but they are paid."""
-    if not calls:
-        await live.emit(event)
-        return
-    request = governance_pb2.ChargeRequest(
-        request_id=step_id(live.run.run_id, "charge " + " ".join(call.call_id for call in calls)),
-        reservation_id=live.run.reservation_id,
-        calls=calls,
+async def hold(live: LiveRun, leaves: Leaves, rest: common_pb2.CostBound) -> bool:
+    """See that what the run can still cost is held, now that work is done again; whether there is room for it.
+
+    Where what is left of the reservation does not cover it, the reservation is settled and the rest reserved anew, so
+    that at no time anything is spent that is not held.
+    """
+    run = live.run
+    now = (await _reservation(run.reservation_id, leaves)).reservation
+    if (
+        rest.cost_nano_usd <= now.reserved_nano_usd - now.charged_nano_usd
+        and rest.tokens <= now.reserved_tokens - now.charged_tokens
+    ):
+        return True
+    await to_the_end(_close_reservation(run, leaves))
+    try:
+        await _reserve(live, leaves, rest, f"reserve after {run.reservation_id}")
+    except grpc.aio.AioRpcError as error:
+        if may_pass(error):
+            raise
+        await live.warn(f"there is no room in the budget for asking again: {error_from_rpc(error).message}")
+        return False
+    await live.emit()
+    return True
+
+
+async def _reserve(
+    live: LiveRun, leaves: Leaves, bound: common_pb2.CostBound, step: str
+) -> governance_pb2.ReserveResponse:
+    run, spec = live.run, live.run.spec
+    request = governance_pb2.ReserveRequest(
+        request_id=step_id(run.run_id, step),
+        run_id=run.run_id,
+        amount_nano_usd=bound.cost_nano_usd,
+        tokens=bound.tokens,
+        tags={"workflow": spec.workflow, "preset": spec.preset},
     )
-    for call in request.calls:
-        call.ClearField("error")  # a provider's words may quote the task, which the ledger is not to know
+    spent = live.cost()
+    if spec.HasField("budget_nano_usd"):
+        request.run_limit_nano_usd = max(1, spec.budget_nano_usd - spent.cost_nano_usd)
+    if spec.HasField("budget_tokens"):
+        request.run_limit_tokens = max(1, spec.budget_tokens - spent.tokens)
+
+    async def ask() -> governance_pb2.ReserveResponse:
+        return await leaves.governance.Reserve(request, timeout=_ASK_S)
+
+    answer = await to_the_end(ask())
+    run.reservation_id = answer.reservation.reservation_id
+    for warning in answer.warnings:
+        await live.warn(warning)
+    return answer
+
+
+async def charge(
+    live: LiveRun, leaves: Leaves, calls: Sequence[common_pb2.ModelCall], *events: run_pb2.RunEvent
+) -> None:
+    """Record the calls that are not recorded yet, then what they led to; a run that is stopped still pays them."""
+    new = live.not_charged(calls)
+    if not new:
+        if events:
+            await live.emit(*events)
+        return
+    request = _charge_request(live.run, new)
 
     async def pay() -> governance_pb2.ChargeResponse:
         return await leaves.governance.Charge(request)
 
-    live.owed.append(request)
     answer = await to_the_end(persistently(pay))
-    live.owed.remove(request)
-    await live.charged(calls, event)
+    await live.charged(new, await _shown(new, live.run, leaves), *events)
     if answer.over_reservation:
         await live.warn("the run has cost more than was reserved for it; the ledger has the true cost")
 
 
-async def pay_owed(owed: list[governance_pb2.ChargeRequest], leaves: Leaves) -> None:
-    """Record the charges that a run knew of and could not record itself: the calls were made, whatever became of it.
+async def pay_owed(
+    live: LiveRun, leaves: Leaves, owed: Mapping[str, common_pb2.ModelCall], events: Sequence[run_pb2.RunEvent]
+) -> None:
+    """Record the calls that a run made and did not record itself: at what they cost where `owed` or the ledger know it,
+    at their bound where its events tell only that they were started.
 
     Raises:
-        grpc.aio.AioRpcError: governance cannot take them now; what is left of `owed` is to be offered again.
+        grpc.aio.AioRpcError: governance cannot take them now; to be offered again.
     """
-    while owed:
-        try:
-            await leaves.governance.Charge(owed[0])
-        except grpc.aio.AioRpcError as error:
-            if may_pass(error):
-                raise
-            _log.error("governance refuses a charge of %s for good: %s", owed[0].reservation_id, error.details())
-        del owed[0]
+    live.calls = [event.call_ended for event in events if event.HasField("call_ended")]
+    started = [at_bound(event.call_started) for event in events if event.HasField("call_started")]
+    unpaid = live.not_charged(list(({call.call_id: call for call in started} | dict(owed)).values()))
+    if not unpaid:
+        return
+    try:
+        await leaves.governance.Charge(_charge_request(live.run, unpaid))
+    except grpc.aio.AioRpcError as error:
+        if may_pass(error):
+            raise
+        _log.error("governance refuses a charge of %s for good: %s", live.run.reservation_id, error.details())
+        return
+    await live.charged(unpaid, await _shown(unpaid, live.run, leaves))
+
+
+def _charge_request(run: run_pb2.Run, calls: Sequence[common_pb2.ModelCall]) -> governance_pb2.ChargeRequest:
+    request = governance_pb2.ChargeRequest(reservation_id=run.reservation_id, calls=calls)
+    for call in request.calls:
+        call.ClearField("error")  # a provider's words may quote the task, which the ledger is not to know
+    # Of the whole body: the same calls may be offered again at another cost, by who knows less about them.
+    body = sha256(request.SerializeToString(deterministic=True)).hexdigest()
+    request.request_id = step_id(run.run_id, f"charge {body}")
+    return request
+
+
+async def _shown(calls: Sequence[common_pb2.ModelCall], run: run_pb2.Run, leaves: Leaves) -> list[common_pb2.ModelCall]:
+    """The calls as they may be shown: a provider's words about what failed are redacted."""
+    shown = []
+    for call in calls:
+        copy = common_pb2.ModelCall()
+        copy.CopyFrom(call)
+        copy.error = await clean_message(call.error, run, leaves)
+        shown.append(copy)
+    return shown
 
 
 async def settle(live: LiveRun, leaves: Leaves) -> None:
@@ -101,16 +162,50 @@ async def settle(live: LiveRun, leaves: Leaves) -> None:
 
 async def close(run: run_pb2.Run, leaves: Leaves) -> None:
     """Settle a run with the ledger; done again, it changes nothing more."""
-    request = governance_pb2.SettleRequest(request_id=step_id(run.run_id, "settle"), reservation_id=run.reservation_id)
+    totals = list((await _close_reservation(run, leaves)).totals)
+
+    async def ask() -> governance_pb2.ListReservationsResponse:
+        return await leaves.governance.ListReservations(governance_pb2.ListReservationsRequest(run_id=run.run_id))
+
+    for earlier in (await persistently(ask)).reservations:
+        if earlier.reservation_id != run.reservation_id:  # work was done again, and the rest reserved anew
+            totals += (await _reservation(earlier.reservation_id, leaves)).totals
+    del run.result.totals[:]
+    run.result.totals.extend(_by_model(totals))
+    run.result.total_nano_usd = sum(total.cost_nano_usd for total in totals)
+    run.result.total_tokens = sum(total.input_tokens + total.output_tokens for total in totals)
+
+
+async def _close_reservation(run: run_pb2.Run, leaves: Leaves) -> governance_pb2.SettleResponse:
+    request = governance_pb2.SettleRequest(
+        request_id=step_id(run.run_id, f"settle {run.reservation_id}"), reservation_id=run.reservation_id
+    )
 
     async def ask() -> governance_pb2.SettleResponse:
         return await leaves.governance.Settle(request)
 
-    settled = await persistently(ask)
-    del run.result.totals[:]
-    run.result.totals.extend(settled.totals)
-    run.result.total_nano_usd = settled.total_nano_usd
-    run.result.total_tokens = sum(total.input_tokens + total.output_tokens for total in settled.totals)
+    return await persistently(ask)
+
+
+async def _reservation(reservation_id: str, leaves: Leaves) -> governance_pb2.GetReservationResponse:
+    request = governance_pb2.GetReservationRequest(reservation_id=reservation_id)
+
+    async def ask() -> governance_pb2.GetReservationResponse:
+        return await leaves.governance.GetReservation(request)
+
+    return await persistently(ask)
+
+
+def _by_model(totals: Sequence[common_pb2.ModelTotal]) -> list[common_pb2.ModelTotal]:
+    summed: dict[str, common_pb2.ModelTotal] = {}
+    for total in totals:
+        whole = summed.setdefault(total.model, common_pb2.ModelTotal(model=total.model))
+        whole.calls += total.calls
+        whole.input_tokens += total.input_tokens
+        whole.output_tokens += total.output_tokens
+        whole.cost_nano_usd += total.cost_nano_usd
+        whole.usage_unknown_calls += total.usage_unknown_calls
+    return [summed[model] for model in sorted(summed)]
 
 
 async def release(run: run_pb2.Run, leaves: Leaves, reason: str) -> None:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from djp.mesh.telemetry import span
 from djp.run_states import TERMINAL_STATES
-from djp.v1 import common_pb2, governance_pb2, run_pb2
+from djp.v1 import common_pb2, run_pb2
+from djp_gateway.drafting import Drafting, Listener
 from djp_gateway.patience import to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
     from djp.mesh.errors import DjpError
+    from djp.v1 import debate_pb2
     from djp_gateway.ports import RunStore
 
 
@@ -24,6 +26,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self._bells: dict[str, set[asyncio.Event]] = {}
+        self._listeners: dict[str, set[Listener]] = {}
         self._stuck: dict[str, DjpError] = {}
 
     @contextmanager
@@ -38,6 +41,23 @@ class Watchers:
             bells.discard(bell)
             if not bells:
                 self._bells.pop(run_id, None)
+
+    @contextmanager
+    def listener(self, run_id: str, bell: asyncio.Event) -> Iterator[Listener]:
+        """Gets the run's drafts while they are written, for as long as the block lasts; `bell` rings for it too."""
+        listener = Listener(bell)
+        listeners = self._listeners.setdefault(run_id, set())
+        listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            listeners.discard(listener)
+            if not listeners:
+                self._listeners.pop(run_id, None)
+
+    def listeners(self, run_id: str) -> Collection[Listener]:
+        """Those who get the run's drafts while they are written."""
+        return self._listeners.get(run_id, ())
 
     def wake(self, run_id: str) -> None:
         """The run has new events."""
@@ -72,8 +92,13 @@ class LiveRun:
     def __init__(self, run: run_pb2.Run, store: RunStore, watchers: Watchers) -> None:
         self.run = run
         self.calls: list[common_pb2.ModelCall] = []
-        self.owed: list[governance_pb2.ChargeRequest] = []
-        """Charges under way: what is left here when the run fails is still to be paid."""
+        """Those that governance has recorded."""
+        self.owed: dict[str, common_pb2.ModelCall] = {}
+        """By id, calls that governance has not recorded yet: those in flight at their bound, those that ended at what
+        they cost. What is left here when the run fails is still to be paid."""
+        self.failures: dict[tuple[str, int], debate_pb2.DraftFailed] = {}
+        """By debater and round."""
+        self.drafting = Drafting(watchers)
         self._store = store
         self._watchers = watchers
 
@@ -103,11 +128,28 @@ class LiveRun:
         self.run.warnings.append(warning)
         await self.emit(run_pb2.RunEvent(warning=warning))
 
-    async def charged(self, calls: Sequence[common_pb2.ModelCall], event: run_pb2.RunEvent) -> None:
-        """Note model calls that governance has recorded, together with the event that they led to."""
+    async def began(self, call: common_pb2.ModelCall) -> None:
+        """Note that a model call is about to be made; until it is charged, it is owed at its bound."""
+        self.owed[call.call_id] = at_bound(call)
+        await self.emit(run_pb2.RunEvent(call_started=self.owed[call.call_id]))
+
+    def not_charged(self, calls: Sequence[common_pb2.ModelCall]) -> list[common_pb2.ModelCall]:
+        """Those of the calls that are not recorded yet, each once; they are owed at what they cost from now on."""
+        known = {call.call_id for call in self.calls}
+        new = {call.call_id: call for call in calls if call.call_id not in known}
+        self.owed.update(new)
+        return list(new.values())
+
+    async def charged(
+        self, calls: Sequence[common_pb2.ModelCall], told: Sequence[common_pb2.ModelCall], *events: run_pb2.RunEvent
+    ) -> None:
+        """Note model calls that governance has recorded, and tell them as they may be shown, and what they led to."""
+        for call in calls:
+            self.owed.pop(call.call_id, None)
         self.calls.extend(calls)
         self.run.offline = all(call.offline for call in self.calls)
-        await self.emit(run_pb2.RunEvent(cost=self.cost()), event)
+        ended = [run_pb2.RunEvent(call_ended=call) for call in told]
+        await self.emit(*ended, run_pb2.RunEvent(cost=self.cost()), *events)
 
     def cost(self) -> run_pb2.CostSoFar:
         """What the noted calls cost together."""
@@ -127,6 +169,15 @@ class LiveRun:
             yield finished
         finished.duration.FromNanoseconds(time.monotonic_ns() - began)
         await self.emit(run_pb2.RunEvent(stage_finished=finished))
+
+
+def at_bound(call: common_pb2.ModelCall) -> common_pb2.ModelCall:
+    """The call as it is owed while nobody knows how it ended."""
+    owed = common_pb2.ModelCall()
+    owed.CopyFrom(call)
+    owed.cost_nano_usd = call.bound_nano_usd
+    owed.usage_unknown = True
+    return owed
 
 
 def count(number: int, noun: str) -> str:

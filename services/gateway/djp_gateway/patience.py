@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 # A leaf that restarts is back within seconds; what must not be lost is offered again for about a minute.
-_RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 20.0, 20.0)
+RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 20.0, 20.0)
 _ATTEMPT_S = 30.0  # a leaf that is frozen, not gone, never says so
 
 # What may be otherwise in a moment: room on a disk, bytes that were damaged on their way.
@@ -47,7 +47,7 @@ async def persistently(
     Raises:
         grpc.aio.AioRpcError: what stopped the last attempt, or what will not pass.
     """
-    for delay in (*_RETRY_DELAYS_S, None):
+    for delay in (*RETRY_DELAYS_S, None):
         try:
             with deadline_scope(bounded_timeout(_ATTEMPT_S)):
                 return await call()

@@ -11,11 +11,12 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 
 from djp.v1 import common_pb2, redaction_pb2, run_pb2, storage_pb2
-from djp_gateway.artifact import RunRecord, build_artifact, build_result
+from djp_gateway.artifact import build_artifact
 from djp_gateway.citing import verify
 from djp_gateway.live import count
 from djp_gateway.patience import persistently, step_id
 from djp_gateway.policy import Publication, Ranked, choose
+from djp_gateway.record import build_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from djp.v1 import debate_pb2, judge_pb2
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.live import LiveRun
+    from djp_gateway.record import RunRecord
 
 _CHUNK_BYTES = 1 << 20
 _MAX_KEPT_TITLES = 1000  # what RedactionOptions.keep_titles takes

@@ -18,13 +18,13 @@ from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.telemetry import run_scope, service_scope, span
 from djp.run_states import TERMINAL_STATES
-from djp.v1 import common_pb2, governance_pb2, run_pb2
+from djp.v1 import common_pb2, run_pb2
 from djp_gateway import ledger, publishing, steps
 from djp_gateway.live import LiveRun, Watchers
 from djp_gateway.patience import may_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator, Mapping
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.ports import RunStore
@@ -116,10 +116,10 @@ class Runner:
 
     async def _end_left_over(self, tenant: str, run_id: str) -> None:
         with _run(tenant, run_id):
-            await self._end(tenant, run_id, _INTERRUPTED, [])
+            await self._end(tenant, run_id, _INTERRUPTED, {})
 
     async def _end(
-        self, tenant: str, run_id: str, error: run_pb2.RunError, owed: list[governance_pb2.ChargeRequest]
+        self, tenant: str, run_id: str, error: run_pb2.RunError, owed: Mapping[str, common_pb2.ModelCall]
     ) -> None:
         """Give the run's money back, then end it as the store has it; tried again until it is done.
 
@@ -134,8 +134,9 @@ class Runner:
                     if run.state in TERMINAL_STATES:
                         return  # another process has ended it
                     live = LiveRun(run, self._store, self._watchers)
+                    events = await self._store.events_after(run_id, 0)
                     with deadline_scope(_END_S):
-                        await ledger.pay_owed(owed, self._leaves)
+                        await ledger.pay_owed(live, self._leaves, owed, events)
                         if run.result.artifact_sha256 and error.retryable:
                             try:
                                 await ledger.close(run, self._leaves)

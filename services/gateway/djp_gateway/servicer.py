@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
+from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
 from djp.mesh.deadline import bounded_timeout, deadline_scope
-from djp.mesh.errors import InvalidInput, Violation
+from djp.mesh.errors import DjpError, Violation
 from djp.mesh.identity import current_identity
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.run_states import TERMINAL_STATES
@@ -90,13 +91,14 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     async def WatchRun(
         self, request: run_pb2.WatchRunRequest, context: Context
     ) -> AsyncIterator[run_pb2.WatchRunResponse]:
-        if request.deltas:
-            raise InvalidInput("drafts cannot be watched while they are written yet; leave it out", field="deltas")
         run = await self._store.get(current_identity().tenant, request.run_id)
         sequence, ended = request.after_sequence, False
-        with self._watchers.bell(run.run_id) as bell:
+        with self._watchers.bell(run.run_id) as bell, ExitStack() as stack:
+            drafting = stack.enter_context(self._watchers.listener(run.run_id, bell)) if request.deltas else None
             while True:
                 bell.clear()
+                for event in drafting.take() if drafting else ():
+                    yield run_pb2.WatchRunResponse(event=event)
                 events = await self._store.events_after(run.run_id, sequence)
                 for event in events:
                     sequence = event.sequence
@@ -130,6 +132,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             default_jurors=_models(self._settings.jurors),
         )
         with deadline_scope(bounded_timeout(_ANSWER_S)):
+            await self._check_models(spec)
             if spec.corpus:
                 # Pins the version, so that search and citation check see the same documents, and a replay too.
                 probe = grounding_pb2.SearchRequest(corpus=spec.corpus, query=spec.task, top_k=1)
@@ -140,6 +143,21 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                 with _fields_named({"options": "run.redaction_options"}):
                     await self._leaves.redaction.Redact(redaction_pb2.RedactRequest(options=spec.redaction_options))
         return spec
+
+    async def _check_models(self, spec: run_pb2.RunSpec) -> None:
+        """Refuse a model that cannot be called before there is a run, if debate and judge are there to be asked.
+
+        The offline models are always there.
+        """
+        debaters = all(one.model in DEBATER_MODELS and not one.fallback_models for one in spec.debaters)
+        if debaters and all(one.model in JUROR_MODELS and not one.fallback_models for one in spec.jurors):
+            return
+        try:
+            with _fields_named({"debate.debaters": "run.debaters", "debaters": "run.debaters", "jurors": "run.jurors"}):
+                await bound(spec, str(uuid.uuid4()), self._leaves, [])
+        except DjpError as error:
+            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                raise  # those that are away are told by the run itself, which is patient
 
 
 class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
@@ -185,11 +203,16 @@ def _fields_named(names: Mapping[str, str]) -> Iterator[None]:
     except grpc.aio.AioRpcError as failure:
         error = error_from_rpc(failure)
         error.violations = tuple(
-            Violation(names.get(head, head) + dot + rest, violation.description)
-            for violation in error.violations
-            for head, dot, rest in [violation.field.partition(".")]
+            Violation(_field_named(violation.field, names), violation.description) for violation in error.violations
         )
         raise error from failure
+
+
+def _field_named(field: str, names: Mapping[str, str]) -> str:
+    for inner, outer in names.items():
+        if field == inner or field.startswith((f"{inner}.", f"{inner}[")):
+            return outer + field[len(inner) :]
+    return field
 
 
 def _models(setting: str) -> list[str]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SPEC_VERSION = 1
 _MODEL = re.compile(r"[^/\s]+/\S+")
 DEFAULT_TOP_K = 8
+DEFAULT_ORDERS = 2
+"""Orders that each juror sees: with a single one nobody could tell whether the place decided."""
 MAX_TIMEOUT_S = 86_400
 MAX_TAG_CHARS = 200
 MAX_SPEC_BYTES = 2 << 20
@@ -93,8 +95,6 @@ def resolve(
             if not _MODEL.fullmatch(model)
         ]
     rounds = request.rounds if request.HasField("rounds") else int(preset.get("rounds", 1))
-    if rounds > 1:
-        violations.append(Violation("run.rounds", "more than one round is not available yet; leave it out"))
     if violations:
         raise InvalidInput("; ".join(f"{v.field}: {v.description}" for v in violations), violations=violations)
 
@@ -120,7 +120,7 @@ def resolve(
         rounds=rounds,
         debaters=debaters,
         jurors=jurors,
-        orders=int(preset.get("orders", 1)),
+        orders=int(preset.get("orders", DEFAULT_ORDERS)),
         redaction=request.redaction or run_pb2.REDACTION_MODE_ON,
         redaction_options=request.redaction_options if request.HasField("redaction_options") else None,
         timeout=request.timeout if request.HasField("timeout") else Duration(seconds=int(preset["timeout_s"])),
@@ -135,6 +135,8 @@ def resolve(
         spec.budget_tokens = request.budget_tokens
     if preset.get("fast_path", False):
         spec.fast_path_margin = FAST_PATH_MARGIN
+    if "agreement_threshold" in preset:
+        spec.agreement_threshold = float(preset["agreement_threshold"])
     if (size := spec.ByteSize()) > MAX_SPEC_BYTES:
         raise InvalidInput(
             f"the run's settings have {size} bytes and the limit is {MAX_SPEC_BYTES}; shorten its redaction_options",

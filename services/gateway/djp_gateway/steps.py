@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from djp.mesh.deadline import deadline_scope
 from djp.mesh.errors import DjpError
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
-from djp_gateway.artifact import RunRecord
+from djp_gateway.asking import listen
 from djp_gateway.citing import cite, search
 from djp_gateway.ledger import charge, reserve, settle
 from djp_gateway.live import count
 from djp_gateway.publishing import clean_message, publish, redact, store
+from djp_gateway.record import RunRecord, summary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.live import LiveRun
 
+_DEADLINE_SLACK_S = 1.0
 _STEP_S = 120.0  # what redaction, storage and settlement get, each; they call no model
 
 
@@ -39,15 +40,20 @@ async def work(live: LiveRun, leaves: Leaves) -> None:
         TimeoutError: search, debate and judgement took longer than the spec's timeout.
     """
     run = live.run
-    async with asyncio.timeout(run.spec.timeout.ToTimedelta().total_seconds()):
-        passages = await search(live, leaves)
-        await project(live, leaves, passages)
-        await reserve(live, leaves)
-        drafts = await debate(live, leaves, passages)
-        candidates, citations = await cite(live, leaves, drafts)
-        ballots, verdict = await judge(live, leaves, candidates, passages)
-    publication = publish(run.spec, drafts, verdict)
-    record = RunRecord(run, passages, drafts, citations, ballots, verdict, publication, live.calls)
+    limit_s = run.spec.timeout.ToTimedelta().total_seconds()
+    # The leaves know the deadline too, so that none waits for a provider beyond it; the timeout is what speaks first.
+    with deadline_scope(limit_s + _DEADLINE_SLACK_S):
+        async with asyncio.timeout(limit_s):
+            passages = await search(live, leaves)
+            await project(live, leaves, passages)
+            await reserve(live, leaves)
+            debated = await debate(live, leaves, passages)
+            candidates, citations = await cite(live, leaves, debated.drafts)
+            ballots, verdict = await judge(live, leaves, candidates, passages)
+    publication = publish(run.spec, debated.drafts, verdict)
+    record = RunRecord(
+        run, passages, debated, list(live.failures.values()), citations, ballots, verdict, publication, live.calls
+    )
     with deadline_scope(_STEP_S):
         await redact(live, leaves, record)
     with deadline_scope(_STEP_S):
@@ -87,43 +93,61 @@ async def bound(
                 drafts=len(spec.debaters),
                 draft_max_tokens=spec.max_tokens,
                 passages=passages,
-                orders=spec.orders,
+                orders=_orders(spec, len(spec.debaters)),
             )
         ),
     )
     return run_pb2.Projection(
         debate=debated.bound,
         judge=judged.bound,
-        total=common_pb2.CostBound(
-            cost_nano_usd=debated.bound.cost_nano_usd + judged.bound.cost_nano_usd,
-            tokens=debated.bound.tokens + judged.bound.tokens,
-            calls=debated.bound.calls + judged.bound.calls,
-        ),
+        total=_sum(debated.bound, judged.bound),
     )
 
 
-async def debate(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Passage]) -> list[debate_pb2.Draft]:
-    """Have the debaters draft; each draft is charged as it arrives."""
+async def debate(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Passage]) -> debate_pb2.DebateFinished:
+    """Have the debaters draft; each attempt at a draft is charged as it ends."""
     run = live.run
-    drafts: list[debate_pb2.Draft] | None = None
-    async with live.stage(common_pb2.STAGE_DEBATE) as finished:
-        with _stream(leaves.debate.Debate(_debate_request(run.spec, run.run_id, passages))) as responses:
-            async for response in responses:
-                match response.WhichOneof("event"):
-                    case "started":
-                        await live.emit(run_pb2.RunEvent(debater_started=response.started))
-                    case "draft":
-                        event = run_pb2.RunEvent(draft_finished=_summary(response.draft.draft))
-                        await charge(live, leaves, response.draft.calls, event)
-                    case "failed":
-                        event = run_pb2.RunEvent(draft_failed=await _failure(live, leaves, response.failed))
-                        await charge(live, leaves, response.failed.calls, event)
-                    case "finished":
-                        drafts = list(response.finished.drafts)
-        if drafts is None:
+    request = _debate_request(run.spec, run.run_id, passages)
+    finished: list[debate_pb2.DebateFinished] = []
+
+    def ask(attempt: int) -> Any:
+        request.attempt = attempt
+        return leaves.debate.Debate(request)
+
+    async def take(response: debate_pb2.DebateResponse) -> None:
+        match response.WhichOneof("event"):
+            case "started":
+                await live.emit(run_pb2.RunEvent(debater_started=response.started))
+            case "delta":
+                live.drafting.piece(response.delta, run, leaves)
+            case "draft":
+                draft = response.draft.draft
+                request.completed_drafts.append(draft)
+                live.failures.pop((draft.debater_id, draft.round), None)  # of an attempt before the leaf died
+                live.drafting.ended(draft.debater_id, draft.round)
+                await charge(live, leaves, response.draft.calls, run_pb2.RunEvent(draft_finished=summary_of(draft)))
+            case "failed":
+                failed = response.failed
+                live.failures[failed.debater_id, failed.round] = failed
+                live.drafting.ended(failed.debater_id, failed.round)
+                event = run_pb2.RunEvent(draft_failed=await _failure(live, leaves, failed))
+                await charge(live, leaves, failed.calls, event)
+            case "finished":
+                finished.append(response.finished)
+
+    async def rest() -> common_pb2.CostBound:
+        left = (await leaves.debate.ProjectDebate(debate_pb2.ProjectDebateRequest(debate=request))).bound
+        return _sum(left, run.projection.judge)
+
+    async with live.stage(common_pb2.STAGE_DEBATE) as stage:
+        try:
+            await listen(live, leaves, ask, take, rest)
+        finally:
+            await live.drafting.close()
+        if not finished:
             raise IncompleteStreamError("the debate ended without a result; start the run again")
-        finished.summary = count(len(drafts), "draft")
-    return drafts
+        stage.summary = _debate_line(finished[-1])
+    return finished[-1]
 
 
 async def judge(
@@ -132,48 +156,60 @@ async def judge(
     candidates: Sequence[judge_pb2.Candidate],
     passages: Sequence[common_pb2.Passage],
 ) -> tuple[list[judge_pb2.Ballot], judge_pb2.Verdict]:
-    """Apply the rules and have the jury vote; each ballot is charged as it arrives."""
+    """Apply the rules and have the jury vote; each attempt at a ballot is charged as it ends."""
     run, spec = live.run, live.run.spec
-    ballots: list[judge_pb2.Ballot] = []
-    verdict: judge_pb2.Verdict | None = None
-    async with live.stage(common_pb2.STAGE_JUDGE) as finished:
-        request = judge_pb2.JudgeRequest(
-            run_id=run.run_id,
-            task=spec.task,
-            candidates=candidates,
-            jurors=spec.jurors,
-            required_citations=spec.grounded_required,
-            blocking_safety_flags=spec.blocking_safety_flags,
-            passages=passages,
-            orders=spec.orders,
-            seed=spec.seed,
-            min_words=spec.min_words,
-            max_words=spec.max_words,
-        )
-        if spec.HasField("fast_path_margin"):
-            request.fast_path_margin = spec.fast_path_margin
-        with _stream(leaves.judge.Judge(request)) as responses:
-            async for response in responses:
-                match response.WhichOneof("event"):
-                    case "ballot":
-                        ballots.append(response.ballot.ballot)
-                        event = run_pb2.RunEvent(ballot=_without_words(response.ballot.ballot))
-                        await charge(live, leaves, response.ballot.calls, event)
-                    case "verdict":
-                        verdict = response.verdict
-        if verdict is None:
+    request = judge_pb2.JudgeRequest(
+        run_id=run.run_id,
+        task=spec.task,
+        candidates=candidates,
+        jurors=spec.jurors,
+        required_citations=spec.grounded_required,
+        blocking_safety_flags=spec.blocking_safety_flags,
+        passages=passages,
+        orders=_orders(spec, len(candidates)),
+        seed=spec.seed,
+        min_words=spec.min_words,
+        max_words=spec.max_words,
+    )
+    if spec.HasField("fast_path_margin"):
+        request.fast_path_margin = spec.fast_path_margin
+    verdict: list[judge_pb2.Verdict] = []
+
+    def ask(attempt: int) -> Any:
+        request.attempt = attempt
+        return leaves.judge.Judge(request)
+
+    async def take(response: judge_pb2.JudgeResponse) -> None:
+        match response.WhichOneof("event"):
+            case "ballot":
+                ballot = response.ballot.ballot
+                request.completed_ballots.append(ballot)
+                await charge(live, leaves, response.ballot.calls, run_pb2.RunEvent(ballot=_without_words(ballot)))
+            case "verdict":
+                verdict.append(response.verdict)
+
+    async def rest() -> common_pb2.CostBound:
+        return run.projection.judge
+
+    async with live.stage(common_pb2.STAGE_JUDGE) as stage:
+        await listen(live, leaves, ask, take, rest)
+        if not verdict:
             raise IncompleteStreamError("the jury ended without a verdict; start the run again")
-        finished.summary = _verdict_line(verdict, ballots)
-    return ballots, verdict
+        stage.summary = _verdict_line(verdict[-1], request.completed_ballots)
+    return list(request.completed_ballots), verdict[-1]
 
 
-@contextmanager
-def _stream(call: Any) -> Iterator[Any]:
-    """A leaf's stream that ends when the gateway stops listening: nobody is to go on spending for a run that failed."""
-    try:
-        yield call
-    finally:
-        call.cancel()
+def _orders(spec: run_pb2.RunSpec, drafts: int) -> int:
+    """How many orders each juror sees: more than there are drafts would only show the same again."""
+    return max(1, min(spec.orders, drafts))
+
+
+def _sum(*bounds: common_pb2.CostBound) -> common_pb2.CostBound:
+    return common_pb2.CostBound(
+        cost_nano_usd=sum(bound.cost_nano_usd for bound in bounds),
+        tokens=sum(bound.tokens for bound in bounds),
+        calls=sum(bound.calls for bound in bounds),
+    )
 
 
 def _debate_request(
@@ -191,12 +227,6 @@ def _debate_request(
     if spec.HasField("agreement_threshold"):
         request.agreement_threshold = spec.agreement_threshold
     return request
-
-
-def _summary(draft: debate_pb2.Draft) -> run_pb2.DraftSummary:
-    return run_pb2.DraftSummary(
-        draft_id=draft.draft_id, debater_id=draft.debater_id, model=draft.model, tokens=draft.tokens
-    )
 
 
 async def _failure(live: LiveRun, leaves: Leaves, failed: debate_pb2.DraftFailed) -> debate_pb2.DraftFailed:
@@ -220,8 +250,16 @@ def _without_words(ballot: judge_pb2.Ballot) -> judge_pb2.Ballot:
     return bare
 
 
+def _debate_line(debated: debate_pb2.DebateFinished) -> str:
+    drafts = count(len(debated.drafts), "draft")
+    if debated.stopped_early:
+        return f"{drafts}; {count(debated.rounds, 'round')}, for they agree ({debated.agreement:.2f})"
+    return f"{drafts} in {count(debated.rounds, 'round')}" if debated.rounds > 1 else drafts
+
+
 def _verdict_line(verdict: judge_pb2.Verdict, ballots: Sequence[judge_pb2.Ballot]) -> str:
     out = f", {count(len(verdict.disqualified), 'draft')} disqualified" if verdict.disqualified else ""
     if not verdict.winner_draft_id:
         return f"no winner{out}"
-    return f"{verdict.winner_draft_id} wins, {count(len(ballots), 'ballot')} cast{out}"
+    contested = ", contested" if verdict.contested else ""
+    return f"{verdict.winner_draft_id} wins{contested}, {count(len(ballots), 'ballot')} cast{out}"
