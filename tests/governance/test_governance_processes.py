@@ -103,9 +103,7 @@ def rows(path: Path, query: str) -> list[Any]:
         connection.close()
 
 
-def test_processes_that_draw_on_one_budget_take_exactly_what_fits(
-    tmp_path: Path, audit: Callable[[Path], None]
-) -> None:
+def test_processes_that_draw_on_one_budget_take_exactly_what_fits(tmp_path: Path, audit: Callable[[str], None]) -> None:
     path, amount, fit = tmp_path / "ledger.db", 7, 123
     limit = amount * fit + 3
     seen = set()
@@ -123,10 +121,10 @@ def test_processes_that_draw_on_one_budget_take_exactly_what_fits(
     assert rows(path, "SELECT reserved_nano, reserved_tokens FROM windows") == [(amount * fit, fit)] * 4
     assert rows(path, "SELECT count(*) FROM reservations") == [(fit,)]
     assert rows(path, "SELECT count(*) FROM requests") == [(fit,)]  # a refusal leaves nothing behind
-    audit(path)
+    audit(f"sqlite:///{path}")
 
 
-def test_one_request_sent_by_several_processes_is_one(tmp_path: Path, audit: Callable[[Path], None]) -> None:
+def test_one_request_sent_by_several_processes_is_one(tmp_path: Path, audit: Callable[[str], None]) -> None:
     path = tmp_path / "ledger.db"
     with start(path, "reserve_same", limit=8, processes=4) as workers:
         names = [words(workers)[0] for _ in range(4)]
@@ -134,11 +132,11 @@ def test_one_request_sent_by_several_processes_is_one(tmp_path: Path, audit: Cal
     assert len(set(names)) == 1
     assert uuid.UUID(names[0])
     assert rows(path, "SELECT DISTINCT reserved_nano FROM windows") == [(8,)]
-    audit(path)
+    audit(f"sqlite:///{path}")
 
 
 def test_processes_killed_at_any_moment_leave_a_ledger_that_balances(
-    tmp_path: Path, audit: Callable[[Path], None]
+    tmp_path: Path, audit: Callable[[str], None]
 ) -> None:
     path = tmp_path / "ledger.db"
     said: list[Any] = []
@@ -157,7 +155,7 @@ def test_processes_killed_at_any_moment_leave_a_ledger_that_balances(
                 os.kill(pid, signal.SIGKILL)
         assert workers.stdout
         said += [json.loads(line) for line in workers.stdout if line.endswith("]\n")]
-    audit(path)
+    audit(f"sqlite:///{path}")
     assert len(rows(path, "SELECT 1 FROM entries")) >= len(said)
     found = {name: (state, charged) for name, state, charged in rows(path, FOUND)}
     for what, name, pid in said:  # what was answered has happened

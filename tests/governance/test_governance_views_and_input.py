@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -120,14 +118,11 @@ async def test_a_window_that_cannot_count_further_refuses_and_keeps_its_sums(gov
     acme = (await governance.start()).client()
     held = (await acme.reserve(10)).reservation.reservation_id
     for column, most in (("spent_nano", MAX - 10), ("spent_tokens", MAX)):
-        with closing(sqlite3.connect(governance.ledger)) as connection, connection:
-            connection.execute(f"UPDATE windows SET {column} = ? WHERE scope = 'global' AND period = 'month'", (most,))
+        governance.sql(f"UPDATE windows SET {column} = {most} WHERE scope = 'global' AND period = 'month'")
         call = make.model_call(11) if column == "spent_nano" else make.model_call(0, tokens=(1, 0))
         error = await acme.refused("Charge", make.charge(held, call))
         assert (error.code, "can count" in error.message) == ("FAILED_PRECONDITION", True)
-        with closing(sqlite3.connect(governance.ledger)) as connection, connection:
-            connection.execute(f"UPDATE windows SET {column} = 0")
-        connection.close()
+        governance.sql(f"UPDATE windows SET {column} = 0")
     assert (await acme.settle(held)).total_nano_usd == 0
 
 

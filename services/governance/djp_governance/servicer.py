@@ -87,7 +87,7 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
     ) -> governance_pb2.ChargeResponse:
         """Records the calls that were not charged before."""
         calls = [_call(one) for one in request.calls]
-        charged = await self._ledger.charge(_key(request), request.reservation_id, calls, self._now())
+        charged = await self._ledger.charge(_key(request), _text(request.reservation_id), calls, self._now())
         return governance_pb2.ChargeResponse(
             reservation=_reservation(charged.reservation), over_reservation=charged.over_reservation
         )
@@ -98,7 +98,7 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
         context: grpc.aio.ServicerContext[governance_pb2.SettleRequest, governance_pb2.SettleResponse],
     ) -> governance_pb2.SettleResponse:
         """Ends the reservation of a run that got to its end."""
-        closed = await self._ledger.close(_key(request), request.reservation_id, "settled", self._now())
+        closed = await self._ledger.close(_key(request), _text(request.reservation_id), "settled", self._now())
         return governance_pb2.SettleResponse(
             reservation=_reservation(closed.reservation), totals=_totals(closed.totals), total_nano_usd=closed.total
         )
@@ -109,8 +109,8 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
         context: grpc.aio.ServicerContext[governance_pb2.ReleaseRequest, governance_pb2.ReleaseResponse],
     ) -> governance_pb2.ReleaseResponse:
         """Ends the reservation of a run that did not get to its end."""
-        reason = request.reason.replace("\0", "")  # Postgres stores none
-        closed = await self._ledger.close(_key(request), request.reservation_id, "released", self._now(), reason)
+        reason = _text(request.reason)
+        closed = await self._ledger.close(_key(request), _text(request.reservation_id), "released", self._now(), reason)
         return governance_pb2.ReleaseResponse(reservation=_reservation(closed.reservation), total_nano_usd=closed.total)
 
     async def GetReservation(
@@ -119,7 +119,7 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
         context: grpc.aio.ServicerContext[governance_pb2.GetReservationRequest, governance_pb2.GetReservationResponse],
     ) -> governance_pb2.GetReservationResponse:
         """A reservation of the calling tenant, with its totals by model."""
-        found: Statement = await self._ledger.statement(current_identity().tenant, request.reservation_id)
+        found: Statement = await self._ledger.statement(current_identity().tenant, _text(request.reservation_id))
         return governance_pb2.GetReservationResponse(
             reservation=_reservation(found.reservation), totals=_totals(found.totals)
         )
@@ -138,7 +138,7 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
         found = await self._ledger.reservations(
             current_identity().tenant,
             state=_FROM_STATE.get(request.state),
-            run_id=request.run_id.lower(),
+            run_id=_text(request.run_id).lower(),
             after=read_page_token(request.page_token, int, str),
             limit=size + 1,
         )
@@ -194,6 +194,11 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServiceServicer):
 def _key(request: MutatingRequest) -> RequestKey:
     digest = sha256(type(request).__name__.encode() + request.SerializeToString(deterministic=True))
     return RequestKey(current_identity().tenant, request.request_id.lower(), digest.hexdigest())
+
+
+def _text(given: str) -> str:
+    """A text as databases can take it: Postgres knows no NUL."""
+    return given.replace("\0", "\ufffd")
 
 
 def _call(call: common_pb2.ModelCall) -> Call:

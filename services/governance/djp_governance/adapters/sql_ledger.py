@@ -164,8 +164,8 @@ class SqlLedger:
         claim = {"tenant": key.tenant, "request_id": key.request_id, "body_sha256": key.sha256, "answer": ""}
         mine = and_(requests.c.tenant == key.tenant, requests.c.request_id == key.request_id)
         async with self._turn, self._engine.begin() as connection:
-            claimed = await connection.execute(insert_if_new(connection, requests).values(claim))
-            if claimed.rowcount == 0:
+            claimed = insert_if_new(connection, requests).values(claim).returning(requests.c.request_id)
+            if (await connection.execute(claimed)).one_or_none() is None:
                 first = (await connection.execute(select(requests).where(mine))).one()
                 if first.body_sha256 != key.sha256:
                     raise RequestIdReused.by(key.request_id)
@@ -200,10 +200,8 @@ async def _make_window(connection: AsyncConnection, key: WindowKey) -> bool:
     """Whether the window was not there yet, or came to be while we looked."""
     scope, period, starts_us = window_id(key)
     nothing = dict.fromkeys(("reserved_nano", "spent_nano", "reserved_tokens", "spent_tokens"), 0)
-    made = await connection.execute(
-        insert_if_new(connection, windows).values(scope=scope, period=period, starts_us=starts_us, **nothing)
-    )
-    return bool(made.rowcount)
+    new = insert_if_new(connection, windows).values(scope=scope, period=period, starts_us=starts_us, **nothing)
+    return (await connection.execute(new.returning(windows.c.scope))).one_or_none() is not None
 
 
 async def _refusal(
