@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one call. Input includes the cached tokens, output the reasoning tokens.
+    """Tokens of one call. Input includes the cached tokens and those written to the cache, output the reasoning tokens.
 
     Raises ValueError for a negative count or a part that is larger than its whole.
     """
@@ -22,10 +22,13 @@ class Usage:
     cached_input_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.cached_input_tokens <= self.input_tokens:
             raise ValueError(f"{self.cached_input_tokens} cached of {self.input_tokens} input tokens cannot be")
+        if not 0 <= self.cache_write_tokens <= self.input_tokens - self.cached_input_tokens:
+            raise ValueError(f"{self.cache_write_tokens} written to the cache of what is not cached already cannot be")
         if not 0 <= self.reasoning_tokens <= self.output_tokens:
             raise ValueError(f"{self.reasoning_tokens} reasoning of {self.output_tokens} output tokens cannot be")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from djp.llm.asking import Asker, Retries
 from djp.llm.catalogue import ModelCatalogue
 from djp.llm.prices import PriceBook
+from djp.llm.providers import Providers, read_providers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,5 +32,14 @@ async def open_llm(settings: LlmSettings) -> AsyncIterator[Llm]:
     Raises:
         FailedPrecondition: a configuration file cannot be read or understood.
     """
-    retries = Retries(settings.max_retries, settings.retry_backoff_factor)
-    yield Llm(ModelCatalogue(PriceBook.load(settings.prices)), Asker({}, max_concurrency={}, retries=retries))
+    prices, configs = PriceBook.load(settings.prices), read_providers(settings.providers)
+    providers = Providers(configs)
+    asker = Asker(
+        providers,
+        max_concurrency={name: config.entry.max_concurrency for name, config in configs.items()},
+        retries=Retries(settings.max_retries, settings.retry_backoff_factor),
+    )
+    try:
+        yield Llm(ModelCatalogue(prices, configs, providers), asker)
+    finally:
+        await providers.close()

@@ -18,7 +18,8 @@ class Model:
 
     Models of one `family` are of one maker. `thinking_tokens` is what it may think on top of an answer's `max_tokens`.
     The flags say what the provider takes for this model: a temperature, a seed, a JSON schema, a streamed answer;
-    `max_tokens_field` is the name that the OpenAI format gives the limit.
+    `max_tokens_field` is the name that the OpenAI format gives the limit. `template_tokens` is the most that the
+    provider puts around the texts of a question: role marks, a system text of its own, words about the schema.
     """
 
     name: str
@@ -31,7 +32,8 @@ class Model:
     seed: bool = True
     json_schema: bool = True
     streaming: bool = True
-    max_tokens_field: str = "max_completion_tokens"
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    template_tokens: int = 512
 
     @property
     def provider(self) -> str:

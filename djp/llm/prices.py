@@ -1,22 +1,22 @@
-"""What models cost: exact decimal prices from config/prices.yaml, costs in whole nano-dollars."""
+"""What models cost: exact decimal prices, costs in whole nano-dollars."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Self
-
-import yaml
+from typing import TYPE_CHECKING, Self
 
 from djp.catalogue_files import data_dir
 from djp.llm.errors import UnpricedModel
+from djp.llm.yaml_files import read_yaml
 from djp.mesh.errors import FailedPrecondition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from djp.llm.calls import Usage
@@ -27,35 +27,76 @@ _KEYS = ("input", "cached_input", "output")
 
 
 @dataclass(frozen=True)
-class Price:
-    """Of one model, in US dollars per million tokens. Reasoning tokens cost what output tokens cost."""
+class Rates:
+    """US dollars per million tokens. Reasoning tokens cost what output tokens cost.
+
+    `cache_write` is for input that the provider wrote to its cache unasked; None: what `input` costs.
+    """
 
     input: Decimal
     cached_input: Decimal
     output: Decimal
+    cache_write: Decimal | None = None
 
-    def cost(self, usage: Usage) -> int:
-        """What a call of this usage costs in nano-dollars, exact and rounded up once."""
-        fresh = usage.input_tokens - usage.cached_input_tokens
+    def exact(self, usage: Usage) -> Fraction:
+        """What a call of this usage costs in nano-dollars, not rounded."""
+        fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+        written = self.input if self.cache_write is None else self.cache_write
         dollars = (
             Fraction(self.input) * fresh
             + Fraction(self.cached_input) * usage.cached_input_tokens
+            + Fraction(written) * usage.cache_write_tokens
             + Fraction(self.output) * usage.output_tokens
         )
-        return math.ceil(dollars * _NANO_USD_PER_TOKEN)
+        return dollars * _NANO_USD_PER_TOKEN
+
+    def highest(self, input_tokens: int, output_tokens: int) -> Fraction:
+        """The most that so many tokens can cost in nano-dollars, whatever share of the input is cached or written."""
+        dearest = max(self.input, self.cached_input, self.cache_write or self.input)
+        dollars = Fraction(dearest) * input_tokens + Fraction(self.output) * output_tokens
+        return dollars * _NANO_USD_PER_TOKEN
+
+
+@dataclass(frozen=True)
+class Special:
+    """Rates for the whole of a call that has more than `above` input tokens and ends while `active` is true."""
+
+    rates: Rates
+    above: int = 0
+    active: Callable[[datetime], bool] | None = None
+
+    def applies(self, input_tokens: int, at: datetime) -> bool:
+        """Whether a call with so many input tokens that ends at this time costs these rates."""
+        return input_tokens > self.above and (self.active is None or self.active(at))
+
+
+@dataclass(frozen=True)
+class Price(Rates):
+    """What a model costs: of its `specials` the first that applies, else the rates of the price itself.
+
+    Large prompts cost more with some providers, and a few sell at other prices by night or from a day on.
+    """
+
+    specials: tuple[Special, ...] = ()
+
+    def cost(self, usage: Usage, at: datetime | None = None) -> int:
+        """What a call of this usage that ended `at` (now) costs in nano-dollars, exact and rounded up once."""
+        ended = at or datetime.now(UTC)
+        special = next((one.rates for one in self.specials if one.applies(usage.input_tokens, ended)), self)
+        return math.ceil(special.exact(usage))
 
     def highest_cost(self, input_tokens: int, output_tokens: int) -> int:
-        """The most that a call of so many tokens can cost in nano-dollars, whatever share of the input is cached."""
-        dollars = Fraction(max(self.input, self.cached_input)) * input_tokens + Fraction(self.output) * output_tokens
-        return math.ceil(dollars * _NANO_USD_PER_TOKEN)
+        """The most that a call of at most so many tokens can cost in nano-dollars, whenever it ends."""
+        possible = [self, *(one.rates for one in self.specials if input_tokens > one.above)]
+        return math.ceil(max(rates.highest(input_tokens, output_tokens) for rates in possible))
 
 
 class PriceBook:
-    """The prices of all models that have one."""
+    """The prices of a price file, by "provider/model"."""
 
     def __init__(self, prices: Mapping[str, Price], source: str = "config/prices.yaml") -> None:
         self._prices = dict(prices)
-        self._source = source
+        self.source = source
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:
@@ -64,40 +105,29 @@ class PriceBook:
         Raises FailedPrecondition, naming the file, the entry and the remedy, if the file cannot be read or understood.
         """
         path = path or data_dir() / "config" / "prices.yaml"
-        try:
-            document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Literal)  # noqa: S506  makes strings only
-        except OSError as error:
-            raise FailedPrecondition(
-                f"price file {path} cannot be read ({error.strerror}); mend it, or name another one with DJP_PRICES"
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise FailedPrecondition(f"price file {path} is not YAML in UTF-8; mend it: {_one_line(error)}") from error
-        models = document.get("models") if isinstance(document, dict) else None
+        document = read_yaml(path, "price file", "DJP_PRICES")
+        models = document.get("models")
         if not isinstance(models, dict) or set(document) != {"models"}:
             raise FailedPrecondition(f"price file {path}: needs 'models', a map of model names to prices, and no more")
         return cls(
-            {name: _price(f"price file {path}: model {name!r}", entry) for name, entry in models.items()}, str(path)
+            {name: read_price(f"price file {path}: model {name!r}", entry) for name, entry in models.items()},
+            str(path),
         )
+
+    def find(self, model: str) -> Price | None:
+        """The price of a "provider/model", if the file has one."""
+        return self._prices.get(model)
 
     def price(self, model: str) -> Price:
         """The price of a "provider/model". Raises UnpricedModel if it has none."""
-        if model not in self._prices:
-            raise UnpricedModel(model, self._source)
-        return self._prices[model]
+        found = self.find(model)
+        if found is None:
+            raise UnpricedModel(model, self.source)
+        return found
 
 
-class _Literal(yaml.BaseLoader):
-    """Reads every scalar as the text that it is: no price is ever a float. Refuses a key that comes twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _price(place: str, entry: object) -> Price:
+def read_price(place: str, entry: object) -> Price:
+    """The price that a file gives. Raises FailedPrecondition, naming the `place` in it and the remedy."""
     if not isinstance(entry, dict) or not {"input", "output"} <= set(entry) <= set(_KEYS):
         raise FailedPrecondition(f"{place} needs 'input' and 'output', may have 'cached_input', and nothing else")
     for key, amount in entry.items():
@@ -111,7 +141,3 @@ def _price(place: str, entry: object) -> Price:
         cached_input=Decimal(entry["cached_input"] if "cached_input" in entry else entry["input"]),
         output=Decimal(entry["output"]),
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -16,6 +16,11 @@ class LlmSettings(BaseSettings):
     prices: Path | None = Field(
         default=None, validation_alias="DJP_PRICES", description="Price file; without it the one that is shipped."
     )
+    providers: Path | None = Field(
+        default=None,
+        validation_alias="DJP_PROVIDERS",
+        description="Provider file; without it providers.yaml in DJP_HOME, or the one that is shipped.",
+    )
     max_retries: int = Field(
         default=3, ge=0, le=10, validation_alias="MAX_RETRIES", description="Attempts at a call after the first."
     )
