@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
+from djp.llm.attempt import Failed, attempt, output_tokens_limit
 from djp.llm.bounds import Bound, bound_call
 from djp.llm.calls import ModelCall, Usage, call_id
-from djp.llm.provider import ProviderError, Reply
-from djp.llm.tokens import MAX_BYTES_PER_TOKEN, prompt_bound, utf8_bytes
-from djp.mesh import semconv, telemetry
+from djp.llm.provider import ProviderError
+from djp.llm.tokens import prompt_bound
 from djp.mesh.deadline import remaining_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from opentelemetry.trace import Span
 
     from djp.llm.models import Model
     from djp.llm.provider import Provider, Question, Stop
@@ -76,7 +73,10 @@ class Answered:
 
 @dataclass(frozen=True)
 class GaveUp:
-    """No model answered. `partial_text` is what the last attempt gave before it failed."""
+    """No model answered; `message` tells why of each. `partial_text` is what the last attempt gave before it failed.
+
+    There are no calls if there was no time to begin one.
+    """
 
     message: str
     calls: tuple[ModelCall, ...]
@@ -97,13 +97,15 @@ class Retries:
 
 
 _JITTER = 0.25
-_SLACK_BYTES = 65_536
+_LONGEST_WAIT_S = 60.0
+"""No wait is longer: a provider that asks for more is busy for good, and a fallback is better."""
+_MAX_CONCURRENCY = 16
 
 
 class _AttemptError(Exception):
-    """Carries a failed attempt out of the retry loop's body."""
+    """Carries a failed attempt out of the retry loop's body. Without a `call` it was never begun."""
 
-    def __init__(self, error: ProviderError, call: ModelCall, partial_text: str) -> None:
+    def __init__(self, error: ProviderError, call: ModelCall | None = None, partial_text: str = "") -> None:
         super().__init__(error.message)
         self.error = error
         self.call = call
@@ -111,7 +113,7 @@ class _AttemptError(Exception):
 
 
 class Asker:
-    """Asks the models of several providers, each with at most `max_concurrency` calls at once."""
+    """Asks the models of several providers, each with at most `max_concurrency` calls at once (default: 16)."""
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class Asker:
     ) -> None:
         self._providers = providers
         self._retries = retries or Retries()
-        self._room: defaultdict[str, asyncio.Semaphore] = defaultdict(asyncio.Semaphore)
+        self._room: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_CONCURRENCY))
         self._room.update({name: asyncio.Semaphore(limit) for name, limit in max_concurrency.items()})
 
     def bound(self, models: Sequence[Model], question: Question, *, further_bytes: int = 0) -> Bound:
@@ -144,116 +146,125 @@ class Asker:
         asking: Asking,
         tell: Callable[[CallStarted | CallFailed | Piece], None],
     ) -> Answered | GaveUp:
-        """Ask the first model, and the next when one fails for good; `tell` learns of all that happens meanwhile."""
+        """Ask the first model, and the next when one fails for good; `tell` learns of all that happens meanwhile.
+
+        Nothing outlives the deadline of the current call (`djp.mesh.deadline`): an attempt is cut off there, and none
+        is begun or waited for beyond it. When the task is cancelled, nothing more is told: a call that was started
+        stays owed at its bound.
+        """
         calls: list[ModelCall] = []
+        reasons: list[str] = []
         failed: _AttemptError | None = None
         for model in models:
-            if failed:
+            if failed and failed.call:
+                if _no_time_left():
+                    break
                 tell(CallFailed(failed.call))
+            bound, before = call_bound(model, question), len(calls)
             try:
-                async for attempt in self._attempts(tell):
-                    with attempt:
-                        return await self._once(model, question, asking, calls, tell)
+                async for turn in self._turns(tell):
+                    with turn:
+                        return await self._once(model, bound, question, asking, calls, tell)
             except _AttemptError as failure:
                 failed = failure
+                made = len(calls) - before
+                reasons.append(f"{model.name}{f' after {made} attempts' if made > 1 else ''}: {failure.error.message}")
         if failed is None:
             raise ValueError("no model is named")
-        tried = f" after {len(calls)} attempts" if len(calls) > 1 else ""
-        return GaveUp(f"{failed.call.model}{tried}: {failed.error.message}", tuple(calls), failed.partial_text)
+        return GaveUp("; ".join(reasons), tuple(calls), failed.partial_text)
 
-    def _attempts(self, tell: Callable[[CallFailed], None]) -> AsyncRetrying:
+    def _turns(self, tell: Callable[[CallFailed], None]) -> AsyncRetrying:
         def wait(state: RetryCallState) -> float:
             asked = _failure(state).error.retry_after_s
             waited = self._retries.first_wait_s * self._retries.backoff_factor ** (state.attempt_number - 1)
-            return max(waited, asked or 0.0) * random.uniform(1, 1 + _JITTER)  # noqa: S311  no secret
+            return max(min(waited, _LONGEST_WAIT_S), asked or 0.0) * random.uniform(1, 1 + _JITTER)  # noqa: S311
 
         def stop(state: RetryCallState) -> bool:
-            left = remaining_s()
-            return state.attempt_number > self._retries.max_retries or (
-                left is not None and state.upcoming_sleep >= left
+            left, asked = remaining_s(), _failure(state).error.retry_after_s
+            return (
+                state.attempt_number > self._retries.max_retries
+                or (asked is not None and asked > _LONGEST_WAIT_S)
+                or (left is not None and state.upcoming_sleep >= left)
             )
+
+        def tell_failed(state: RetryCallState) -> None:
+            if call := _failure(state).call:
+                tell(CallFailed(call))
 
         return AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, _AttemptError) and error.error.passing),
             wait=wait,
             stop=stop,
-            before_sleep=lambda state: tell(CallFailed(_failure(state).call)),
+            before_sleep=tell_failed,
             reraise=True,
         )
 
     async def _once(
         self,
         model: Model,
+        bound: Bound,
         question: Question,
         asking: Asking,
         calls: list[ModelCall],
         tell: Callable[[CallStarted | Piece], None],
     ) -> Answered:
-        async with self._room[model.provider]:
-            number = len(calls) + 1
-            bound = call_bound(model, question)
-            input_bound = bound.tokens - _output_limit(model, question)
-            call = ModelCall(
-                call_id=call_id(asking.run_id, asking.stage, *asking.parts, asking.run_attempt, number),
-                stage=asking.stage,
-                model=model.name,
-                usage=Usage(input_bound, output_tokens=_output_limit(model, question)),
-                cost_nano_usd=bound.nano_usd,
-                bound_nano_usd=bound.nano_usd,
-                started_at=datetime.now(UTC),
-                duration=timedelta(),
-                actor_id=asking.actor_id,
-                attempt=number,
-                usage_unknown=True,
-            )
-            tell(CallStarted(call))
-            began = time.perf_counter()
-            pieces: list[str] = []
-            with telemetry.span(f"chat {model.name}", **_attributes(model, question, number)) as span:
-                try:
-                    reply = await self._listen(model, question, pieces, lambda text: tell(Piece(number, text)))
-                except ProviderError as error:
-                    spent = (
-                        call if error.billed else replace(call, usage=Usage(0), cost_nano_usd=0, usage_unknown=False)
-                    )
-                    ended = replace(spent, duration=_since(began), error=error.message)
-                    calls.append(ended)
-                    _note(span, ended, "error")
-                    raise _AttemptError(error, ended, "".join(pieces)) from error
-                ended = replace(call, duration=_since(began))
-                if reply.usage is not None:
-                    cost = model.price.cost(reply.usage)
-                    ended = replace(ended, usage=reply.usage, cost_nano_usd=cost, usage_unknown=False)
-                calls.append(ended)
-                _note(span, ended, reply.stop)
-            return Answered("".join(pieces), reply.stop, model, tuple(calls))
+        """One attempt, from waiting for room to what it cost. Raises _AttemptError."""
+        room = self._room[model.provider]
+        try:
+            async with asyncio.timeout(remaining_s()):
+                await room.acquire()
+        except TimeoutError as error:
+            told = f"{model.provider} had no room for a further call before the time was over"
+            raise _AttemptError(ProviderError(told, passing=False, billed=False)) from error
+        try:
+            if _no_time_left():
+                raise _AttemptError(ProviderError("no time was left to call it", passing=False, billed=False))
+            return await self._call(model, bound, question, asking, calls, tell)
+        finally:
+            room.release()
 
-    async def _listen(self, model: Model, question: Question, pieces: list[str], tell: Callable[[str], None]) -> Reply:
-        most = _SLACK_BYTES + 4 * MAX_BYTES_PER_TOKEN * _output_limit(model, question)
-        size = 0
-        async for piece in self._providers[model.provider].ask(model, question):
-            if isinstance(piece, Reply):
-                return piece
-            size += utf8_bytes(piece)
-            if size > most:
-                raise ProviderError(
-                    f"the answer is longer than {most} bytes, which no answer of {question.max_tokens} tokens is",
-                    passing=False,
-                    billed=True,
-                )
-            pieces.append(piece)
-            tell(piece)
-        raise ProviderError("the answer ended without its end", passing=True, billed=True)
+    async def _call(
+        self,
+        model: Model,
+        bound: Bound,
+        question: Question,
+        asking: Asking,
+        calls: list[ModelCall],
+        tell: Callable[[CallStarted | Piece], None],
+    ) -> Answered:
+        number, output_limit = len(calls) + 1, output_tokens_limit(model, question)
+        call = ModelCall(
+            call_id=call_id(asking.run_id, asking.stage, *asking.parts, asking.run_attempt, number),
+            stage=asking.stage,
+            model=model.name,
+            usage=Usage(bound.tokens - output_limit, output_tokens=output_limit),
+            cost_nano_usd=bound.nano_usd,
+            bound_nano_usd=bound.nano_usd,
+            started_at=datetime.now(UTC),
+            duration=timedelta(),
+            actor_id=asking.actor_id,
+            attempt=number,
+            usage_unknown=True,
+        )
+        tell(CallStarted(call))
+        told = await attempt(
+            self._providers[model.provider], model, question, call, lambda text: tell(Piece(number, text))
+        )
+        calls.append(told.call)
+        if isinstance(told, Failed):
+            raise _AttemptError(told.error, told.call, told.partial_text)
+        return Answered(told.text, told.stop, model, tuple(calls))
 
 
 def call_bound(model: Model, question: Question, *, further_bytes: int = 0) -> Bound:
     """The most that one attempt can cost; `further_bytes` of prompt are not known yet."""
-    tokens = prompt_bound(model.tokenizer, question) + further_bytes
-    return bound_call(model.price, tokens, _output_limit(model, question))
+    tokens = prompt_bound(model.tokenizer, question, model.template_tokens) + further_bytes
+    return bound_call(model.price, tokens, output_tokens_limit(model, question))
 
 
-def _output_limit(model: Model, question: Question) -> int:
-    return question.max_tokens + model.thinking_tokens
+def _no_time_left() -> bool:
+    left = remaining_s()
+    return left is not None and left <= 0
 
 
 def _failure(state: RetryCallState) -> _AttemptError:
@@ -261,30 +272,3 @@ def _failure(state: RetryCallState) -> _AttemptError:
     if not isinstance(failure, _AttemptError):
         raise TypeError("only failed attempts are tried again") from failure
     return failure
-
-
-def _since(began: float) -> timedelta:
-    return timedelta(seconds=time.perf_counter() - began)
-
-
-def _attributes(model: Model, question: Question, attempt: int) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        semconv.GEN_AI_OPERATION_NAME: "chat",
-        semconv.GEN_AI_PROVIDER_NAME: model.provider,
-        semconv.GEN_AI_REQUEST_MODEL: model.name,
-        semconv.GEN_AI_REQUEST_MAX_TOKENS: question.max_tokens,
-        semconv.DJP_CALL_ATTEMPT: attempt,
-    }
-    if question.temperature is not None:
-        attributes[semconv.GEN_AI_REQUEST_TEMPERATURE] = question.temperature
-    if question.seed is not None:
-        attributes[semconv.GEN_AI_REQUEST_SEED] = question.seed
-    return attributes
-
-
-def _note(span: Span, call: ModelCall, finish: str) -> None:
-    span.set_attribute(semconv.GEN_AI_USAGE_INPUT_TOKENS, call.usage.input_tokens)
-    span.set_attribute(semconv.GEN_AI_USAGE_OUTPUT_TOKENS, call.usage.output_tokens)
-    span.set_attribute(semconv.GEN_AI_RESPONSE_FINISH_REASONS, [finish])
-    span.set_attribute(semconv.DJP_COST_NANO_USD, call.cost_nano_usd)
-    span.set_attribute(semconv.DJP_USAGE_UNKNOWN, call.usage_unknown)

@@ -120,7 +120,7 @@ class ModelCatalogue:
         )
 
     async def list(self, provider: str = "", *, field: str = "provider") -> list[ListedModel]:
-        """Every model, or those of one provider, and what keeps each from being used; asks the providers what they offer.
+        """Every model, or those of one provider, and what keeps each from being used; asks the providers.
 
         Raises InvalidInput, naming `field`, if there is no such provider.
         """

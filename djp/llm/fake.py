@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from djp.llm.models import Model
     from djp.llm.provider import ProviderError, Question, Reply
@@ -20,7 +20,7 @@ class FakeProvider:
         self.asked: list[tuple[Model, Question]] = []
         self.open = 0
 
-    async def ask(self, model: Model, question: Question) -> AsyncIterator[str | Reply]:
+    async def ask(self, model: Model, question: Question) -> AsyncGenerator[str | Reply]:
         """What the script says, one piece a turn of the event loop."""
         self.asked.append((model, question))
         self.open += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from djp.llm.tokens import TEMPLATE_TOKENS
+
 if TYPE_CHECKING:
     from djp.llm.prices import Price
 
@@ -33,7 +35,7 @@ class Model:
     json_schema: bool = True
     streaming: bool = True
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-    template_tokens: int = 512
+    template_tokens: int = TEMPLATE_TOKENS
 
     @property
     def provider(self) -> str:

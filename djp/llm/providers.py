@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from djp.catalogue_files import data_dir
 from djp.llm.models import Tokenizer  # noqa: TC001  pydantic reads it at run time
 from djp.llm.prices import Price, read_price
+from djp.llm.tokens import TEMPLATE_TOKENS
 from djp.llm.yaml_files import read_yaml
 from djp.mesh.errors import FailedPrecondition
 from djp.mesh.settings import djp_home
@@ -55,7 +56,7 @@ class ModelEntry(BaseModel):
     family: _Text | None = None
     tokenizer: Tokenizer = "bytes"
     thinking_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    template_tokens: Annotated[int, Field(ge=16, le=1_000_000)] = 512
+    template_tokens: Annotated[int, Field(ge=16, le=1_000_000)] = TEMPLATE_TOKENS
     temperature: bool = True
     seed: bool | None = None
     json_schema: bool = True

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
+from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from djp.llm.models import Tokenizer
     from djp.llm.provider import Question
 
@@ -14,7 +20,18 @@ BYTES_PER_TOKEN = 4
 MAX_BYTES_PER_TOKEN = 10
 """No draft that debate passes on has more bytes for each token that it was allowed: what is longer is cut off.
 
-So the size of drafts that are not written yet is bounded. English has 4 to 5 bytes a token, Hindi and Thai up to 8."""
+So the size of drafts that are not written yet is bounded. English has 4 to 5 bytes a token, Hindi and Thai up to 8.
+"""
+
+TEMPLATE_TOKENS = 512
+"""The most that a provider puts around the texts of a question, where nothing closer is known of the model.
+
+What is known: role marks and the begin of the text, 10 to 20 tokens for two messages in any format; a system text
+that the template of a served model adds, 30 tokens in Llama 3 (its dates), 90 in gpt-oss (its preamble); the words with
+which a provider hands a schema over, up to 350 where it does so as a tool (Anthropic publishes 346 at most).
+"""
+
+_EXACT_CHARS = 64  # of a word whose forms are made to be measured; longer ones are bounded character by character
 
 
 def count_tokens(text: str) -> int:
@@ -40,6 +57,71 @@ def utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def prompt_bound(tokenizer: Tokenizer, question: Question) -> int:
-    """The most tokens that the question's prompt can have."""
-    return utf8_bytes(question.system) + utf8_bytes(question.user) + 512
+def prompt_bytes(text: str) -> int:
+    """The most UTF-8 bytes that a text has as it is, in Unicode's form NFC and in NFKC, in linear time.
+
+    Tokenizers may normalise first, which can lengthen a text: U+FDFA, 3 bytes, becomes 18 letters of 33 bytes. Each
+    word is measured alone, because no form reaches over white space, or makes it longer. Most words are in both forms
+    already. Of the others the short ones are converted; a long one, which could be made to take quadratic time, counts
+    what its characters have fully decomposed: composing them only shortens. Sizes of texts with space between add up.
+    """
+    return utf8_bytes(text) + (0 if text.isascii() else sum(_growth(word) for word in text.split()))
+
+
+def cut_to_prompt_bytes(text: str, limit: int) -> str:
+    """A beginning of a text that has at most `limit` bytes as `prompt_bytes` counts; the text itself if it has."""
+    text = cut_to_bytes(text, limit)
+    if prompt_bytes(text) <= limit:
+        return text
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if prompt_bytes(text[:middle]) <= limit:
+            fits = middle
+        else:
+            too_long = middle
+    return text[:fits]
+
+
+def prompt_bound(tokenizer: Tokenizer, question: Question, template_tokens: int = TEMPLATE_TOKENS) -> int:
+    """The most tokens that the question's prompt can have.
+
+    With a vocabulary of OpenAI's: the texts' exact tokens, as OpenAI counts them; a text that names a special token,
+    for example "<|endoftext|>", is counted as ordinary text, which is never fewer. Else one token for each byte: every
+    tokenizer of today's language models is byte-level BPE, or has pieces of at least a character and falls back to
+    bytes, so that no token stands for less than a byte of the text, in the longest of the forms it may be brought to.
+    On top comes the schema, as JSON in its longer layout, and `template_tokens` for what the provider puts around all.
+    """
+    texts = [question.system, question.user]
+    if question.schema is not None:
+        texts += [json.dumps(question.schema, indent=2, ensure_ascii=False), question.schema_name]
+    count = prompt_bytes if tokenizer == "bytes" else _counter(tokenizer)
+    return sum(count(_as_sent(text)) for text in texts) + template_tokens
+
+
+def _growth(word: str) -> int:
+    """How many bytes longer than itself a word can become."""
+    if word.isascii() or all(unicodedata.is_normalized(form, word) for form in ("NFC", "NFKC")):
+        return 0
+    if len(word) <= _EXACT_CHARS:
+        forms = max(utf8_bytes(unicodedata.normalize(form, word)) for form in ("NFC", "NFKC"))
+    else:
+        forms = sum(times * _decomposed_bytes(char) for char, times in Counter(word).items())
+    return max(0, forms - utf8_bytes(word))
+
+
+def _decomposed_bytes(char: str) -> int:
+    return max(utf8_bytes(char), *(utf8_bytes(unicodedata.normalize(form, char)) for form in ("NFD", "NFKD")))
+
+
+def _as_sent(text: str) -> str:
+    """The text without lone surrogates, which UTF-8 cannot hold: as it is sent, question marks stand for them."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@cache
+def _counter(encoding: str) -> Callable[[str], int]:
+    from bpe_openai import _bindings  # type: ignore[import-untyped]  # its wrapper refuses long texts
+
+    count: Callable[[str], int] = _bindings.tokenizer_for_encoding(encoding).count
+    return count
