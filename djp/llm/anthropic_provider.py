@@ -85,9 +85,10 @@ class _MessageAnswer(Answer):
         content = body.get("content")
         if not isinstance(content, list):
             raise MalformedError("it has no content")
+        text = "".join(_text(block, "text") for block in content)
         self._learn(body.get("usage"))
         self._finish(body.get("stop_reason") or "end_turn")
-        return "".join(_text(block, "text") for block in content)
+        return text
 
     def _learn(self, usage: Any) -> None:
         if isinstance(usage, dict):
@@ -114,14 +115,13 @@ def _text(part: Any, kind: str) -> str:
 
 def _usage(told: dict[str, Any]) -> Usage | None:
     """Anthropic's usage, whose input tokens are those that no cache had; None where it cannot be true."""
-    uncached, output = tokens(told.get("input_tokens")), tokens(told.get("output_tokens"))
-    read, written = tokens(told.get("cache_read_input_tokens", 0)), told.get("cache_creation_input_tokens", 0)
+    fresh, output = tokens(told.get("input_tokens")), tokens(told.get("output_tokens"))
+    read, written = tokens(told.get("cache_read_input_tokens", 0)), tokens(told.get("cache_creation_input_tokens", 0))
     details = told.get("output_tokens_details")
     thinking = tokens(details.get("thinking_tokens") or 0) if isinstance(details, dict) else 0
-    # Writing to the cache has a price of its own, which a Usage cannot tell.
-    if uncached is None or output is None or read is None or thinking is None or written != 0:
+    if fresh is None or output is None or read is None or written is None or thinking is None:
         return None
     try:
-        return Usage(uncached + read, read, output, thinking)
+        return Usage(fresh + read + written, read, output, thinking, written)
     except ValueError:
         return None

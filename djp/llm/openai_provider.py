@@ -113,15 +113,13 @@ def _usage(told: Any) -> Usage | None:
         return None
     total = tokens(told.get("total_tokens", prompt + completion))
     input_details, output_details = told.get("prompt_tokens_details"), told.get("completion_tokens_details")
-    cached = _detail(input_details, "cached_tokens")
+    cached, written = _detail(input_details, "cached_tokens"), _detail(input_details, "cache_write_tokens")
     reasoning = _detail(output_details, "reasoning_tokens")
-    if total is None or total < prompt + completion or cached is None or reasoning is None:
+    if total is None or total < prompt + completion or cached is None or written is None or reasoning is None:
         return None
-    if _detail(input_details, "cache_write_tokens") != 0:
-        return None  # it has a price of its own, which a Usage cannot tell
     hidden = total - prompt - completion
     try:
-        return Usage(prompt, cached, completion + hidden, max(reasoning, hidden))
+        return Usage(prompt, cached, completion + hidden, max(reasoning, hidden), written)
     except ValueError:
         return None
 

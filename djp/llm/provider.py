@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from djp.llm.calls import Usage
     from djp.llm.models import Model
@@ -59,10 +59,10 @@ class ProviderError(Exception):
 class Provider(Protocol):
     """One provider of models, over whatever wire format it speaks. Makes every call once: retries are the asker's."""
 
-    def ask(self, model: Model, question: Question) -> AsyncIterator[str | Reply]:
+    def ask(self, model: Model, question: Question) -> AsyncGenerator[str | Reply]:
         """Pieces of the answer's text as they come, none of them empty, and last exactly one Reply.
 
-        Closing the iterator, or cancelling the task that reads it, closes the connection of the call.
+        Closing the generator, or cancelling the task that reads it, closes the connection of the call.
 
         Raises:
             ProviderError: there is no whole answer.

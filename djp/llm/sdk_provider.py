@@ -15,7 +15,7 @@ from djp.llm.provider import ProviderError, Reply
 from djp.llm.provider_failures import Failures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from types import ModuleType
 
     import httpx2
@@ -74,12 +74,14 @@ class SdkProvider(ABC):
         connect_timeout_s: float = 15.0,
         read_timeout_s: float = 120.0,
     ) -> None:
-        self._api_key = api_key
+        self._api_key = None if api_key is None else api_key.strip()
         self._base_url = base_url
         self._headers = dict(headers or {})
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._failures = Failures(name, key_variable=key_variable, secrets=[api_key or "", *self._headers.values()])
+        self._failures = Failures(
+            name, key_variable=key_variable, secrets=[self._api_key or "", *self._headers.values()]
+        )
         self._options: dict[str, Any] = {}
         self._opened: tuple[ModuleType, Any] | None = None
 
@@ -95,7 +97,7 @@ class SdkProvider(ABC):
     async def _list(self) -> frozenset[str]:
         """The ids of the models."""
 
-    async def ask(self, model: Model, question: Question) -> AsyncIterator[str | Reply]:
+    async def ask(self, model: Model, question: Question) -> AsyncGenerator[str | Reply]:
         """As the port says."""
         path, body = self._request(model, question)
         answer = self._answer()
@@ -230,14 +232,14 @@ class SdkProvider(ABC):
         import anyio
         import httpx2
 
-        if isinstance(error, ProviderError):
+        if isinstance(error, ProviderError):  # of this class itself, as the bounds of a response are
             return error
         sdk, _ = self._open()
+        if isinstance(error, sdk.APIConnectionError) and isinstance(error.__cause__, Exception):
+            return self._failure(error.__cause__)
         if isinstance(error, sdk.APIStatusError) and error.status_code != HTTPStatus.OK:
             return self._failures.refused(error.status_code, error.body, error.response.headers)
-        if isinstance(error, sdk.APIConnectionError):
-            error = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        elif isinstance(error, sdk.APIError):
+        if isinstance(error, sdk.APIError) and not isinstance(error, sdk.APIConnectionError):
             return self._failures.failed_within(error.body)
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
             return self._failures.not_sent(str(error) or type(error).__name__)

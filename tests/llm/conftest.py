@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from djp.llm.models import Model
+from djp.llm.offline import DEBATER_MODELS
+from djp.llm.prices import PriceBook
 from tests.llm.model_server import ModelServer
 
 if TYPE_CHECKING:
@@ -17,3 +20,9 @@ async def model_server() -> AsyncIterator[ModelServer]:
     """A model server that answers as its `script` says."""
     async with ModelServer() as server:
         yield server
+
+
+@pytest.fixture
+def model() -> Model:
+    """A model that takes everything, at some price."""
+    return Model("maker/some-model", "some-model", "maker", PriceBook.load().price(DEBATER_MODELS[0]))

@@ -83,6 +83,7 @@ class ModelServer:
 
     A script that ran out answers as `Behaviour()` does. `calls` are all requests to models so far; `key` is the only
     key that is let in (None: any); `models` are listed, `page_size` on each of Anthropic's pages, as `listing` says.
+    `arrived` is set when a call came in.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class ModelServer:
         self.listing = Behaviour()
         self.calls: list[Call] = []
         self.connections: set[_Connection] = set()
+        self.arrived = asyncio.Event()
         self.address = ""
 
     @property
@@ -231,6 +233,7 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, api: Api, headers: dict[str, str], raw: bytes) -> None:
         call = self._call = Call(len(self._server.calls) + 1, api, headers, json.loads(raw))
         self._server.calls.append(call)
+        self._server.arrived.set()
         refused = refusal_of(api, call.body, headers)
         if refused is not None:
             behaviour = Behaviour(status=400, error_message=refused)

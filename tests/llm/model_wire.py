@@ -68,8 +68,8 @@ class Behaviour:
 
 
 def words(text: str) -> list[str]:
-    """A text in its tokens: words with the white space around them."""
-    return re.findall(r"\s*\S+\s*?(?=\s|$)", text) or ([text] if text else [])
+    """A text in its tokens: words, with the white space before them."""
+    return re.findall(r"\s*\S+|\s+$", text)
 
 
 def settle(behaviour: Behaviour, prompt: str, limit: int) -> tuple[Behaviour, Usage]:
@@ -149,7 +149,11 @@ def usage_body(api: Api, usage: Usage) -> dict[str, Any]:
             "prompt_tokens": usage.input_tokens,
             "completion_tokens": usage.output_tokens,
             "total_tokens": usage.input_tokens + usage.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": usage.cached_input_tokens, "audio_tokens": 0},
+            "prompt_tokens_details": {
+                "cached_tokens": usage.cached_input_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
+                "audio_tokens": 0,
+            },
             "completion_tokens_details": {
                 "reasoning_tokens": usage.reasoning_tokens,
                 "audio_tokens": 0,
@@ -158,10 +162,9 @@ def usage_body(api: Api, usage: Usage) -> dict[str, Any]:
             },
         }
     return {
-        "input_tokens": usage.input_tokens - usage.cached_input_tokens,
-        "cache_creation_input_tokens": 0,
+        "input_tokens": usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens,
+        "cache_creation_input_tokens": usage.cache_write_tokens,
         "cache_read_input_tokens": usage.cached_input_tokens,
-        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
         "service_tier": "standard",
@@ -295,6 +298,6 @@ def _anthropic_stream(
     )
     ended = {"delta": {"stop_reason": _finish("anthropic", behaviour), "stop_sequence": None}}
     if told is not None:
-        ended["usage"] = {name: told[name] for name in told if name != "service_tier" and name != "cache_creation"}
+        ended["usage"] = {name: told[name] for name in told if name != "service_tier"}
     tail = event("content_block_stop", index=int(thinks)) + event("message_delta", **ended) + event("message_stop")
     return head, deltas, tail
