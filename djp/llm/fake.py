@@ -13,9 +13,15 @@ if TYPE_CHECKING:
 
 
 class FakeProvider:
-    """Gives what `script` says for a model and a question: pieces, then a Reply, or a ProviderError to raise."""
+    """Gives what `script` says for a model and a question: pieces, then a Reply, or a ProviderError to raise.
 
-    def __init__(self, script: Callable[[Model, Question], Iterable[str | Reply | ProviderError]]) -> None:
+    Where the script gives an event, the answer waits for it. `asked` is every question so far, `open` how many answers
+    are being read.
+    """
+
+    def __init__(
+        self, script: Callable[[Model, Question], Iterable[str | Reply | ProviderError | asyncio.Event]]
+    ) -> None:
         self._script = script
         self.asked: list[tuple[Model, Question]] = []
         self.open = 0
@@ -27,9 +33,12 @@ class FakeProvider:
         try:
             for piece in self._script(model, question):
                 await asyncio.sleep(0)
-                if isinstance(piece, Exception):
+                if isinstance(piece, asyncio.Event):
+                    await piece.wait()
+                elif isinstance(piece, Exception):
                     raise piece
-                yield piece
+                else:
+                    yield piece
         finally:
             self.open -= 1
 

@@ -94,7 +94,7 @@ def prompt_bound(tokenizer: Tokenizer, question: Question, template_tokens: int 
     """
     texts = [question.system, question.user]
     if question.schema is not None:
-        texts += [json.dumps(question.schema, indent=2, ensure_ascii=False), question.schema_name]
+        texts += [json.dumps(question.schema, indent=2), question.schema_name]
     count = prompt_bytes if tokenizer == "bytes" else _counter(tokenizer)
     return sum(count(_as_sent(text)) for text in texts) + template_tokens
 
