@@ -27,8 +27,9 @@ def published_price(base_url: str, model: str, *, writes_cache: bool) -> Price |
     """What the service at an address publishes for one of its models; None where it is not known for sure.
 
     For sure means: the address is that service's own, so that a local server or a gateway never costs what another's
-    model of the same name costs; the name is the model's own, one that its entry lists whole, or one of these with
-    the day of a snapshot behind it, so that "ft:gpt-4o…" is no gpt-4o; and the model is paid by the token only.
+    model of the same name costs; the name is the model's own, one that its entry lists whole, or the begin of names
+    that its entry lists with the day of a snapshot behind it, so that "ft:gpt-4o-2024-08-06:acme" has no price; and
+    the model is paid by the token only.
     `writes_cache`: the service writes to its cache unasked, and bills it.
     """
     from genai_prices.data_snapshot import get_snapshot
@@ -47,7 +48,7 @@ def _is_at(provider: Provider, base_url: str) -> bool:
 
 
 def _find(provider: Provider, model: str) -> ModelInfo | None:
-    own = (info for info in provider.models if info.id == model)
+    own = (info for info in provider.models if info.id == model and info.is_match(model))
     return next(own, None) or next((info for info in provider.models if _names(info.match, model.lower())), None)
 
 
