@@ -26,7 +26,7 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.OK: "published (or: done)",
     Exit.PROBLEM: "a check found a problem, the output could not be written, or a fault of djp itself",
-    Exit.BAD_INPUT: "bad input: a flag, a file or a name; nothing was started",
+    Exit.BAD_INPUT: "bad input: a flag, a file, a name, or a model that cannot be called; nothing was started",
     Exit.ADVISORY: "the text is advice only: the policy or the jury does not let it be published",
     Exit.NO_RESULT: "every draft was disqualified, there is no text",
     Exit.DENIED: "a budget refused the run, nothing was called",
@@ -36,11 +36,15 @@ MEANINGS = {
 }
 
 
+_NOTHING_STARTED = ("CORPUS_EMPTY", "UNPRICED_MODEL", "PROVIDER_NOT_CONFIGURED")
+"""Reasons of a failed precondition that the command line, or what is configured, is to be mended for."""
+
+
 def exit_of(error: DjpError) -> Exit:
     """The exit code of a command that ended with this error."""
     if error.reason in ("BUDGET_EXCEEDED", "RUN_BUDGET_EXCEEDED"):
         return Exit.DENIED
-    if error.reason == "CORPUS_EMPTY":
+    if error.reason in _NOTHING_STARTED:
         return Exit.BAD_INPUT
     return {
         "INVALID_ARGUMENT": Exit.BAD_INPUT,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_TASK_BYTES = 262_144
 """The contract's limit for `RunRequest.task`; nothing longer is read from a file or from standard input."""
 
+_VOICES = {"debaters": "--debater", "jurors": "--juror"}
+"""The lists of a request whose entries are each a flag of their own."""
+
 _FLAGS = {
     "budget_nano_usd": "--budget-usd",
     "corpus": "--grounded-corpus",
@@ -50,6 +53,9 @@ class RunFlags:
     budget_tokens: int | None = None
     redact: bool = True
     timeout: float | None = None
+    debaters: tuple[str, ...] = ()
+    jurors: tuple[str, ...] = ()
+    rounds: int | None = None
     workflow: str | None = None
     trace_name: str | None = None
     dry_run: bool = False
@@ -63,6 +69,8 @@ class RunFlags:
 def flag_of(field: str) -> str:
     """The flag that a field of the request came from; the field itself where no flag has its name."""
     name = field.removeprefix("run.")
+    if (voice := name.partition("[")[0].partition(".")[0]) in _VOICES:
+        return _VOICES[voice]
     if name in RunFlags.__dataclass_fields__:
         return "--" + name.replace("_", "-")
     return _FLAGS.get(name, field)
@@ -93,8 +101,12 @@ def run_request(flags: RunFlags) -> run_pb2.RunRequest:
         put("task", read_task(flags.task))
     except InvalidInput as error:
         problems.extend(error.violations)
-    for field in ("preset", "policy", "grounded_required", "max_tokens", "temperature", "seed", "workflow"):
+    for field in ("preset", "policy", "grounded_required", "max_tokens", "temperature", "seed", "rounds", "workflow"):
         put(field, getattr(flags, field))
+    for number, model in enumerate(flags.debaters, start=1):
+        request.debaters.add(debater_id=f"d{number}", model=model)
+    for number, model in enumerate(flags.jurors, start=1):
+        request.jurors.add(juror_id=f"j{number}", model=model)
     put("trace_name", flags.trace_name)
     put("budget_tokens", flags.budget_tokens)
     if flags.timeout is not None:

@@ -120,6 +120,14 @@ def run(
     budget_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Refuse a run that can use more tokens.")
     ] = None,
+    debater: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROVIDER/MODEL", help="A model that debates, repeatable; see `djp models`."),
+    ] = None,
+    juror: Annotated[
+        list[str] | None, typer.Option(metavar="PROVIDER/MODEL", help="A model that judges, repeatable.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", help="Rounds of debate, 1 to 8.")] = None,
     redact: Annotated[Switch, typer.Option(help="Redact personal data and secrets.")] = Switch.ON,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the models may take.")] = None,
     workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Groups runs for reports and artifacts.")] = None,
@@ -154,6 +162,9 @@ def run(
         budget_tokens=budget_tokens,
         redact=redact is Switch.ON,
         timeout=timeout,
+        debaters=tuple(debater or ()),
+        jurors=tuple(juror or ()),
+        rounds=rounds,
         workflow=workflow,
         trace_name=trace_name,
         dry_run=dry_run,

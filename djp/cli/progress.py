@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from djp.cli.terminal import err, one_line
+from djp.money import format_usd
 from djp.v1 import common_pb2, judge_pb2, run_pb2
 
 if TYPE_CHECKING:
@@ -32,17 +34,31 @@ STAGES = {
 _QUEUED = "waiting for a free place"
 
 
+@dataclass
+class _Voice:
+    """What a debater or juror is doing, as far as it was told."""
+
+    model: str
+    round: int = 0
+    attempt: int = 1
+    trouble: str = ""
+    """Why the attempt before this one failed."""
+
+
 class Progress:
     """Takes a run's events as they come. Without a terminal it prints plain lines and nothing that moves."""
 
     def __init__(self, status: Status | None) -> None:
         self._status = status
-        self._drafting: set[str] = set()
+        self._what = ""
+        self._voices: dict[str, _Voice] = {}
+        self._cost = run_pb2.CostSoFar()
 
     def doing(self, what: str) -> None:
         """What is going on now, until something else is."""
+        self._what = what
         if self._status:
-            self._status.update(f"{what} …")
+            self._status.update(Text("\n".join(self._now())))  # a plain string would be read as markup
 
     def done(self, name: str, summary: str, seconds: float | None = None) -> None:
         """A stage is over."""
@@ -63,29 +79,66 @@ class Progress:
             case "stage_finished":
                 finished = event.stage_finished
                 name = STAGES.get(finished.stage, ("stage", ""))[0]
+                self._voices.clear()
                 self.done(name, one_line(finished.summary), finished.duration.ToNanoseconds() / 1e9)
+            case "cost":
+                self._cost = event.cost
+                self.doing(self._what)
             case "debater_started":
-                self._drafting.add(event.debater_started.debater_id)
-                self._who_drafts()
+                started = event.debater_started
+                self._voices[started.debater_id] = _Voice(started.model, started.round)
+                self.doing(self._what)
+            case "call_started":
+                self._call_started(event.call_started)
+            case "call_ended":
+                self._call_ended(event.call_ended)
             case "draft_finished":
                 draft = event.draft_finished
-                self._drafting.discard(draft.debater_id)
-                self._line(f"  · {_name(draft.debater_id)} ({_name(draft.model)}) wrote {draft.tokens} tokens", "dim")
-                self._who_drafts()
+                self._voices.pop(draft.debater_id, None)
+                in_round = f" in round {draft.round}" if draft.round > 1 else ""
+                told = f"{_name(draft.debater_id)} ({_name(draft.model)}) wrote {draft.tokens} tokens{in_round}"
+                self._line(f"  · {told}", "dim")
+                self.doing(self._what)
             case "draft_failed":
                 failed = event.draft_failed
-                self._drafting.discard(failed.debater_id)
+                self._voices.pop(failed.debater_id, None)
+                in_round = f" in round {failed.round}" if failed.round > 1 else ""
                 said = one_line(failed.message, 200)
-                self._line(f"  ✗ {_name(failed.debater_id)} ({_name(failed.model)}) failed: {said}", "yellow")
-                self._who_drafts()
+                told = f"{_name(failed.debater_id)} ({_name(failed.model)}) failed{in_round}: {said}"
+                self._line(f"  ✗ {told}", "yellow")
+                self.doing(self._what)
             case "ballot":
+                self._voices.pop(event.ballot.juror_id, None)
                 self._line(f"  · {_ballot(event.ballot)}", "dim")
+                self.doing(self._what)
             case "warning":
                 self.note(one_line(event.warning))
 
-    def _who_drafts(self) -> None:
-        if self._drafting:
-            self.doing("drafting: " + ", ".join(sorted(map(_name, self._drafting))))
+    def _call_started(self, call: common_pb2.ModelCall) -> None:
+        voice = self._voices.setdefault(call.actor_id, _Voice(call.model))
+        voice.model, voice.attempt = call.model, call.attempt
+        if call.attempt > 1:
+            after = f", after: {voice.trouble}" if voice.trouble else ""
+            self._line(f"  ↻ {_name(call.actor_id)} ({_name(call.model)}) attempt {call.attempt}{after}", "yellow")
+        self.doing(self._what)
+
+    def _call_ended(self, call: common_pb2.ModelCall) -> None:
+        if call.actor_id in self._voices:
+            self._voices[call.actor_id].trouble = one_line(call.error, 200)
+        if call.usage_unknown:
+            charged = f"usage unknown, charged at its bound of {format_usd(call.cost_nano_usd)}"
+            self._line(f"  ! {_name(call.actor_id)} ({_name(call.model)}): {charged}", "yellow")
+
+    def _now(self) -> Iterator[str]:
+        """What is going on: the stage, what it has cost, and a line for everybody who is at work."""
+        cost = self._cost
+        spent = f" {format_usd(cost.cost_nano_usd)} and {cost.tokens:,} tokens so far" if cost.tokens else ""
+        yield f"{self._what} …{spent}"
+        for actor, voice in sorted(self._voices.items()):
+            in_round = f", round {voice.round}" if voice.round > 1 else ""
+            attempt = f", attempt {voice.attempt}" if voice.attempt > 1 else ""
+            trouble = f", after: {voice.trouble[:80]}" if voice.trouble else ""
+            yield f"  {_name(actor)} ({_name(voice.model)}){in_round}{attempt}{trouble}"
 
     def _line(self, text: str, style: str) -> None:
         err().print(Text(text, style=style), soft_wrap=True)  # a style of `print` would colour the status as well

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -16,6 +17,7 @@ from djp.cli.show import EXIT_OF_STATE, print_run, state_name
 from djp.cli.terminal import one_line, out
 from djp.mesh.errors import NotFound
 from djp.money import format_usd
+from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2
 
 if TYPE_CHECKING:
@@ -78,15 +80,19 @@ def _print_table(runs: Sequence[run_pb2.Run]) -> None:
 
 async def show_run(gateway: str | None, wanted: str, *, as_json: bool) -> int:
     """Print one run in full."""
+    events: list[run_pb2.RunEvent] = []
     async with connected(gateway) as client:
         run = await find_run(client, wanted)
+        if run.state in TERMINAL_STATES and not as_json:  # the events of others have no end yet
+            async with aclosing(client.watch(run.run_id)) as told:
+                events = [event async for event in told]
     if as_json:
         print(json.dumps({"run": run_document(run)}, indent=2))
         return Exit.OK
     out().print("Task", style="bold")
     out().print(one_line(run.spec.task, 500))
     out().print()
-    print_run(run, gateway=gateway)
+    print_run(run, gateway=gateway, events=events)
     return Exit.OK
 
 

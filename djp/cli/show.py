@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from djp.cli.exits import Exit
+from djp.cli.history import print_history
 from djp.cli.terminal import clean, command_name, is_tty, one_line, out, say
 from djp.mesh.settings import djp_home
 from djp.money import format_usd
 from djp.v1 import common_pb2, run_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 TEXT_WIDTH = 100
 """Longer lines are hard to read; a wider terminal leaves the rest empty."""
@@ -32,7 +33,13 @@ EXIT_OF_STATE = {
 """Exit code of `djp run` for each state that a run can end in; FAILED for every other."""
 
 
-_SAY_WHAT_TO_DO = ("INTERRUPTED", "DEADLINE_EXCEEDED")
+_SAY_WHAT_TO_DO = (
+    "INTERRUPTED",
+    "DEADLINE_EXCEEDED",
+    "UNKNOWN_MODEL",
+    "UNPRICED_MODEL",
+    "PROVIDER_NOT_CONFIGURED",
+)
 """Errors whose message ends with its remedy, as every denial's does."""
 
 
@@ -41,8 +48,8 @@ def state_name(state: run_pb2.RunState.ValueType) -> str:
     return run_pb2.RunState.Name(state).removeprefix("RUN_STATE_").replace("_", " ").lower()
 
 
-def print_run(run: run_pb2.Run, *, gateway: str | None = None) -> None:
-    """Everything about a run, on standard output."""
+def print_run(run: run_pb2.Run, *, gateway: str | None = None, events: Sequence[run_pb2.RunEvent] = ()) -> None:
+    """Everything about a run, on standard output; with its events also what happened on the way."""
     if run.HasField("result") and run.result.text:
         print_text(run.result)
         out().print()
@@ -50,8 +57,11 @@ def print_run(run: run_pb2.Run, *, gateway: str | None = None) -> None:
     if run.HasField("result"):
         _print_verdict(run.result)
         _print_citations(run.result)
+        print_history(events)
         out().print()
         say(cost_footer(run.result))
+        if unknown := unknown_usage(run.result):
+            say(unknown, "yellow")
     _print_notes(run)
     _print_next(run, gateway)
 
@@ -76,6 +86,18 @@ def cost_footer(result: run_pb2.RunResult) -> str:
     ]
     whole = f"Total {format_usd(result.total_nano_usd)} (tokens={result.total_tokens})"
     return "Costs: " + " | ".join([*parts, whole])
+
+
+def unknown_usage(result: run_pb2.RunResult) -> str:
+    """How many calls stand at their bound because nobody told what they used; empty if none does."""
+    unknown = sum(total.usage_unknown_calls for total in result.totals)
+    if not unknown:
+        return ""
+    return (
+        "1 call's usage unknown, charged at its bound"
+        if unknown == 1
+        else (f"{unknown} calls' usage unknown, each charged at its bound")
+    )
 
 
 def why(run: run_pb2.Run) -> str:
@@ -148,6 +170,8 @@ def _print_verdict(result: run_pb2.RunResult) -> None:
         for row in rows:
             table.add_row(*map(Text, row))
         out().print(table)
+    for note in _verdict_notes(result):
+        say(note)
     if result.verdict.tie_break:
         out().print(f"Tie broken by {one_line(result.verdict.tie_break)}.")
     for disqualified in result.verdict.disqualified:
@@ -173,6 +197,21 @@ def _verdict_rows(result: run_pb2.RunResult, model_of: dict[str, str]) -> Iterat
         )
 
 
+def _verdict_notes(result: run_pb2.RunResult) -> Iterator[str]:
+    """How the debate and the vote went, where that says something."""
+    if result.stopped_early:
+        yield f"The debate stopped after round {result.rounds}: the drafts agreed ({result.agreement:.2f} of 1)."
+    elif result.rounds > 1:
+        yield f"Debated over {result.rounds} rounds."
+    verdict = result.verdict
+    if verdict.fast_path:
+        yield "Further jurors were skipped: the lead was clear."
+    if verdict.abstentions:
+        cast = verdict.valid_ballots + verdict.abstentions
+        jurors = f"{verdict.effective_jurors} juror{'' if verdict.effective_jurors == 1 else 's'}"
+        yield f"{verdict.abstentions} of {cast} ballots could not be read; {jurors} effectively voted."
+
+
 def _print_citations(result: run_pb2.RunResult) -> None:
     if not result.citations:
         return
@@ -195,8 +234,6 @@ def _print_notes(run: run_pb2.Run) -> None:
     result = run.result
     if run.offline:
         say("Offline: no model was called. The prices are for demonstration, no money moved.", "dim")
-    if unknown := sum(total.usage_unknown_calls for total in result.totals):
-        say(f"Warning: {unknown} calls told no usage and stand at the most they can have cost.", "yellow")
     if result.redaction_counts:
         found = ", ".join(f"{one_line(kind)} {count}" for kind, count in sorted(result.redaction_counts.items()))
         say(f"Redacted: {found}")

@@ -201,7 +201,7 @@ class FakeGateway(
                 return
 
     async def GetRun(self, request: run_pb2.GetRunRequest, context: Any) -> run_pb2.GetRunResponse:
-        if self.breaks or self.events is not None:
+        if (self.breaks or self.events is not None) and not self.stored:
             return run_pb2.GetRunResponse(run=run_pb2.Run(run_id=self.run.run_id, state=run_pb2.RUN_STATE_RUNNING))
         for run in [*self.stored, self.run]:
             if run.run_id.startswith(request.run_id):

@@ -232,12 +232,52 @@ async def test_the_gateways_own_refusals_are_lines_with_their_flags(djp_at: Any,
     assert [entry["field"] for entry in error["fields"]] == ["--preset", "--policy"]
 
 
-async def test_an_unpriced_model_is_a_failure_in_one_line(djp_at: Any, gateway: Any) -> None:
-    gateway.refusal = FailedPrecondition("acme/x has no price; add one", reason="UNPRICED_MODEL")
+@pytest.mark.parametrize("reason", ["UNPRICED_MODEL", "PROVIDER_NOT_CONFIGURED"])
+async def test_a_model_that_cannot_be_called_is_bad_input_in_one_line(djp_at: Any, gateway: Any, reason: str) -> None:
+    gateway.refusal = FailedPrecondition("acme/x cannot be called; mend it", reason=reason)
     ended = await djp_at(*TASK)
 
-    assert ended.code == 6
-    assert ended.err.splitlines()[-1] == "error: acme/x has no price; add one"
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1] == "error: acme/x cannot be called; mend it"
+
+
+async def test_a_model_that_does_not_exist_is_told_with_its_flag(djp_at: Any, gateway: Any) -> None:
+    told = "there is no model 'openai/gpt-5x'; there are: openai/gpt-4o"
+    fields = ("run.debaters[1].model", "run.jurors[0].model")
+    gateway.refusal = InvalidInput(told, violations=[Violation(field, told) for field in fields])
+    gateway.refusal.reason = "UNKNOWN_MODEL"
+    ended = await djp_at(*TASK, "--debater", "openai/gpt-4o", "--debater", "openai/gpt-5x", "--json")
+
+    assert ended.code == 2
+    assert ended.err.splitlines() == [f"error: --debater: {told}", f"error: --juror: {told}"]
+    assert json.loads(ended.out)["error"]["reason"] == "UNKNOWN_MODEL"
+
+
+async def test_debaters_and_jurors_are_sent_in_their_order(djp_at: Any, gateway: Any) -> None:
+    models = ("openai/gpt-4o", "anthropic/claude-sonnet-4-5", "openai/gpt-4o")
+    voices = [part for model in models for part in ("--debater", model)]
+    ended = await djp_at(*TASK, *voices, "--juror", "a/b", "--juror", "c/d/e", "--rounds", "2")
+
+    assert ended.code == 0
+    (sent,) = gateway.started
+    assert [(one.debater_id, one.model) for one in sent.debaters] == list(zip(("d1", "d2", "d3"), models, strict=True))
+    assert [(one.juror_id, one.model) for one in sent.jurors] == [("j1", "a/b"), ("j2", "c/d/e")]
+    assert sent.rounds == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [(("--rounds", "9"), "--rounds"), (("--debater", ""), "--debater"), (("--juror", "x" * 201), "--juror"),
+     (("--debater", "a/b") * 17, "--debater")],
+)  # fmt: skip
+async def test_bad_voices_are_refused_before_anything_starts(
+    djp_at: Any, gateway: Any, flags: tuple[str, ...], named: str
+) -> None:
+    ended = await djp_at(*TASK, *flags)
+
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: {named}: ")
+    assert not gateway.started
 
 
 async def test_task_comes_from_a_file_or_standard_input(djp_at: Any, gateway: Any, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ async def test_a_terminal_shows_progress_and_marks_citations(djp_at: Any, gatewa
     code, shown = await on_terminal(djp_at, "run", "--task", "x")
 
     assert code == 0
-    assert "drafting: d1" in shown  # moves while it goes on
+    assert "  d1 (offline/broad)" in shown  # moves while it goes on
     assert "\x1b[32m✓ debate" in shown
     assert "\x1b[36m[Budgets]\x1b[0m" in shown
     assert "\x1b[33m[Nowhere]\x1b[0m" in shown
@@ -85,6 +85,10 @@ async def test_hostile_texts_cannot_command_the_terminal(djp_at: Any, gateway: A
     gateway.events[4].draft_failed.message = HOSTILE
     gateway.events[5].stage_finished.summary = HOSTILE
     gateway.events[7].warning = HOSTILE
+    call = {"actorId": "d1", "model": HOSTILE, "attempt": 2, "error": HOSTILE + "[/]", "usageUnknown": True}
+    gateway.events[3:3] = [
+        ParseDict({"sequence": 0, name: call}, run_pb2.RunEvent()) for name in ("callStarted", "callEnded") * 2
+    ]
     code, shown = await on_terminal(djp_at, "run", "--task", "x", columns=400, NO_COLOR="1")
 
     assert code == 3
@@ -202,3 +206,106 @@ def test_cleaning_keeps_offsets_and_leaves_nothing_that_commands() -> None:
     assert [char for char in clean(everything) if ord(char) < 32] == ["\t", "\n"]
     assert clean("Zoë 👩\u200d🚀 مرحبا") == "Zoë 👩\u200d🚀 مرحبا"
     assert one_line("a\nb\tc\r\n" + "d" * 50, 10) == "a b c ddd…"
+
+
+CALL = {
+    "callId": "3f2b8c1e-0000-4000-8000-000000000002",
+    "stage": "STAGE_DEBATE",
+    "model": "openai/gpt-4o",
+    "actorId": "d1",
+    "boundNanoUsd": 2_000_000,
+    "costNanoUsd": 2_000_000,
+    "attempt": 1,
+}
+TROUBLE: list[dict[str, Any]] = [
+    {"debaterStarted": {"debaterId": "d1", "model": "openai/gpt-4o", "round": 2}},
+    {"callStarted": {**CALL, "usageUnknown": True}},
+    {"callEnded": {**CALL, "costNanoUsd": 0, "error": "429: slow down"}},
+    {"cost": {"costNanoUsd": 0, "tokens": 0}},
+    {"callStarted": {**CALL, "attempt": 2, "usageUnknown": True}},
+    {"callEnded": {**CALL, "attempt": 2, "usageUnknown": True, "error": "the connection was lost"}},
+    {"cost": {"costNanoUsd": 2_000_000, "tokens": 1234}},
+    {"callStarted": {**CALL, "attempt": 3, "model": "acme/small", "usageUnknown": True}},
+    {"draftFinished": {"draftId": "d1-r2", "debaterId": "d1", "model": "acme/small", "tokens": 9, "round": 2}},
+    {
+        "draftFailed": {
+            "debaterId": "d2",
+            "round": 2,
+            "model": "openai/gpt-4o",
+            "message": "no key",
+            "reason": "ERROR_REASON_PROVIDER_FAILED",
+        }
+    },
+    {"ballot": {"jurorId": "j1", "model": "openai/gpt-4o", "recusedDraftIds": ["d1-r2", "d2-r1"], "abstained": True}},
+]
+
+
+def troubled(gateway: Any) -> list[run_pb2.RunEvent]:
+    """A run's events, with attempts that failed among them."""
+    first, *rest = gateway.told(gateway.run)
+    events = [first, *(ParseDict(event, run_pb2.RunEvent()) for event in TROUBLE), *rest]
+    for number, event in enumerate(events, start=1):
+        event.sequence = number
+    return events
+
+
+async def test_every_attempt_is_told_while_the_run_goes(djp_at: Any, gateway: Any) -> None:
+    gateway.events = troubled(gateway)
+    ended = await djp_at("run", "--task", "x")
+
+    assert ended.code == 0
+    lines = ended.err.splitlines()
+    assert "  ↻ d1 (openai/gpt-4o) attempt 2, after: 429: slow down" in lines
+    assert "  ! d1 (openai/gpt-4o): usage unknown, charged at its bound of $0.0020" in lines
+    assert "  ↻ d1 (acme/small) attempt 3, after: the connection was lost" in lines
+    assert "  · d1 (acme/small) wrote 9 tokens in round 2" in lines
+    assert "  ✗ d2 (openai/gpt-4o) failed in round 2: no key" in lines
+
+
+async def test_a_terminal_shows_who_is_at_what(djp_at: Any, gateway: Any) -> None:
+    gateway.events = troubled(gateway)[:9]  # up to the third attempt
+    gateway.events.append(gateway.told(gateway.run)[-1])
+    gateway.goes_on.clear()
+    shown: list[str] = []
+
+    async def watch() -> None:
+        shown.append((await on_terminal(djp_at, "run", "--task", "x", NO_COLOR="1"))[1])
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch())
+        await gateway.waiting.wait()
+        gateway.goes_on.set()
+    assert "  d1 (openai/gpt-4o), round 2, attempt 2, after: 429: slow down" in shown[0]
+    assert "$0.0020 and 1,234 tokens so far" in shown[0]
+
+
+async def test_a_shown_run_tells_what_happened_on_the_way(djp_at: Any, gateway: Any) -> None:
+    verdict = {**gateway.result()["verdict"], "contested": True, "validBallots": 3, "abstentions": 1}
+    verdict |= {"effectiveJurors": 2, "fastPath": True}
+    totals = [{"model": "openai/gpt-4o", "calls": 2, "usageUnknownCalls": 1}]
+    gateway.run = gateway.finished(
+        result=gateway.result(verdict=verdict, rounds=1, stoppedEarly=True, agreement=0.91, totals=totals)
+    )
+    gateway.stored = [gateway.run]
+    gateway.events = [gateway.told(gateway.run)[-1]]
+    gateway.events[0].sequence = 1
+    ended = await djp_at("runs", "show", "latest")
+    assert "On the way" not in ended.out
+
+    gateway.events = troubled(gateway)
+    ended = await djp_at("runs", "show", "latest")
+    lines = ended.out.splitlines()
+    way = lines.index("On the way")
+    assert lines[way + 1 : way + 6] == [
+        "d1 (openai/gpt-4o), attempt 1 failed: 429: slow down; charged $0.0000",
+        "d1 (openai/gpt-4o), attempt 2 failed: the connection was lost; charged $0.0020, its bound",
+        "d2 (openai/gpt-4o) gave no draft in round 2: no key",
+        "j1 (openai/gpt-4o) did not judge d1-r2, d2-r1: of its own model family",
+        "j1 (openai/gpt-4o) abstained: its ballot could not be read",
+    ]
+    assert "The debate stopped after round 1: the drafts agreed (0.91 of 1)." in lines
+    assert "Further jurors were skipped: the lead was clear." in lines
+    assert "1 of 4 ballots could not be read; 2 jurors effectively voted." in lines
+    assert any(line.endswith("winner, contested") for line in lines)
+    costs = next(number for number, line in enumerate(lines) if line.startswith("Costs: "))
+    assert lines[costs + 1] == "1 call's usage unknown, charged at its bound"

@@ -203,7 +203,9 @@ def _fields_named(names: Mapping[str, str]) -> Iterator[None]:
     except grpc.aio.AioRpcError as failure:
         error = error_from_rpc(failure)
         error.violations = tuple(
-            Violation(_field_named(violation.field, names), violation.description) for violation in error.violations
+            Violation(_field_named(field, names), violation.description.removeprefix(f"{field}: "))
+            for violation in error.violations
+            for field in [violation.field]
         )
         raise error from failure
 
