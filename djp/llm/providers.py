@@ -31,6 +31,10 @@ _MODEL = re.compile(r"[\x21-\x7e]{1,150}")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET = re.compile(r"[\x20-\x7e]+")
 _MOST_MS = 3_600_000
+_TEXTS = {
+    "api_key_env": "must be the name of an environment variable, for example OPENAI_API_KEY, and not the key itself",
+    "headers": "must be a map of HTTP header names to lines of printable ASCII characters",
+}
 
 
 def _web_address(url: str) -> str:
@@ -219,6 +223,10 @@ def _first_problem(place: str, error: ValidationError) -> str:
         return f"{place}: {key!r} is no key; {hint}"
     if problem["type"] == "missing":
         return f"{place}: needs {key!r}"
+    if problem["type"] in ("dict_type", "model_type"):
+        told = "must be a map of keys to values"
+    elif problem["type"].startswith("string_"):
+        told = _TEXTS.get(key, "must be a line of at most 1000 printable ASCII characters")
     return f"{place}, {key}: {told}" if key else f"{place}: {told}"
 
 
