@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.bounds import measure
 from djp.llm.provider import Question
 from djp.llm.tokens import cut_to_prompt_bytes, prompt_bound, prompt_bytes, utf8_bytes
 
@@ -136,3 +137,10 @@ def test_system_text_user_text_schema_and_template_are_all_in_the_bound() -> Non
     assert prompt_bound("bytes", question, 1000) == 10 + 100 + len(schema) + 1000
     assert prompt_bound("o200k_base", question, 1000) < prompt_bound("bytes", question, 1000)
     assert prompt_bound("bytes", Question("", "", 5)) == 512
+
+
+async def test_none_of_ten_thousand_generated_calls_costs_more_than_its_bound() -> None:
+    """Raises at the first that does."""
+    ratios = await measure(10_000)
+    assert {name: len(pairs) for name, pairs in ratios.items()} == {"tokenized": 5000, "bytes": 5000}
+    assert all(ratio >= 1 for pairs in ratios.values() for pair in pairs for ratio in pair)
