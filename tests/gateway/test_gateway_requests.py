@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from djp.client import connect
-from djp.mesh.errors import InvalidInput, Unavailable
+from djp.mesh.errors import FailedPrecondition, InvalidInput, Unavailable
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import catalogue_pb2, common_pb2, debate_pb2, judge_pb2, redaction_pb2, run_pb2
@@ -151,6 +151,58 @@ async def test_a_bad_field_is_named(gateway: Any, leaves: Any, fields: dict[str,
     assert refusal.fields == {named}
     assert not leaves.asked
     assert not await listed(gateway)
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "told"),
+    [
+        ("ProjectDebate", "debate.debaters[1].model", "run.debaters[1].model"),
+        ("ProjectDebate", "debaters[0].fallback_models[2]", "run.debaters[0].fallback_models[2]"),
+        ("ProjectJudge", "jurors[0].model", "run.jurors[0].model"),
+    ],
+)
+async def test_a_model_that_does_not_exist_is_refused_before_there_is_a_run(
+    gateway: Any, leaves: Any, method: str, field: str, told: str
+) -> None:
+    error = InvalidInput(f"{field}: there is no model 'a/x'; there are: a/b", field=field)
+    error.reason = "UNKNOWN_MODEL"
+    leaves.fail(method, error)
+    async with refused("INVALID_ARGUMENT") as refusal:
+        await gateway.start(jurors=[judge_pb2.Juror(juror_id="j1", model="a/x")])
+    assert refusal.error.reason == "UNKNOWN_MODEL"
+    (violation,) = refusal.error.violations
+    assert (violation.field, violation.description) == (told, "there is no model 'a/x'; there are: a/b")
+    assert not await listed(gateway)
+    assert not leaves.reservations
+
+
+@pytest.mark.parametrize("reason", ["UNPRICED_MODEL", "PROVIDER_NOT_CONFIGURED"])
+async def test_a_model_that_cannot_be_called_is_refused_before_there_is_a_run(
+    gateway: Any, leaves: Any, reason: str
+) -> None:
+    leaves.fail("ProjectDebate", FailedPrecondition("set OPENAI_API_KEY", reason=reason))
+    async with refused("FAILED_PRECONDITION") as refusal:
+        await gateway.start(debaters=[debate_pb2.Debater(debater_id="d1", model="openai/gpt-4o")])
+    assert (refusal.error.reason, refusal.error.message) == (reason, "set OPENAI_API_KEY")
+    assert not await listed(gateway)
+
+
+async def test_leaves_that_are_away_stop_no_run_from_being_accepted(
+    gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voices = [debate_pb2.Debater(debater_id="d1", model="openai/gpt-4o")]
+    leaves.fail("ProjectDebate", Unavailable("starting"), times=1)
+    assert (await gateway.do(debaters=voices)).state == run_pb2.RUN_STATE_PUBLISHED
+    monkeypatch.setattr("djp_gateway.servicer._MODELS_S", 0.05)
+    gate = leaves.hold("ProjectJudge")
+    run = await gateway.start(debaters=voices)
+    gate.opened.set()
+    assert (await gateway.finish(run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
+
+
+async def test_the_offline_models_are_asked_about_once(gateway: Any, leaves: Any) -> None:
+    await gateway.do()
+    assert len(leaves.requests("ProjectDebate")) == len(leaves.requests("ProjectJudge")) == 1
 
 
 async def test_a_missing_corpus_is_refused_before_there_is_a_run(gateway: Any) -> None:

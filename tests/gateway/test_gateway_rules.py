@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from djp.mesh.errors import FailedPrecondition, InvalidInput
 from djp.v1 import debate_pb2, run_pb2
-from djp_gateway.catalogue import load_catalogue
+from djp_gateway.catalogue import Catalogue, load_catalogue
 from djp_gateway.policy import Ranked, choose
 from djp_gateway.settings import GatewaySettings
 from djp_gateway.spec import FAST_PATH_MARGIN, resolve
@@ -57,6 +57,30 @@ def test_quick_skips_jurors_once_the_lead_is_clear() -> None:
     assert spec_of(preset="quick").fast_path_margin == FAST_PATH_MARGIN == 3.0
     assert not spec_of(preset="thorough").HasField("fast_path_margin")
     assert not spec_of().HasField("fast_path_margin")
+
+
+@pytest.mark.parametrize("preset", ["", "quick", "thorough", "research", "deterministic"])
+def test_every_preset_shows_each_juror_two_orders(preset: str) -> None:
+    assert spec_of(preset=preset).orders == 2
+
+
+def test_rounds_and_the_threshold_of_agreement_come_from_the_preset() -> None:
+    presets = {"p": {**CATALOGUE.presets["quick"], "rounds": 3, "agreement_threshold": 0.0, "orders": 5}}
+    catalogue = Catalogue(presets=presets, policies=CATALOGUE.policies)
+
+    def spec(**fields: Any) -> run_pb2.RunSpec:
+        request = run_pb2.RunRequest(task="Why?", preset="p", **fields)
+        return resolve(request, catalogue, default_policy="any", default_debaters=MODELS, default_jurors=["j/1"])
+
+    assert (spec().rounds, spec().agreement_threshold, spec().orders) == (3, 0.0, 5)
+    assert spec().HasField("agreement_threshold")  # zero is a threshold: whatever the drafts say, they agree
+    assert spec(rounds=1).rounds == 1
+    assert (spec_of().rounds, spec_of().HasField("agreement_threshold")) == (1, False)
+
+
+def test_more_debaters_than_the_preset_has_may_be_named() -> None:
+    voices = [debate_pb2.Debater(debater_id=f"d{n}", model="a/b") for n in range(1, 8)]
+    assert len(spec_of(preset="quick", debaters=voices).debaters) == 7
 
 
 def test_explicit_fields_win_over_the_preset_even_at_zero() -> None:

@@ -88,6 +88,31 @@ async def test_a_model_that_may_not_publish_is_shown_as_advice(gateway: Any, lea
     assert validate_against("artifact", artifact) == []
 
 
+async def test_a_fallback_that_may_not_publish_does_not_publish(gateway: Any, leaves: Any) -> None:
+    """What counts is who wrote the draft, not who should have."""
+    drafts = [
+        debate_pb2.Draft(draft_id=f"d{n}-r1", debater_id=f"d{n}", model=model, round=1, text=f"Answer {n}.", tokens=3)
+        for n, model in enumerate(("acme/large", "openai/gpt-4o"), start=1)
+    ]
+    drafts[1].safety_flags.append("truncated")
+
+    async def debate(_request: Any) -> Any:
+        yield debate_pb2.DebateResponse(finished=debate_pb2.DebateFinished(drafts=drafts, rounds=1))
+
+    leaves.debate = debate
+    debaters = [
+        debate_pb2.Debater(debater_id=f"d{n}", model="openai/gpt-4o", fallback_models=["acme/large"]) for n in (1, 2)
+    ]
+    run = await gateway.do(policy="openai_only", debaters=debaters)
+    assert run.result.verdict.winner_draft_id == "d1-r1"
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED
+    assert (run.result.draft_id, run.result.model) == ("d2-r1", "openai/gpt-4o")
+    del drafts[1]
+    run = await gateway.do(policy="openai_only", debaters=debaters)
+    assert run.state == run_pb2.RUN_STATE_ADVISORY
+    assert "does not let acme/large publish" in run.result.advisory_reason
+
+
 async def test_a_contested_verdict_is_advice(gateway: Any, leaves: Any) -> None:
     leaves.contested = True
     run = await gateway.do()

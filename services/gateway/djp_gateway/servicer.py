@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from djp_gateway.settings import GatewaySettings
 
 _ANSWER_S = 30.0  # a leaf that is asked before there is a run answers in milliseconds, or is frozen
+_MODELS_S = 10.0  # the first question about a real model loads prices and tokenizers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -131,8 +132,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             default_debaters=_models(self._settings.debaters),
             default_jurors=_models(self._settings.jurors),
         )
+        await self._check_models(spec)
         with deadline_scope(bounded_timeout(_ANSWER_S)):
-            await self._check_models(spec)
             if spec.corpus:
                 # Pins the version, so that search and citation check see the same documents, and a replay too.
                 probe = grounding_pb2.SearchRequest(corpus=spec.corpus, query=spec.task, top_k=1)
@@ -153,7 +154,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         if debaters and all(one.model in JUROR_MODELS and not one.fallback_models for one in spec.jurors):
             return
         try:
-            with _fields_named({"debate.debaters": "run.debaters", "debaters": "run.debaters", "jurors": "run.jurors"}):
+            names = {"debate.debaters": "run.debaters", "debaters": "run.debaters", "jurors": "run.jurors"}
+            with deadline_scope(bounded_timeout(_MODELS_S)), _fields_named(names):
                 await bound(spec, str(uuid.uuid4()), self._leaves, [])
         except DjpError as error:
             if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
