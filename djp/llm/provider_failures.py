@@ -94,9 +94,8 @@ class Failures:
             remedy = "it does not stream: set `streaming: false` for the model"
         else:
             remedy = "is the base_url right?"
-        return self._error(
-            f"answered with {content_type or 'nothing'}, not {wanted}", "", remedy, passing=False, billed=True
-        )
+        what = f"answered with {self.scrub(content_type, 60) or 'no content type'}, not {wanted}"
+        return self._error(what, "", remedy, passing=False, billed=True)
 
     def too_large(self, limit: int) -> ProviderError:
         """A response that no answer is as large as."""
@@ -117,6 +116,10 @@ class Failures:
         """A call whose connection was lost after it may have been sent."""
         return self._error("was reached, but did not answer whole", why, passing=True, billed=True)
 
+    def unforeseen(self, why: str) -> ProviderError:
+        """An exception that is no known failure."""
+        return self._error("failed in a way that the log tells", why, passing=False, billed=True)
+
     def _error(
         self,
         what: str,
@@ -135,8 +138,8 @@ class Failures:
             message += f" ({remedy})"
         return ProviderError(message, passing=passing, billed=billed, retry_after_s=retry_after_s)
 
-    def scrub(self, words: str) -> str:
-        """The provider's words without secrets, control characters and bidirectional marks, at most `MAX_WORDS` long.
+    def scrub(self, words: str, most: int = MAX_WORDS) -> str:
+        """The provider's words without secrets, control characters and bidirectional marks, at most `most` characters.
 
         A word that has eight characters of a secret in a row is hidden whole, and so is a secret abbreviated with
         asterisks or dots: providers echo keys as sk-ab***yz.
@@ -145,7 +148,7 @@ class Failures:
         for secret in self._secrets:
             readable = readable.replace(secret, "[hidden]")
         scrubbed = " ".join("[hidden]" if self._shows(word) else word for word in readable.split())
-        return scrubbed if len(scrubbed) <= MAX_WORDS else scrubbed[: MAX_WORDS - 1] + "…"
+        return scrubbed if len(scrubbed) <= most else scrubbed[: most - 1] + "…"
 
     def _shows(self, word: str) -> bool:
         if "***" in word:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -30,7 +29,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
     def __init__(self, response: httpx2.Response, stream: httpx2.AsyncByteStream, failures: Failures) -> None:
         self._stream = stream
         self._failures = failures
-        self._refused = response.status_code != HTTPStatus.OK
+        self._refused = not response.is_success
         self._events = response.headers.get("content-type", "").startswith("text/event-stream")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import logging
+import traceback
 from abc import ABC, abstractmethod
 from contextlib import aclosing
 from http import HTTPStatus
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from djp.llm.models import Model
     from djp.llm.provider import Question, Stop
+
+_log = logging.getLogger(__name__)
 
 REACHABLE_TIMEOUT_S = 5.0
 MAX_TOKENS_TOLD = 1_000_000_000
@@ -220,9 +223,9 @@ class SdkProvider(ABC):
         from djp.llm.response_bounds import bound_response
 
         encoding = response.headers.get("content-encoding", "identity")
-        if encoding != "identity" and response.status_code == HTTPStatus.OK:
+        if encoding != "identity" and response.is_success:
             # None was asked for, and a small compressed body can become a huge one.
-            raise self._failures.wrong_type(f"content of encoding {encoding[:20]}", "plain content")
+            raise self._failures.wrong_type(f"content encoded as {encoding}", "plain content")
         bound_response(response, self._failures)
 
     def _failure(self, error: Exception) -> ProviderError:
@@ -234,7 +237,7 @@ class SdkProvider(ABC):
 
         if isinstance(error, ProviderError):  # of this class itself, as the bounds of a response are
             return error
-        sdk, _ = self._open()
+        sdk = importlib.import_module(self.sdk_name)
         if isinstance(error, sdk.APIConnectionError) and isinstance(error.__cause__, Exception):
             return self._failure(error.__cause__)
         if isinstance(error, sdk.APIStatusError) and error.status_code != HTTPStatus.OK:
@@ -251,7 +254,14 @@ class SdkProvider(ABC):
             return self._failures.malformed(str(error))
         if isinstance(error, (ValueError, RecursionError)):  # broken JSON or UTF-8; its message quotes the answer
             return self._failures.malformed(type(error).__name__)
-        raise error
+        # Nothing that a provider sends may end more than its own call. The exception's words could be the answer's.
+        _log.error("a call failed as nobody foresaw: %s at %s", type(error).__name__, _place(error))
+        return self._failures.unforeseen(type(error).__name__)
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
 def _object(value: Any) -> dict[str, Any]:

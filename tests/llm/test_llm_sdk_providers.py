@@ -185,7 +185,7 @@ async def test_a_connection_that_is_never_accepted_costs_nothing(
     assert not error.billed
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/v1", "127.0.0.1:80", "http://"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/v1", "127.0.0.1:80", "http://", "http://[::1"])
 async def test_an_address_that_is_none_is_a_final_failure_that_names_it(
     open_provider: Callable[..., SdkProvider], either: Model, url: str
 ) -> None:
@@ -193,6 +193,17 @@ async def test_an_address_that_is_none_is_a_final_failure_that_names_it(
     assert not error.passing
     assert not error.billed
     assert "base_url" in error.message
+
+
+async def test_a_failure_that_nobody_foresaw_ends_its_own_call_only(
+    open_provider: Callable[..., SdkProvider], either: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The HTTP library lets the socket's OverflowError through.
+    error = await failure(open_provider(base_url="http://localhost:99999999"), either)
+    assert not error.passing
+    assert error.billed
+    assert "nobody foresaw" in caplog.text
+    assert KEY not in caplog.text
 
 
 @pytest.mark.parametrize("key", ["sk-with-newline\nX-Evil: 1", "sk-ключ", "sk-\x00"])
@@ -331,6 +342,16 @@ async def test_another_content_type_is_a_final_failure_with_a_remedy(
     assert "text/html" in error.message
     assert "base_url" in error.message
     assert "Welcome" not in error.message
+
+
+async def test_a_content_type_of_any_size_is_told_in_short(
+    model_server: ModelServer, provider: SdkProvider, either: Model
+) -> None:
+    model_server.script = [Behaviour(content_type=f"text/{'x' * 9000}"), Behaviour(content_type=f"text/{KEY}")]
+    for _ in range(2):
+        error = await failure(provider, either)
+        assert len(error.message) < 200
+        assert KEY not in error.message
 
 
 async def test_a_server_that_does_not_stream_is_told_how_to_be_set(
