@@ -17,6 +17,8 @@ from djp.run_states import TERMINAL_STATES
 from djp.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
+    debate_pb2,
+    debate_pb2_grpc,
     grounding_pb2,
     grounding_pb2_grpc,
     redaction_pb2,
@@ -79,6 +81,7 @@ class DjpClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._runs = run_pb2_grpc.RunServiceStub(channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(channel)
+        self._debate = debate_pb2_grpc.DebateServiceStub(channel)
         self._grounding = grounding_pb2_grpc.GroundingServiceStub(channel)
         self._redaction = redaction_pb2_grpc.RedactionServiceStub(channel)
 
@@ -136,8 +139,13 @@ class DjpClient:
         """What a run would be and cost at most; no model is called and nothing is stored."""
         return await _answer(self._runs.ProjectRun(run_pb2.ProjectRunRequest(run=run), timeout=CALL_TIMEOUT_S))
 
-    async def watch(self, run_id: str, *, after_sequence: int = 0) -> AsyncGenerator[run_pb2.RunEvent, None]:
+    async def watch(
+        self, run_id: str, *, after_sequence: int = 0, deltas: bool = False
+    ) -> AsyncGenerator[run_pb2.RunEvent, None]:
         """A run's numbered events up to and including the terminal one, each once, whatever happens to the stream.
+
+        With `deltas` also the drafts while they are written, redacted, in events with the number 0; a stream that had to
+        be taken up again shows those only that began since.
 
         Raises Unavailable when the gateway does not come back; the run itself goes on there.
         """
@@ -145,13 +153,15 @@ class DjpClient:
         while True:
             resumed = sequence
             began = heard = loop.time()
-            call = self._runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence))
+            call = self._runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence, deltas=deltas))
             try:
                 while isinstance(
                     response := await asyncio.wait_for(call.read(), SILENCE_S), run_pb2.WatchRunResponse
                 ):  # grpc.aio.EOF is what ends it
                     event, heard = response.event, loop.time()
-                    if event.sequence <= sequence:  # a heartbeat
+                    if event.sequence <= sequence:  # a heartbeat, a piece of a draft, or known already
+                        if not event.sequence and not event.HasField("heartbeat"):
+                            yield event
                         continue
                     sequence = event.sequence
                     yield event
@@ -191,6 +201,11 @@ class DjpClient:
         """The presets that a run may name."""
         request = catalogue_pb2.ListPresetsRequest()
         return (await _answer(self._catalogue.ListPresets(request, timeout=CALL_TIMEOUT_S))).presets
+
+    async def list_models(self, provider: str = "") -> Sequence[debate_pb2.Model]:
+        """The models that a run may name, with reachability and price; of one provider, or all."""
+        request = debate_pb2.ListModelsRequest(provider=provider)
+        return (await _answer(self._debate.ListModels(request, timeout=CALL_TIMEOUT_S))).models
 
     async def redact(self, text: str) -> str:
         """The text without personal data and secrets."""

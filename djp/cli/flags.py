@@ -26,6 +26,7 @@ _FLAGS = {
     "corpus": "--grounded-corpus",
     "redaction": "--redact",
     "address": "--gateway",
+    "provider": "--provider",
     "run_id": "RUN",
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from djp.client import connect
 from djp.mesh.errors import Unavailable
 from djp.v1 import debate_pb2, run_pb2
 
@@ -94,6 +95,28 @@ async def test_pieces_come_redacted_in_order_and_are_not_kept(gateway: Any, leav
     assert [e.sequence for e in events if e.sequence] == [event.sequence for event in kept]
     options = [r for r in leaves.requests("RedactStreamPart") if r.HasField("options")]
     assert len(options) == (redaction == run_pb2.REDACTION_MODE_ON)
+
+
+async def test_the_python_client_gets_them_when_it_asks(gateway: Any, leaves: Any) -> None:
+    async def debate(_request: Any) -> AsyncIterator[debate_pb2.DebateResponse]:
+        yield delta("Ask.")
+        await leaves.take("Written", None)
+        for response in done():
+            yield response
+
+    begin, written = leaves.hold("Debate"), leaves.hold("Written")
+    leaves.debate = debate
+    run = await gateway.start()
+    events = []
+    async with connect(gateway.server.address) as client:
+        async for event in client.watch(run.run_id, deltas=True):
+            events.append(event)
+            begin.opened.set()
+            if event.HasField("draft_delta"):
+                written.opened.set()
+        assert [event.draft_delta.text for event in events if not event.sequence] == ["Ask."]
+        assert [event.sequence for event in events if event.sequence] == list(range(1, events[-1].sequence + 1))
+        assert all([event.sequence async for event in client.watch(run.run_id)])
 
 
 async def test_nothing_is_redacted_while_nobody_watches(gateway: Any, leaves: Any) -> None:
