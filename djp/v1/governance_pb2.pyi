@@ -6,6 +6,7 @@ The governance service: budgets, reservations, charges, events, anomalies and re
 from collections import abc as _abc
 from djp.v1 import common_pb2 as _common_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -275,6 +276,7 @@ class ReserveRequest(_message.Message):
     RUN_LIMIT_NANO_USD_FIELD_NUMBER: _builtins.int
     RUN_LIMIT_TOKENS_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     run_id: _builtins.str
     amount_nano_usd: _builtins.int
@@ -286,6 +288,10 @@ class ReserveRequest(_message.Message):
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """For reports: workflow, preset, model."""
 
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """How long it is kept without an Extend. Unset: it has no lease until its first Extend."""
+
     def __init__(
         self,
         *,
@@ -296,10 +302,11 @@ class ReserveRequest(_message.Message):
         run_limit_nano_usd: _builtins.int | None = ...,
         run_limit_tokens: _builtins.int | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_limit_nano_usd", b"_run_limit_nano_usd", "_run_limit_tokens", b"_run_limit_tokens", "run_limit_nano_usd", b"run_limit_nano_usd", "run_limit_tokens", b"run_limit_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_limit_nano_usd", b"_run_limit_nano_usd", "_run_limit_tokens", b"_run_limit_tokens", "lease", b"lease", "run_limit_nano_usd", b"run_limit_nano_usd", "run_limit_tokens", b"run_limit_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_limit_nano_usd", b"_run_limit_nano_usd", "_run_limit_tokens", b"_run_limit_tokens", "amount_nano_usd", b"amount_nano_usd", "request_id", b"request_id", "run_id", b"run_id", "run_limit_nano_usd", b"run_limit_nano_usd", "run_limit_tokens", b"run_limit_tokens", "tags", b"tags", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_limit_nano_usd", b"_run_limit_nano_usd", "_run_limit_tokens", b"_run_limit_tokens", "amount_nano_usd", b"amount_nano_usd", "lease", b"lease", "request_id", b"request_id", "run_id", b"run_id", "run_limit_nano_usd", b"run_limit_nano_usd", "run_limit_tokens", b"run_limit_tokens", "tags", b"tags", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__run_limit_nano_usd: _TypeAlias = _typing.Literal["run_limit_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__run_limit_nano_usd: _TypeAlias = _typing.Literal["_run_limit_nano_usd", b"_run_limit_nano_usd"]  # noqa: Y015
