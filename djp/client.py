@@ -144,8 +144,8 @@ class DjpClient:
     ) -> AsyncGenerator[run_pb2.RunEvent, None]:
         """A run's numbered events up to and including the terminal one, each once, whatever happens to the stream.
 
-        With `deltas` also the drafts while they are written, redacted, in events with the number 0; a stream that had to
-        be taken up again shows those only that began since.
+        With `deltas` also the drafts while they are written, redacted, in events with the number 0; a stream that broke
+        and was taken up again shows those only that began since.
 
         Raises Unavailable when the gateway does not come back; the run itself goes on there.
         """
