@@ -43,15 +43,15 @@ def leaf(name: str) -> OpenService:
     """What opens a leaf, with its settings from the environment; imports that service only."""
     match name:
         case "debate":
+            from djp.llm.settings import LlmSettings
             from djp_debate.server import open_service as open_debate
-            from djp_debate.settings import DebateSettings
 
-            return lambda: open_debate(DebateSettings())
+            return lambda: open_debate(LlmSettings())
         case "judge":
+            from djp.llm.settings import LlmSettings
             from djp_judge.server import open_service as open_judge
-            from djp_judge.settings import JudgeSettings
 
-            return lambda: open_judge(JudgeSettings())
+            return lambda: open_judge(LlmSettings())
         case "redaction":
             from djp_redaction.server import open_service as open_redaction
             from djp_redaction.settings import RedactionSettings
