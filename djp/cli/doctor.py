@@ -79,6 +79,7 @@ def _local_checks() -> Iterator[Check]:
             yield Check(extra, "warning", f"{module} is missing: {without}", f"pip install 'djp-workflow[{extra}]'")
     yield from _home(settings.home)
     yield _catalogue()
+    yield _providers()
     yield from _tls(settings)
     endpoint = settings.otlp_endpoint
     yield Check("traces", "note", f"sent to {_without_userinfo(endpoint)}" if endpoint else "kept in the data folder")
@@ -156,6 +157,26 @@ def _catalogue() -> Check:
     if bad:
         return Check("files", "broken", bad[0], f"{len(bad)} problems in all; `djp validate` lists them")
     return Check("files", "ok", "schemas, policies, presets and stored artifacts are valid")
+
+
+def _providers() -> Check:
+    """Which providers of models have what they need; says nothing of whether they answer, which `djp models` does."""
+    from pydantic import ValidationError
+
+    from djp.llm.providers import read_providers
+    from djp.llm.settings import LlmSettings
+
+    try:
+        configs = read_providers(LlmSettings().providers)
+    except ValidationError as error:
+        return Check("models", "broken", settings_problems(error)[0], "set or unset the variable that is named")
+    except DjpError as error:
+        return Check("models", "broken", error.message, "docs/models.md says what a provider file holds")
+    missing = {name: config.missing() for name, config in configs.items()}
+    told = [f"{name} {'lacks its key' if lacks else 'is configured'}" for name, lacks in missing.items()]
+    found = "; ".join(["offline models work", *told])
+    remedies = [lacks for lacks in missing.values() if lacks]
+    return Check("models", "note" if remedies else "ok", found, "; ".join(remedies))
 
 
 def _tls(settings: MeshSettings) -> Iterator[Check]:

@@ -214,6 +214,19 @@ def show_run(run: RunId, gateway: Gateway = None, as_json: AsJson = False) -> No
 
 
 @app.command()
+def models(
+    provider: Annotated[str | None, typer.Option(metavar="NAME", help="Only this provider's.")] = None,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that a run may name: whether they can be used now, and what they cost."""
+    from djp.cli.models import list_models
+    from djp.cli.session import execute
+
+    execute(lambda: list_models(gateway, provider=provider or "", as_json=as_json), as_json=as_json)
+
+
+@app.command()
 def trace(run: RunId, as_json: AsJson = False) -> None:
     """Draw a run's trace across the services, as kept in DJP_HOME."""
     from djp.cli.session import execute
