@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -137,11 +138,13 @@ class Providers(Mapping[str, "Provider"]):
     def __init__(self, configs: Mapping[str, ProviderConfig]) -> None:
         self._configs = configs
         self._open: dict[str, Provider] = {}
+        self._closing = AsyncExitStack()
 
     def __getitem__(self, name: str) -> Provider:
         """The open provider of that name."""
         if name not in self._open:
-            self._open[name] = self._configs[name].open()
+            provider = self._open[name] = self._configs[name].open()
+            self._closing.push_async_callback(provider.close)
         return self._open[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -154,8 +157,8 @@ class Providers(Mapping[str, "Provider"]):
 
     async def close(self) -> None:
         """Close the connections of those that were opened."""
-        for provider in self._open.values():
-            await provider.close()
+        self._open.clear()
+        await self._closing.aclose()
 
 
 def provider_file(path: Path | None) -> Path:

@@ -123,6 +123,12 @@ def test_what_is_written_to_the_cache_has_its_own_price() -> None:
     assert Price(Decimal(2), Decimal("0.2"), Decimal(10)).cost(Usage(1000, 300, 0, 0, 600)) == 700 * 2000 + 300 * 200
 
 
+@pytest.mark.parametrize("usage", [(10, 0, 0, 0, 11), (10, 5, 0, 0, 6), (10, 0, 0, 0, -1)])
+def test_no_more_is_written_to_the_cache_than_was_read_afresh(usage: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="cannot be"):
+        Usage(*usage)
+
+
 OPENAI, ANTHROPIC = "https://api.openai.com/v1", "https://api.anthropic.com"
 
 
