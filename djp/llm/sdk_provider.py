@@ -172,6 +172,7 @@ class SdkProvider(ABC):
         """As the port says."""
         failure: ProviderError | None = None
         try:
+            self._open()  # importing the SDK is not the provider's time
             async with asyncio.timeout(REACHABLE_TIMEOUT_S):
                 return await self._list()
         except TimeoutError:
