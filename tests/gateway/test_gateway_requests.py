@@ -167,13 +167,22 @@ async def test_a_model_that_does_not_exist_is_refused_before_there_is_a_run(
     error = InvalidInput(f"{field}: there is no model 'a/x'; there are: a/b", field=field)
     error.reason = "UNKNOWN_MODEL"
     leaves.fail(method, error)
+    debaters = [debate_pb2.Debater(debater_id=f"d{n}", model="a/b") for n in (1, 2)]
     async with refused("INVALID_ARGUMENT") as refusal:
-        await gateway.start(jurors=[judge_pb2.Juror(juror_id="j1", model="a/x")])
+        await gateway.start(debaters=debaters, jurors=[judge_pb2.Juror(juror_id="j1", model="a/x")])
     assert refusal.error.reason == "UNKNOWN_MODEL"
     (violation,) = refusal.error.violations
     assert (violation.field, violation.description) == (told, "there is no model 'a/x'; there are: a/b")
     assert not await listed(gateway)
     assert not leaves.reservations
+
+
+async def test_a_model_of_the_settings_is_told_with_the_setting(mesh: Any, leaves: Any) -> None:
+    leaves.fail("ProjectJudge", InvalidInput("jurors[0].model: there is no model 'a/x'", field="jurors[0].model"))
+    gateway = await mesh.gateway(jurors="a/x")
+    async with refused("INVALID_ARGUMENT") as refusal:
+        await gateway.start()
+    assert refusal.fields == {"DJP_JURORS[0].model"}
 
 
 @pytest.mark.parametrize("reason", ["UNPRICED_MODEL", "PROVIDER_NOT_CONFIGURED"])

@@ -132,7 +132,13 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             default_debaters=_models(self._settings.debaters),
             default_jurors=_models(self._settings.jurors),
         )
-        await self._check_models(spec)
+        await self._check_models(
+            spec,
+            {
+                "debaters": "run.debaters" if request.debaters else "DJP_DEBATERS",
+                "jurors": "run.jurors" if request.jurors else "DJP_JURORS",
+            },
+        )
         with deadline_scope(bounded_timeout(_ANSWER_S)):
             if spec.corpus:
                 # Pins the version, so that search and citation check see the same documents, and a replay too.
@@ -145,16 +151,16 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                     await self._leaves.redaction.Redact(redaction_pb2.RedactRequest(options=spec.redaction_options))
         return spec
 
-    async def _check_models(self, spec: run_pb2.RunSpec) -> None:
+    async def _check_models(self, spec: run_pb2.RunSpec, origins: Mapping[str, str]) -> None:
         """Refuse a model that cannot be called before there is a run, if debate and judge are there to be asked.
 
-        The offline models are always there.
+        The offline models are always there. `origins`: where debaters and jurors come from, the caller or a setting.
         """
         debaters = all(one.model in DEBATER_MODELS and not one.fallback_models for one in spec.debaters)
         if debaters and all(one.model in JUROR_MODELS and not one.fallback_models for one in spec.jurors):
             return
         try:
-            names = {"debate.debaters": "run.debaters", "debaters": "run.debaters", "jurors": "run.jurors"}
+            names = {"debate.debaters": origins["debaters"], **origins}
             with deadline_scope(bounded_timeout(_MODELS_S)), _fields_named(names):
                 await bound(spec, str(uuid.uuid4()), self._leaves, [])
         except DjpError as error:
