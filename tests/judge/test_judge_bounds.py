@@ -2,79 +2,182 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from djp.llm.asking import Asker, Retries
 from djp.llm.bounds import Bound
-from djp.llm.prices import PriceBook
-from djp.llm.tokens import count_tokens, cut_to_tokens
-from djp_judge.jury import Case, Cast, judge
-from djp_judge.model import Candidate, Passage, Rules, Seat
-from djp_judge.offline import OfflineJuror
-from djp_judge.projection import ANSWER_TOKENS_PER_DRAFT, bytes_read, project
+from djp.llm.calls import Usage
+from djp.llm.fake import FakeProvider
+from djp.llm.llm import Llm, open_llm
+from djp.llm.provider import ProviderError, Reply
+from djp.llm.settings import LlmSettings
+from djp.llm.tokens import MAX_BYTES_PER_TOKEN, count_tokens, cut_to_prompt_bytes
+from djp.v1 import common_pb2, debate_pb2, judge_pb2
+from djp_judge.model import Passage
+from djp_judge.offline import ANSWER_TOKENS_PER_DRAFT
 from djp_judge.rubric import Rubric
+from djp_judge.server import service_of
+from tests.judge.judge_scripts import PROVIDERS, ballot_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
-PRICES = PriceBook.load()
-words = st.text(st.sampled_from("the sea [T]. \n`*#|\u6d77\U0001f30a\u0301a"), max_size=200)
+    from djp.llm.models import Model
+    from djp.llm.provider import Question
+
+words = st.text(st.sampled_from("the sea [T]. \n`*#|\u6d77\U0001f30a\u0301a\ufdfa0123<>"), max_size=200)
+JURORS = {
+    "offline": judge_pb2.Juror(model="offline/rubric"),
+    "bytes": judge_pb2.Juror(model="red/gpt-r"),
+    "counted": judge_pb2.Juror(model="blue/small", temperature=0.3),
+    "with fallbacks": judge_pb2.Juror(model="red/cold", fallback_models=["blue/claude-b", "blue/small"]),
+}
 
 
-async def spent(case: Case) -> tuple[Bound, list[Bound]]:
-    """The sum of what the calls cost, and what each of them was bounded by."""
-    juror = OfflineJuror(case.task, case.passages)
-    total, bounds = Bound(), []
-    async for event in judge(case, {"offline/rubric": juror}, PRICES):
-        if isinstance(event, Cast):
-            (call,) = event.calls
+class Moody:
+    """A provider whose calls go as its moods say, one after the other: fine, unreadable, billed failures."""
+
+    def __init__(self) -> None:
+        self.moods: Iterator[str] = itertools.cycle(["fine"])
+
+    def __call__(self, _model: Model, question: Question) -> Iterator[Any]:
+        mood = next(self.moods)
+        if mood == "lost":
+            yield "half a ball"
+            raise ProviderError("lost", passing=True, billed=True)
+        if mood == "refused":
+            raise ProviderError("refused", passing=False, billed=False)
+        yield "8/10" if mood == "unreadable" else ballot_text(question, lambda *_: (3, 2.5, 1))
+        yield Reply(None if mood == "untold" else Usage(50, output_tokens=20))
+
+
+@pytest.fixture
+async def judging(tmp_path: Path) -> AsyncIterator[tuple[Any, Moody]]:
+    path = tmp_path / "providers.yaml"
+    path.write_text(PROVIDERS)
+    moody = Moody()
+    async with open_llm(LlmSettings(providers=path)) as llm:
+        provider = FakeProvider(moody)
+        asker = Asker(
+            {"red": provider, "blue": provider}, max_concurrency={}, retries=Retries(max_retries=1, first_wait_s=0)
+        )
+        yield service_of(Llm(llm.catalogue, asker)).servicers[0][1], moody
+
+
+def request_of(jurors: list[str], task: str, texts: list[str], **fields: Any) -> judge_pb2.JudgeRequest:
+    request = judge_pb2.JudgeRequest(run_id=str(uuid.UUID(int=1)), task=task, **fields)
+    for number, name in enumerate(jurors):
+        request.jurors.add().CopyFrom(JURORS[name])
+        request.jurors[-1].juror_id = f"j{number}"
+    for number, text in enumerate(texts):
+        draft = debate_pb2.Draft(draft_id=f"d{number}", round=1, text=text, model=f"red/gpt-{number % 2}")
+        request.candidates.add(draft=draft)
+    return request
+
+
+async def projected(servicer: Any, request: judge_pb2.JudgeRequest, drafts: int, max_tokens: int) -> Bound:
+    response = await servicer.ProjectJudge(
+        judge_pb2.ProjectJudgeRequest(
+            jurors=request.jurors,
+            task=request.task,
+            passages=request.passages,
+            orders=request.orders,
+            drafts=drafts,
+            draft_max_tokens=max_tokens,
+        ),
+        None,
+    )
+    return Bound(response.bound.cost_nano_usd, response.bound.tokens, response.bound.calls)
+
+
+async def spent(servicer: Any, request: judge_pb2.JudgeRequest) -> tuple[Bound, Bound]:
+    """What the calls cost, and what they were bounded by. Each call is told before it is made, and ends once."""
+    cost, bounds = Bound(), Bound()
+    started: dict[str, Any] = {}
+    ended: set[str] = set()
+    async for event in servicer.Judge(request, None):
+        if event.HasField("call_started"):
+            assert event.call_started.call_id not in started
+            assert event.call_started.usage_unknown
+            assert event.call_started.cost_nano_usd == event.call_started.bound_nano_usd
+            started[event.call_started.call_id] = event.call_started
+        for call in event.ballot.calls:
+            assert call.call_id not in ended
+            ended.add(call.call_id)
+            assert call.offline or started[call.call_id].bound_nano_usd == call.bound_nano_usd
             assert call.cost_nano_usd <= call.bound_nano_usd
-            total += Bound(call.cost_nano_usd, call.usage.input_tokens + call.usage.output_tokens, 1)
-            bounds.append(Bound(call.bound_nano_usd, 0, 1))
-    return total, bounds
+            tokens = call.usage.input_tokens + call.usage.output_tokens
+            cost += Bound(call.cost_nano_usd, tokens, 1)
+            bound_tokens = tokens if call.offline else started[call.call_id].usage.input_tokens
+            bounds += Bound(call.bound_nano_usd, bound_tokens, 1)
+    assert set(started) <= ended
+    return cost, bounds
 
 
-def case_of(
-    task: str, texts: Sequence[str], passages: Sequence[Passage], jurors: int, orders: int
-) -> tuple[Case, list[Seat]]:
-    seats = [Seat(f"j{number}", "offline/rubric") for number in range(jurors)]
-    candidates = [Candidate(f"d{number}", text) for number, text in enumerate(texts)]
-    return Case(str(uuid.UUID(int=1)), task, candidates, seats, Rules(), passages, orders), seats
-
-
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     task=words.filter(bool),
     texts=st.lists(words, min_size=1, max_size=5),
-    passages=st.lists(st.builds(Passage, words, words), max_size=3),
-    jurors=st.integers(1, 3),
+    passages=st.lists(st.builds(common_pb2.Passage, title=words, text=words), max_size=3),
+    jurors=st.lists(st.sampled_from(sorted(JURORS)), min_size=1, max_size=3),
     orders=st.integers(1, 3),
-    max_tokens=st.integers(16, 100),
+    max_tokens=st.integers(16, 30),
+    more_drafts=st.integers(0, 2),
+    moods=st.lists(st.sampled_from(["fine", "unreadable", "lost", "refused", "untold"]), min_size=1, max_size=7),
 )
 async def test_no_judgement_costs_more_than_projected(
-    task: str, texts: list[str], passages: list[Passage], jurors: int, orders: int, max_tokens: int
+    judging: tuple[Any, Moody],
+    task: str,
+    texts: list[str],
+    passages: list[common_pb2.Passage],
+    jurors: list[str],
+    orders: int,
+    max_tokens: int,
+    more_drafts: int,
+    moods: list[str],
 ) -> None:
-    texts = [cut_to_tokens(text, max_tokens) for text in texts]
-    case, seats = case_of(task, texts, passages, jurors, orders)
-    projected = project(PRICES, seats, bytes_read(task, passages), len(texts), max_tokens, orders)
-    total, bounds = await spent(case)
-    assert total.nano_usd <= sum(bound.nano_usd for bound in bounds) <= projected.nano_usd
-    assert total.tokens <= projected.tokens
-    assert total.calls <= projected.calls == jurors * orders
+    servicer, moody = judging
+    moody.moods = itertools.cycle(moods)
+    texts = [cut_to_prompt_bytes(text, max_tokens * MAX_BYTES_PER_TOKEN) for text in texts]
+    request = request_of(jurors, task, texts, passages=passages, orders=orders)
+    bound = await projected(servicer, request, len(texts) + more_drafts, max_tokens)
+    cost, bounds = await spent(servicer, request)
+    assert cost.nano_usd <= bounds.nano_usd <= bound.nano_usd
+    assert bounds.tokens <= bound.tokens
+    assert bounds.calls <= bound.calls
 
 
-async def test_drafts_as_long_as_they_may_be_stay_within_it() -> None:
-    max_tokens, passages = 5000, [Passage("T" * 1000, "tide " * 5_000)] * 10
-    texts = [cut_to_tokens(f"tide {number} " * 20_000, max_tokens) for number in range(16)]
-    assert all(count_tokens(text) == max_tokens for text in texts)
-    case, seats = case_of("t" * 262_144, texts, passages, 2, 2)
-    projected = project(PRICES, seats, bytes_read(case.task, passages), 16, max_tokens, 2)
-    total, bounds = await spent(case)
-    assert (total.calls, len(bounds)) == (4, 4)
-    assert total.nano_usd <= sum(bound.nano_usd for bound in bounds) <= projected.nano_usd
+@pytest.mark.parametrize("juror", sorted(JURORS))
+async def test_drafts_as_long_as_they_may_be_that_fail_as_often_as_they_can_stay_within_it(
+    judging: tuple[Any, Moody], juror: str
+) -> None:
+    servicer, moody = judging
+    moody.moods = itertools.cycle(["lost"])
+    texts = [cut_to_prompt_bytes(f"tide {number} \u6d77" * 20_000, 30_000) for number in range(16)]
+    passages = [common_pb2.Passage(title="T" * 1000, text="tide " * 5_000)] * 10
+    request = request_of([juror], "t" * 262_144, texts, passages=passages, orders=2)
+    bound = await projected(servicer, request, 16, 3_000)
+    cost, bounds = await spent(servicer, request)
+    assert bounds.calls == {"offline": 2, "bytes": 4, "counted": 4, "with fallbacks": 12}[juror]
+    assert cost.nano_usd <= bounds.nano_usd <= bound.nano_usd
+
+
+async def test_an_offline_juror_is_projected_without_retries_and_close_to_what_it_costs(
+    judging: tuple[Any, Moody],
+) -> None:
+    servicer, _ = judging
+    request = request_of(["offline"], "When do spring tides come?", ["a tide \n" * 1250, "b tide \n" * 1250], orders=2)
+    bound = await projected(servicer, request, 2, 1_000)
+    cost, bounds = await spent(servicer, request)
+    assert bound.calls == bounds.calls == 2
+    assert cost.tokens <= bound.tokens <= cost.tokens + 2 * 2 * ANSWER_TOKENS_PER_DRAFT + 50
 
 
 def test_no_reason_is_longer_than_its_bound() -> None:
@@ -87,9 +190,11 @@ def test_no_reason_is_longer_than_its_bound() -> None:
             assert count_tokens(f"Draft A: {reason}") <= ANSWER_TOKENS_PER_DRAFT
 
 
-def test_every_juror_and_order_adds_the_same() -> None:
-    one = project(PRICES, [Seat("j1", "offline/rubric")], 1000, 3, 200, 1)
-    assert one.calls == 1
-    assert one.nano_usd > 0
-    many = project(PRICES, [Seat(f"j{n}", "offline/rubric") for n in range(16)], 1000, 3, 200, 16)
-    assert many == Bound(one.nano_usd * 256, one.tokens * 256, 256)
+async def test_every_juror_and_order_adds_the_same(judging: tuple[Any, Moody]) -> None:
+    servicer, _ = judging
+    one = await projected(servicer, request_of(["bytes"], "task", [], orders=1), 3, 200)
+    assert one.calls == 4  # asked twice, tried twice
+    many = await projected(servicer, request_of(["bytes"] * 16, "task", [], orders=6), 3, 200)
+    assert many == Bound(one.nano_usd * 96, one.tokens * 96, one.calls * 96)
+    # Three drafts have six orders; no more of them are shown, however many are asked for.
+    assert await projected(servicer, request_of(["bytes"] * 16, "task", [], orders=16), 3, 200) == many

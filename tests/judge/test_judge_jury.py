@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from djp.llm.calls import Usage
-from djp_judge.jury import Answer
+from djp_judge.jury import Vote
 from djp_judge.model import Marks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from djp.llm.asking import Asking
+    from djp_judge.jury import Tell
     from djp_judge.model import Shown
 
 MERIT = {"a": (4, 3, 2), "b": (3, 3, 2), "c": (2, 2, 1), "d": (1, 1, 1)}
@@ -33,14 +35,12 @@ def first_comes_first(text: str, place: int) -> tuple[float, float, float]:
 class Spy:
     """Notes everything that it is given."""
 
-    offline = False
-
     def __init__(self) -> None:
         self.seen: list[Sequence[Shown]] = []
 
-    async def vote(self, shown: Sequence[Shown]) -> Answer:
+    async def vote(self, shown: Sequence[Shown], asking: Asking, tell: Tell) -> Vote:
         self.seen.append(shown)
-        return Answer({one.label: Marks(Fraction(1), Fraction(1), Fraction(1)) for one in shown}, Usage(1))
+        return Vote("x/y", {one.label: Marks(Fraction(1), Fraction(1), Fraction(1)) for one in shown})
 
 
 async def test_a_juror_sees_labels_and_texts_and_nothing_else(bench: Any) -> None:
@@ -67,15 +67,15 @@ async def test_labels_follow_the_place_so_that_every_draft_has_each_of_them(benc
 
 
 async def test_marks_come_back_to_the_drafts_they_were_given_for(bench: Any) -> None:
-    casts, verdict = await bench.judge(bench.Scripted(fair), "dbca", seats=bench.seats(2), orders=5)
-    assert [cast.ballot.ballot_id for cast in casts] == [f"j{j}-o{o}" for j in (1, 2) for o in range(1, 6)]
+    casts, verdict = await bench.judge(bench.Scripted(fair), "dbca", seats=bench.seats(2), orders=4)
+    assert [cast.ballot.ballot_id for cast in casts] == [f"j{j}-o{o}" for j in (1, 2) for o in range(1, 5)]
     assert len({cast.ballot.order for cast in casts}) > 1
     for cast in casts:
         assert {one: marks.total for one, marks in cast.ballot.marks.items()} == {
             one: sum(MERIT[one]) for one in "abcd"
         }
     assert [one.draft_id for one in verdict.ranking] == list("abcd")
-    assert (verdict.agreement, verdict.contested, verdict.valid_ballots) == (1, False, 10)
+    assert (verdict.agreement, verdict.contested, verdict.valid_ballots) == (1, False, 8)
 
 
 async def test_a_juror_that_goes_by_the_place_is_contested_and_cannot_make_a_clear_winner(bench: Any) -> None:
@@ -144,9 +144,9 @@ async def test_marks_outside_the_rubric_are_paid_for_and_not_counted(bench: Any,
 
 
 class Forgetful(Spy):
-    async def vote(self, shown: Sequence[Shown]) -> Answer:
-        answer = await super().vote(shown[1:])
-        return Answer({**answer.marks, "Draft Z": Marks(Fraction(4), Fraction(4), Fraction(2))}, answer.usage)
+    async def vote(self, shown: Sequence[Shown], asking: Asking, tell: Tell) -> Vote:
+        vote = await super().vote(shown[1:], asking, tell)
+        return replace(vote, marks={**vote.marks, "Draft Z": Marks(Fraction(4), Fraction(4), Fraction(2))})
 
 
 async def test_marks_for_labels_that_nobody_showed_are_not_counted(bench: Any) -> None:
@@ -158,7 +158,7 @@ async def test_a_cancelled_judgement_ends_and_is_no_abstention(bench: Any) -> No
     waiting = asyncio.Event()
 
     class Slow(Spy):
-        async def vote(self, shown: Sequence[Shown]) -> Answer:
+        async def vote(self, shown: Sequence[Shown], asking: Asking, tell: Tell) -> Vote:
             waiting.set()
             await asyncio.Event().wait()
             raise AssertionError

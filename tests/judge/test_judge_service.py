@@ -8,11 +8,12 @@ from typing import Any
 import grpc
 import pytest
 
+from djp.llm.settings import LlmSettings
 from djp.mesh.errors import FailedPrecondition
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, debate_pb2, judge_pb2
 from djp_judge.server import open_service
-from djp_judge.settings import JudgeSettings
+from tests.judge.judge_scripts import FAIR, GOOD
 
 JUROR = judge_pb2.Juror(juror_id="j1", model="offline/rubric")
 
@@ -109,15 +110,16 @@ def with_completed(request: judge_pb2.JudgeRequest, ballots: list[judge_pb2.Ball
 
 
 async def test_a_stream_that_was_cut_is_resumed_with_what_came(service: Any) -> None:
-    whole, expected = await service.judge(service.request(orders=3))
+    texts = (GOOD, FAIR, "Ships wait.")
+    whole, expected = await service.judge(service.request(texts, orders=3))
     got = []
-    call = service.stub.Judge(service.request(orders=3))
+    call = service.stub.Judge(service.request(texts, orders=3))
     async for event in call:
         got.append(event.ballot.ballot)
         if len(got) == 2:
             break
     call.cancel()
-    casts, verdict = await service.judge(with_completed(service.request(orders=3), got))
+    casts, verdict = await service.judge(with_completed(service.request(texts, orders=3), got))
     assert [cast.ballot.ballot_id for cast in casts] == ["j1-o3"]
     assert casts[0].calls[0].call_id == whole[2].calls[0].call_id
     assert verdict == expected
@@ -153,7 +155,6 @@ async def test_a_completed_ballot_that_cannot_be_counted_is_an_abstention_and_no
         (lambda ballot: setattr(ballot, "ballot_id", "j1-o3"), "completed_ballots[0].ballot_id"),
         (lambda ballot: setattr(ballot, "ballot_id", "j1-o2"), "completed_ballots[1].ballot_id"),
         (lambda ballot: setattr(ballot, "juror_id", "j2"), "completed_ballots[0].ballot_id"),
-        (lambda ballot: ballot.recused_draft_ids.append("d1-r1"), "completed_ballots[0].recused_draft_ids"),
         (lambda ballot: setattr(ballot.scores[0], "support", 4.5), "completed_ballots[0].scores[0].support"),
         (lambda ballot: setattr(ballot.scores[0], "clarity", float("nan")), "completed_ballots[0].scores[0].clarity"),
     ],
@@ -259,7 +260,7 @@ async def test_an_unknown_model_is_told_what_exists(service: Any) -> None:
 async def test_a_model_without_a_price_is_refused_before_anything_is_called(tmp_path: Any) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text('models:\n  other/model: {input: "1", output: "1"}\n')
-    async with open_service(JudgeSettings(prices=prices)) as opened:
+    async with open_service(LlmSettings(prices=prices)) as opened:
         (_, servicer, _) = opened.servicers[0]
         with pytest.raises(FailedPrecondition, match="offline/rubric") as caught:
             await servicer.ProjectJudge(
@@ -271,7 +272,7 @@ async def test_a_model_without_a_price_is_refused_before_anything_is_called(tmp_
 async def test_a_price_file_that_is_missing_is_named(tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("DJP_PRICES", str(tmp_path / "none.yaml"))
     with pytest.raises(FailedPrecondition, match=r"none\.yaml"):
-        async with open_service(JudgeSettings()):
+        async with open_service(LlmSettings()):
             pass
 
 

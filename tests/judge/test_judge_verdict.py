@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 from djp_judge.model import Ballot, Candidate, Disqualification, Marks, points
-from djp_judge.verdict import checked, decide, lead
+from djp_judge.verdict import checked, clear_lead, decide
 
 
 def marks(task_fit: float, support: float, clarity: float) -> Marks:
@@ -108,7 +108,7 @@ def test_one_draft_left_has_a_place_and_no_rival() -> None:
     ballots = [ballot("1", {"a": (4, 4, 2)}, "j1"), ballot("2", {"a": (0, 0, 0)}, "j1")]
     verdict = decide(drafts(1), [], ballots)
     assert (verdict.winner_draft_id, verdict.contested, verdict.ranking[0].mean) == ("a", False, 5)
-    assert lead(drafts(1), ballots) is None
+    assert clear_lead(drafts(1), ballots) is None
 
 
 def test_no_draft_left_has_no_winner_and_says_why() -> None:

@@ -1,55 +1,63 @@
-"""The jury at work: rules, then ballot by ballot what is still missing, then the verdict."""
+"""The jury at work: rules, recusals, then every ballot that is still missing, then the verdict."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from djp.llm.calls import ModelCall, call_id
-from djp.llm.tokens import utf8_bytes
+from djp.llm.asking import Asking, CallFailed, CallStarted
+from djp_judge.blind import blind
 from djp_judge.model import Ballot, Shown
-from djp_judge.orders import label, showing_order
-from djp_judge.projection import bound_ballot, bytes_read
+from djp_judge.orders import different_orders, label, showing_order
+from djp_judge.recusal import recusals
 from djp_judge.rules import apply_rules
-from djp_judge.verdict import checked, decide, lead
+from djp_judge.verdict import checked, clear_lead, decide
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
     from fractions import Fraction
 
-    from djp.llm.calls import Usage
-    from djp.llm.prices import PriceBook
+    from djp.llm.bounds import Bound
+    from djp.llm.calls import ModelCall
     from djp_judge.model import Candidate, Disqualification, Marks, Passage, Rules, Seat, Verdict
 
 _log = logging.getLogger(__name__)
 
+Tell = Callable[[CallStarted | CallFailed], None]
+"""Learns of a call before it is sent, and of its end when another one follows it."""
+
 
 @dataclass(frozen=True)
-class Answer:
-    """What a juror said: its marks by label, and the tokens that it used."""
+class Vote:
+    """What a juror said: marks by label, or why it abstains; every call that this took; and the model that answered."""
 
-    marks: Mapping[str, Marks]
-    usage: Usage
+    model: str
+    marks: Mapping[str, Marks] = field(default_factory=dict)
+    abstain_reason: str = ""
+    calls: tuple[ModelCall, ...] = ()
 
 
 class Juror(Protocol):
-    """A judging model, ready for one task and its passages. `offline` says that no model is called."""
+    """A judging model, ready for one task and its passages."""
 
-    offline: bool
+    async def vote(self, shown: Sequence[Shown], asking: Asking, tell: Tell) -> Vote:
+        """Marks for the drafts shown, or an abstention. An exception counts as one; calls told before stay owed."""
+        ...
 
-    async def vote(self, shown: Sequence[Shown]) -> Answer:
-        """Marks for the drafts shown. Any exception makes the ballot an abstention."""
+    def bound(self, drafts: int, draft_bytes: int) -> Bound:
+        """The most that one vote can cost over so many drafts that together have at most so many bytes."""
+        ...
 
 
 @dataclass(frozen=True)
 class Case:
     """What is to be judged, by whom, in how many orders a juror, and the ballots that are already paid for, by id.
 
-    `fast_path_margin` is in mean points; None: every ballot is cast.
+    `fast_path_margin` is in mean points; None: every ballot is cast. `attempt` counts the attempts at the run, from 1.
     """
 
     run_id: str
@@ -62,6 +70,7 @@ class Case:
     seed: int = 0
     completed: Mapping[str, Ballot] = field(default_factory=dict)
     fast_path_margin: Fraction | None = None
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Cast:
     """A ballot that was cast just now, with the calls that it took."""
 
     ballot: Ballot
-    calls: tuple[ModelCall, ...]
+    calls: tuple[ModelCall, ...] = ()
 
 
 def ballot_id(juror_id: str, order: int) -> str:
@@ -77,80 +86,112 @@ def ballot_id(juror_id: str, order: int) -> str:
     return f"{juror_id}-o{order}"
 
 
-async def judge(case: Case, jurors: Mapping[str, Juror], prices: PriceBook) -> AsyncIterator[Cast | Verdict]:
-    """Casts the ballots that are missing, one after another, and ends with the verdict. `jurors` are by model.
+async def judge(case: Case, jurors: Mapping[str, Juror]) -> AsyncGenerator[CallStarted | CallFailed | Cast | Verdict]:
+    """Casts the ballots that are missing, side by side, and ends with the verdict. `jurors` are by juror id.
 
-    Before a juror's first order the lead so far is compared with the fast path's margin. Between its orders a juror is
-    never cut short, so that no single order decides, and a resumed judgement skips exactly what the first one would.
+    With a fast path's margin the jurors take turns: before a juror's first order the lead so far is compared with the
+    margin. Between its orders a juror is never cut short, so that no single order decides, and a resumed judgement
+    skips exactly what the first one would. Closing the iterator cancels every call.
     """
-    session, disqualified = await asyncio.to_thread(_open, case, jurors, prices)
-    left = session.left
-    ids = [candidate.draft_id for candidate in left]
-    ballots = {one: checked(ballot, ids) for one, ballot in case.completed.items()} if left else {}
+    session, disqualified = await asyncio.to_thread(_open, case, jurors)
+    ids = list(session.texts)
+    ballots = {one: checked(ballot, ids) for one, ballot in case.completed.items()} if ids else {}
+    turns = [[number] for number in range(len(case.seats))]
+    if case.fast_path_margin is None:
+        turns = [list(range(len(case.seats)))]
     skipped = False
-    for number, seat in enumerate(case.seats if left else ()):
-        missing = [order for order in range(1, case.orders + 1) if ballot_id(seat.juror_id, order) not in ballots]
-        if len(missing) == case.orders and _is_clear(case, left, list(ballots.values())):
+    for turn in turns if ids else ():
+        orders = [(number, order) for number in turn for order in session.orders(number)]
+        missing = [one for one in orders if session.ballot_id(*one) not in ballots]
+        if len(missing) == len(orders) and _is_clear(case, session.left, list(ballots.values())):
             skipped = True
             continue
-        for order in missing:
-            draft_ids = showing_order(ids, case.seed, number * case.orders + order - 1)
-            cast = await session.cast(seat, order, draft_ids)
-            ballots[cast.ballot.ballot_id] = cast.ballot
-            yield cast
-    yield decide(left, disqualified, list(ballots.values()), fast_path=skipped)
+        async with aclosing(_side_by_side([_casting(session, *one) for one in missing])) as events:
+            async for event in events:
+                if isinstance(event, Cast):
+                    ballots[event.ballot.ballot_id] = event.ballot
+                yield event
+    yield decide(session.left, disqualified, list(ballots.values()), fast_path=skipped)
 
 
 def _is_clear(case: Case, candidates: Sequence[Candidate], ballots: Sequence[Ballot]) -> bool:
     if case.fast_path_margin is None:
         return False
-    ahead = lead(candidates, ballots)
+    ahead = clear_lead(candidates, ballots)
     return ahead is not None and ahead >= case.fast_path_margin
 
 
-def _open(case: Case, jurors: Mapping[str, Juror], prices: PriceBook) -> tuple[_Session, list[Disqualification]]:
-    left, disqualified = apply_rules(case.candidates, case.rules)
-    draft_bytes = sum(utf8_bytes(candidate.text) for candidate in left)
-    return _Session(case, left, jurors, prices, bytes_read(case.task, case.passages), draft_bytes), disqualified
+def _casting(session: _Session, number: int, order: int) -> Callable[[Tell], Awaitable[Cast]]:
+    return lambda tell: session.cast(number, order, tell)
+
+
+async def _side_by_side(
+    castings: Sequence[Callable[[Tell], Awaitable[Cast]]],
+) -> AsyncGenerator[CallStarted | CallFailed | Cast]:
+    """What happens while the ballots are cast, as it comes."""
+    events: asyncio.Queue[CallStarted | CallFailed | Cast] = asyncio.Queue()
+
+    async def run(casting: Callable[[Tell], Awaitable[Cast]]) -> None:
+        events.put_nowait(await casting(events.put_nowait))
+
+    tasks = [asyncio.create_task(run(casting)) for casting in castings]
+    left = len(tasks)
+    try:
+        while left:
+            event = await events.get()
+            left -= isinstance(event, Cast)
+            yield event
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _open(case: Case, jurors: Mapping[str, Juror]) -> tuple[_Session, list[Disqualification]]:
+    left, disqualified = apply_rules(case.candidates, case.rules, case.passages)
+    names = {name for candidate in case.candidates for name in candidate.names}
+    texts = {candidate.draft_id: blind(candidate.text, names) for candidate in left}
+    return _Session(case, left, jurors, texts, recusals(left, case.seats)), disqualified
 
 
 @dataclass(frozen=True)
 class _Session:
-    """What casting any ballot of a case needs."""
+    """What casting any ballot of a case needs. `texts` are the drafts as they are shown, by draft id."""
 
     case: Case
     left: Sequence[Candidate]
     jurors: Mapping[str, Juror]
-    prices: PriceBook
-    read_bytes: int
-    draft_bytes: int
+    texts: Mapping[str, str]
+    recused: Mapping[str, frozenset[str]]
 
-    async def cast(self, seat: Seat, order: int, draft_ids: Sequence[str]) -> Cast:
-        """Have a juror vote on the drafts in this order."""
-        texts = {candidate.draft_id: candidate.text for candidate in self.left}
-        shown = [Shown(label(place), texts[draft_id]) for place, draft_id in enumerate(draft_ids)]
-        ballot = Ballot(ballot_id(seat.juror_id, order), seat.juror_id, seat.model, tuple(draft_ids))
-        juror, price = self.jurors[seat.model], self.prices.price(seat.model)
-        bound = bound_ballot(price, self.read_bytes, self.draft_bytes, len(shown))
-        started_at, started = datetime.now(UTC), time.monotonic()
+    def ballot_id(self, number: int, order: int) -> str:
+        return ballot_id(self.case.seats[number].juror_id, order)
+
+    def orders(self, number: int) -> range:
+        """The orders that a juror sees, none of them twice; one, in which nothing is shown, where all are recused."""
+        drafts = len(self.texts) - len(self.recused[self.case.seats[number].juror_id])
+        return range(1, 1 + min(self.case.orders, max(1, different_orders(drafts))))
+
+    async def cast(self, number: int, order: int, tell: Tell) -> Cast:
+        """Have a juror vote on its drafts in one of its orders."""
+        seat = self.case.seats[number]
+        recused = self.recused[seat.juror_id]
+        own = [draft_id for draft_id in self.texts if draft_id not in recused]
+        draft_ids = showing_order(own, self.case.seed, number * self.case.orders + order - 1)
+        ballot = Ballot(
+            ballot_id(seat.juror_id, order), seat.juror_id, seat.model, draft_ids, recused=tuple(sorted(recused))
+        )
+        if not draft_ids:
+            return Cast(replace(ballot, abstain_reason="every draft is of the juror's own model family"))
+        shown = [Shown(label(place), self.texts[draft_id]) for place, draft_id in enumerate(draft_ids)]
+        asking = Asking(self.case.run_id, "JUDGE", seat.juror_id, (seat.juror_id, order), self.case.attempt)
         try:
-            answer = await juror.vote(shown)
+            vote = await self.jurors[seat.juror_id].vote(shown, asking, tell)
         except Exception as error:  # one juror's failure must not end the jury
             name = type(error).__name__  # no more of it: an exception may quote a draft
             _log.warning("juror %s (%s) failed in order %d: %s", seat.juror_id, seat.model, order, name)
-            return Cast(replace(ballot, abstain_reason=f"the juror failed ({name})"), ())
-        call = ModelCall(
-            call_id=call_id(self.case.run_id, "judge", seat.juror_id, order),
-            stage="JUDGE",
-            model=seat.model,
-            usage=answer.usage,
-            cost_nano_usd=price.cost(answer.usage),
-            bound_nano_usd=bound.nano_usd,
-            started_at=started_at,
-            duration=timedelta(seconds=time.monotonic() - started),
-            actor_id=seat.juror_id,
-            offline=juror.offline,
-        )
+            return Cast(replace(ballot, abstain_reason=f"the juror failed ({name})"))
         named = {draft.label: draft_id for draft, draft_id in zip(shown, draft_ids, strict=True)}
-        marks = {named.get(one, f"unknown {one}"): marks for one, marks in answer.marks.items()}
-        return Cast(checked(replace(ballot, marks=marks), draft_ids), (call,))
+        marks = {named.get(one, f"unknown {one}"): marks for one, marks in vote.marks.items()}
+        ballot = replace(ballot, model=vote.model, marks=marks, abstain_reason=vote.abstain_reason)
+        return Cast(checked(ballot, list(self.texts)), vote.calls)

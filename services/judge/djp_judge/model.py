@@ -26,9 +26,10 @@ class Passage:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A draft as the judge may know it: not who wrote it, nor with which model.
+    """A draft as it comes to judgement. No juror learns more of it than its text, without what names its writer.
 
-    `tokens` is the draft's length in output tokens, `resolved_citations` what grounding counted.
+    `tokens` is the draft's length in output tokens, `resolved_citations` what grounding counted. `family` is that of
+    the model that wrote it, for recusals; `names` are the ids by which the draft could name its writer.
     """
 
     draft_id: str
@@ -36,6 +37,8 @@ class Candidate:
     tokens: int = 0
     resolved_citations: int = 0
     safety_flags: tuple[str, ...] = ()
+    family: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class Seat:
-    """A juror: its id, unique in the jury, and its model."""
+    """A juror: its id, unique in the jury, its model, and the model families that it must not judge."""
 
     juror_id: str
     model: str
+    families: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class Marks:
 class Ballot:
     """One juror's marks for the drafts it saw, by draft id; `order` holds the draft ids as they were shown.
 
-    A ballot with an `abstain_reason` has no marks and counts as no vote.
+    A ballot with an `abstain_reason` has no marks and counts as no vote. `recused` are the drafts that the juror left
+    to others.
     """
 
     ballot_id: str
@@ -99,6 +104,7 @@ class Ballot:
     order: tuple[str, ...]
     marks: Mapping[str, Marks] = field(default_factory=dict)
     abstain_reason: str = ""
+    recused: tuple[str, ...] = ()
 
     @property
     def abstained(self) -> bool:
@@ -117,7 +123,7 @@ class Disqualification:
 
 @dataclass(frozen=True)
 class Standing:
-    """A draft's place: means over the valid ballots, and the highest minus the lowest total."""
+    """A draft's place: means over the valid ballots that scored it, and the highest minus the lowest total."""
 
     draft_id: str
     task_fit: Fraction
@@ -125,11 +131,15 @@ class Standing:
     clarity: Fraction
     mean: Fraction
     spread: Fraction
+    ballots: int
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The jury's result; fields as in `djp.v1.Verdict`. Without a winner the ranking is empty and `reason` says why."""
+    """The jury's result; fields as in `djp.v1.Verdict`. Without a winner the ranking is empty and `reason` says why.
+
+    A draft that no valid ballot scored is not in the ranking.
+    """
 
     winner_draft_id: str = ""
     ranking: tuple[Standing, ...] = ()
@@ -138,6 +148,7 @@ class Verdict:
     agreement: Fraction = Fraction(0)
     valid_ballots: int = 0
     abstentions: int = 0
+    effective_jurors: int = 0
     tie_break: str = ""
     winner_by_ballot: Mapping[str, str] = field(default_factory=dict)
     fast_path: bool = False

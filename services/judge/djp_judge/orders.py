@@ -28,6 +28,11 @@ def showing_order(draft_ids: Sequence[str], seed: int, showing: int) -> tuple[st
     return tuple(reversed(order) if square % 2 else order)
 
 
+def different_orders(size: int) -> int:
+    """How many showings of so many drafts go by before one comes again: for an odd count the mirrored ones as well."""
+    return size if size % 2 == 0 or size == 1 else 2 * size
+
+
 def label(place: int) -> str:
     """What the draft in that place, counted from 0, is called: "Draft A" for the first. There are at most 16."""
     return f"Draft {ascii_uppercase[place]}"

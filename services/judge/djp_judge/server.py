@@ -1,11 +1,11 @@
-"""Opens the judge service: its prices and its servicer."""
+"""Opens the judge service: the models that can judge, and its servicer."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from djp.llm.prices import PriceBook
+from djp.llm.llm import open_llm
 from djp.mesh.server import Service
 from djp.v1 import judge_pb2, judge_pb2_grpc
 from djp_judge.servicer import JudgeServicer
@@ -13,12 +13,18 @@ from djp_judge.servicer import JudgeServicer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from djp_judge.settings import JudgeSettings
+    from djp.llm.llm import Llm
+    from djp.llm.settings import LlmSettings
 
 
 @asynccontextmanager
-async def open_service(settings: JudgeSettings) -> AsyncIterator[Service]:
-    """The service with the prices of `settings`. Raises FailedPrecondition if the price file cannot be used."""
-    servicer = JudgeServicer(PriceBook.load(settings.prices))
+async def open_service(settings: LlmSettings) -> AsyncIterator[Service]:
+    """The service with the models of `settings`. Raises FailedPrecondition if a configuration file cannot be used."""
+    async with open_llm(settings) as llm:
+        yield service_of(llm)
+
+
+def service_of(llm: Llm) -> Service:
+    """The service with these models."""
     descriptor = judge_pb2.DESCRIPTOR.services_by_name["JudgeService"]
-    yield Service("judge", [(descriptor, servicer, judge_pb2_grpc.add_JudgeServiceServicer_to_server)])
+    return Service("judge", [(descriptor, JudgeServicer(llm), judge_pb2_grpc.add_JudgeServiceServicer_to_server)])
