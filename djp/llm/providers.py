@@ -47,6 +47,12 @@ def _web_address(url: str) -> str:
     return url
 
 
+def _names_variables(value: str) -> str:
+    if "${" in _VARIABLE.sub("", value):
+        raise ValueError("names no environment variable; write ${NAME}, of letters, digits and _")
+    return value
+
+
 _Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 _Text = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]+$", max_length=1000)]
@@ -78,7 +84,7 @@ class ProviderEntry(BaseModel):
     api: Literal["openai", "anthropic"]
     base_url: Annotated[str, AfterValidator(_web_address)] | None = None
     api_key_env: _Variable | None = None
-    headers: dict[_HeaderName, _Text] = {}
+    headers: dict[_HeaderName, Annotated[_Text, AfterValidator(_names_variables)]] = {}
     max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 16
     models: dict[str, ModelEntry]
 

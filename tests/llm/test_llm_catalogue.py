@@ -193,6 +193,7 @@ def one(entry: str) -> str:
         ("providers: {acme: {api: openai, api_key_env: K, header: {}, models: {}}}", "did you mean headers"),
         ("providers: {acme: {api: openai, api_key_env: K, headers: {'a b': c}, models: {}}}", "headers"),
         ('providers: {acme: {api: openai, api_key_env: K, headers: {a: "b\\r\\nc: d"}, models: {}}}', "headers"),
+        ("providers: {acme: {api: openai, api_key_env: K, headers: {a: '${A-B}'}, models: {}}}", "write ${NAME}"),
         ("providers: {acme: {api: openai, api_key_env: K, models: {'a b': {}}}}", "'a b': not an id"),
         ("providers: {acme: {api: openai, api_key_env: K, models: [m]}}", "acme', models"),
         ("providers: {acme: {api: openai, api_key_env: K, models: {m: 3}}}", "model 'm'"),
