@@ -128,6 +128,8 @@ def remedy(run: run_pb2.Run) -> str:
             return "see below why each draft was disqualified, and change the task or the rules"
         case run_pb2.RUN_STATE_FAILED if reason in _SAY_WHAT_TO_DO:
             return ""
+        case run_pb2.RUN_STATE_FAILED if reason == "ALL_DEBATERS_FAILED":
+            return "`djp models` shows which models can be called; --debater names others"
         case run_pb2.RUN_STATE_FAILED if run.error.retryable:
             return "start it again"
         case run_pb2.RUN_STATE_FAILED:

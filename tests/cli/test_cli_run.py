@@ -128,6 +128,7 @@ async def test_other_endings_say_why_and_what_to_do(
         ("FAILED", "ERROR_REASON_INTERRUPTED", 6, ""),
         ("FAILED", "ERROR_REASON_DEADLINE_EXCEEDED", 6, ""),
         ("FAILED", "ERROR_REASON_UNAVAILABLE", 6, "; start it again"),
+        ("FAILED", "ERROR_REASON_PROVIDER_NOT_CONFIGURED", 6, ""),
         ("CANCELLED", "ERROR_REASON_CANCELLED", 6, ""),
     ],
 )

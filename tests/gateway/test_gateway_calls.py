@@ -426,3 +426,20 @@ async def test_one_draft_is_shown_in_one_order(gateway: Any, leaves: Any) -> Non
     assert judged.orders == 1
     (projected,) = leaves.requests("ProjectJudge")
     assert projected.orders == 2
+
+
+async def test_a_run_that_costs_more_than_was_held_says_so_once(gateway: Any, leaves: Any) -> None:
+    calls = [a_call(debater) for debater in ("d1", "d2", "d3")]
+
+    async def debate(_request: Any) -> AsyncIterator[debate_pb2.DebateResponse]:
+        for call in calls:
+            yield started(call)
+            done = debate_pb2.DraftFinished(draft=a_draft(call.actor_id), calls=[ended(call, 8000)])
+            yield debate_pb2.DebateResponse(draft=done)
+        yield finished(*(a_draft(call.actor_id) for call in calls))
+
+    leaves.debate = debate
+    run = await gateway.do()
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED
+    assert run.result.total_nano_usd > 24_000 > run.projection.total.cost_nano_usd
+    assert sum("more than was reserved" in warning for warning in run.warnings) == 1

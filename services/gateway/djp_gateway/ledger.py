@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ASK_S = 20.0
+_OVER = "the run has cost more than was reserved for it; the ledger has the true cost"
 
 # A run in one of these stages has not asked for money yet.
 _BEFORE_MONEY = frozenset({common_pb2.STAGE_UNSPECIFIED, common_pb2.STAGE_SEARCH, common_pb2.STAGE_PROJECT})
@@ -103,8 +104,8 @@ async def charge(
 
     answer = await to_the_end(persistently(pay))
     await live.charged(new, await _shown(new, live.run, leaves), *events)
-    if answer.over_reservation:
-        await live.warn("the run has cost more than was reserved for it; the ledger has the true cost")
+    if answer.over_reservation and _OVER not in live.run.warnings:
+        await live.warn(_OVER)
 
 
 async def pay_owed(
