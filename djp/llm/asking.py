@@ -97,8 +97,8 @@ class Retries:
 
 
 _JITTER = 0.25
-_LONGEST_WAIT_S = 60.0
-"""No wait is longer: a provider that asks for more is busy for good, and a fallback is better."""
+_LONG_WAIT_S = 60.0
+"""No wait of our own is longer. A provider that asks for more is given up where there is a fallback, or no deadline."""
 _MAX_CONCURRENCY = 16
 
 
@@ -155,14 +155,14 @@ class Asker:
         calls: list[ModelCall] = []
         reasons: list[str] = []
         failed: _AttemptError | None = None
-        for model in models:
+        for number, model in enumerate(models, 1):
             if failed and failed.call:
                 if _no_time_left():
                     break
                 tell(CallFailed(failed.call))
             bound, before = call_bound(model, question), len(calls)
             try:
-                async for turn in self._turns(tell):
+                async for turn in self._turns(tell, has_fallback=number < len(models)):
                     with turn:
                         return await self._once(model, bound, question, asking, calls, tell)
             except _AttemptError as failure:
@@ -173,19 +173,17 @@ class Asker:
             raise ValueError("no model is named")
         return GaveUp("; ".join(reasons), tuple(calls), failed.partial_text)
 
-    def _turns(self, tell: Callable[[CallFailed], None]) -> AsyncRetrying:
+    def _turns(self, tell: Callable[[CallFailed], None], *, has_fallback: bool) -> AsyncRetrying:
         def wait(state: RetryCallState) -> float:
             asked = _failure(state).error.retry_after_s
             waited = self._retries.first_wait_s * self._retries.backoff_factor ** (state.attempt_number - 1)
-            return max(min(waited, _LONGEST_WAIT_S), asked or 0.0) * random.uniform(1, 1 + _JITTER)  # noqa: S311
+            return max(min(waited, _LONG_WAIT_S), asked or 0.0) * random.uniform(1, 1 + _JITTER)  # noqa: S311
 
         def stop(state: RetryCallState) -> bool:
             left, asked = remaining_s(), _failure(state).error.retry_after_s
-            return (
-                state.attempt_number > self._retries.max_retries
-                or (asked is not None and asked > _LONGEST_WAIT_S)
-                or (left is not None and state.upcoming_sleep >= left)
-            )
+            too_long = asked is not None and asked > _LONG_WAIT_S and (has_fallback or left is None)
+            past_deadline = left is not None and state.upcoming_sleep >= left
+            return state.attempt_number > self._retries.max_retries or too_long or past_deadline
 
         def tell_failed(state: RetryCallState) -> None:
             if call := _failure(state).call:
@@ -232,6 +230,7 @@ class Asker:
         calls: list[ModelCall],
         tell: Callable[[CallStarted | Piece], None],
     ) -> Answered:
+        provider = self._providers[model.provider]
         number, output_limit = len(calls) + 1, output_tokens_limit(model, question)
         call = ModelCall(
             call_id=call_id(asking.run_id, asking.stage, *asking.parts, asking.run_attempt, number),
@@ -247,9 +246,7 @@ class Asker:
             usage_unknown=True,
         )
         tell(CallStarted(call))
-        told = await attempt(
-            self._providers[model.provider], model, question, call, lambda text: tell(Piece(number, text))
-        )
+        told = await attempt(provider, model, question, call, lambda text: tell(Piece(number, text)))
         calls.append(told.call)
         if isinstance(told, Failed):
             raise _AttemptError(told.error, told.call, told.partial_text)

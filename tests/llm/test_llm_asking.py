@@ -179,6 +179,24 @@ async def test_a_provider_that_asks_to_wait_for_long_is_given_up_for_the_fallbac
     assert answer.model == SECOND
 
 
+async def test_without_a_fallback_a_long_wait_is_kept_to_if_the_deadline_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def record(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", record)
+    with deadline_scope(1000):
+        assert isinstance(await Scripted([passing(retry_after_s=90)], ["yes", DONE]).ask(), Answered)
+    assert 90 <= max(waits) <= 112.5
+    with deadline_scope(None):
+        assert isinstance(await Scripted([passing(retry_after_s=90)]).ask(), GaveUp)
+
+
 async def test_no_wait_that_could_not_end_before_the_deadline_is_begun() -> None:
     one = Scripted([passing(retry_after_s=50)])
     with deadline_scope(40):
@@ -322,6 +340,13 @@ async def test_thinking_is_part_of_the_bound() -> None:
     thinks = replace(FIRST, thinking_tokens=1000)
     assert call_bound(thinks, QUESTION).tokens == call_bound(FIRST, QUESTION).tokens + 1000
     assert call_bound(FIRST, QUESTION, further_bytes=70).tokens == call_bound(FIRST, QUESTION).tokens + 70
+
+
+async def test_a_provider_that_is_not_there_owes_nothing() -> None:
+    one = Scripted()
+    with pytest.raises(KeyError):
+        await one.ask([replace(FIRST, name="three/c")])
+    assert one.told == []
 
 
 async def test_asking_no_model_is_a_mistake_of_the_caller() -> None:
