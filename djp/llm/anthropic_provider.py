@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from djp.llm.answers import Answer, MalformedError, model_ids, tokens
 from djp.llm.calls import Usage
 from djp.llm.provider import Reply
-from djp.llm.sdk_provider import MAX_MODELS, Answer, MalformedError, SdkProvider, model_ids, plain, tokens
+from djp.llm.sdk_provider import SdkProvider, plain
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from djp.llm.models import Model
     from djp.llm.provider import Question, Stop
 
+_MAX_MODELS = 10_000
 _STOPS: dict[str, Stop] = {"max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refusal"}
 
 
@@ -52,7 +54,7 @@ class AnthropicProvider(SdkProvider):
     async def _list(self) -> frozenset[str]:
         names: set[str] = set()
         page: dict[str, Any] = {"has_more": True}
-        while page.get("has_more") is True and len(names) < MAX_MODELS:
+        while page.get("has_more") is True and len(names) < _MAX_MODELS:
             after = page.get("last_id")
             page = await self._get("/v1/models", limit="1000", **({"after_id": str(after)} if after else {}))
             names.update(model_ids(page))

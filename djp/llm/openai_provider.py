@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from djp.llm.answers import Answer, MalformedError, model_ids, tokens
 from djp.llm.calls import Usage
 from djp.llm.provider import Reply
-from djp.llm.sdk_provider import Answer, MalformedError, SdkProvider, model_ids, plain, tokens
+from djp.llm.sdk_provider import SdkProvider, plain
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -23,6 +24,7 @@ class OpenAIProvider(SdkProvider):
 
     sdk_name = "openai"
     official_url = "https://api.openai.com/v1"
+    account_headers = ("OpenAI-Organization", "OpenAI-Project")
 
     def _client(self, sdk: ModuleType, **options: Any) -> Any:
         return sdk.AsyncOpenAI(**options)

@@ -6,13 +6,15 @@ import asyncio
 import importlib
 import json
 import logging
+import os
 import traceback
 from abc import ABC, abstractmethod
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from djp.llm.provider import ProviderError, Reply
+from djp.llm.answers import MalformedError, as_object, whole_characters
+from djp.llm.provider import ProviderError
 from djp.llm.provider_failures import Failures
 
 if TYPE_CHECKING:
@@ -21,37 +23,13 @@ if TYPE_CHECKING:
 
     import httpx2
 
+    from djp.llm.answers import Answer
     from djp.llm.models import Model
-    from djp.llm.provider import Question, Stop
+    from djp.llm.provider import Question, Reply
 
 _log = logging.getLogger(__name__)
 
 REACHABLE_TIMEOUT_S = 5.0
-MAX_TOKENS_TOLD = 1_000_000_000
-MAX_MODELS = 10_000
-
-
-class MalformedError(ValueError):
-    """The provider's answer does not keep to its format. The message has none of the answer's text."""
-
-
-class Answer(ABC):
-    """An answer as it comes in. `stop` is None until its end was seen."""
-
-    def __init__(self) -> None:
-        self.stop: Stop | None = None
-
-    @abstractmethod
-    def add(self, event: dict[str, Any]) -> str:
-        """The text that a further event of the stream brings."""
-
-    @abstractmethod
-    def whole(self, body: dict[str, Any]) -> str:
-        """The text of an answer that was not streamed."""
-
-    @abstractmethod
-    def reply(self) -> Reply:
-        """How it ended, and its usage."""
 
 
 class SdkProvider(ABC):
@@ -65,6 +43,8 @@ class SdkProvider(ABC):
 
     sdk_name: str
     official_url: str
+    account_headers: tuple[str, ...] = ()
+    """What the SDK takes from the environment to tell the maker whose account it is."""
 
     def __init__(
         self,
@@ -109,7 +89,7 @@ class SdkProvider(ABC):
         try:
             async with aclosing(self._texts(path, body, answer, streaming=model.streaming)) as texts:
                 async for text in texts:
-                    whole, waiting = _whole_characters(waiting + text)
+                    whole, waiting = whole_characters(waiting + text)
                     if whole:
                         yield whole
             if answer.stop is None:
@@ -142,7 +122,7 @@ class SdkProvider(ABC):
         try:
             self._expect(stream.response, "text/event-stream")
             async for event in stream:
-                text = answer.add(_object(event))
+                text = answer.add(as_object(event))
                 if text:
                     yield text
         finally:
@@ -158,7 +138,7 @@ class SdkProvider(ABC):
         options = self._options | {"params": query}
         response = await call(path, cast_to=httpx2.Response, options=options, **more)
         self._expect(response, "application/json")
-        body = _object(json.loads(response.content))
+        body = as_object(json.loads(response.content))
         if body.get("error"):
             raise self._failures.failed_within(body)
         return body
@@ -199,7 +179,7 @@ class SdkProvider(ABC):
             for logger in (self.sdk_name, "httpx2", "httpcore2"):
                 logging.getLogger(logger).setLevel(logging.WARNING)
             timeout = httpx2.Timeout(self._read_timeout_s, connect=self._connect_timeout_s)
-            headers = {"Accept-Encoding": "identity"} | self._headers
+            headers = {"Accept-Encoding": "identity"} | self._foreign_headers(sdk) | self._headers
             if self._api_key is None and not any(name.lower() == "authorization" for name in headers):
                 self._options = {"headers": {"Authorization": sdk.omit}}
             client = self._client(
@@ -215,6 +195,14 @@ class SdkProvider(ABC):
             )
             self._opened = sdk, client
         return self._opened
+
+    def _foreign_headers(self, sdk: ModuleType) -> dict[str, Any]:
+        """Leaves out what the environment says for the maker's own service when this is another one."""
+        if self._base_url is None:
+            return {}
+        lines = os.environ.get(f"{self.sdk_name.upper()}_CUSTOM_HEADERS", "").split("\n")
+        named = (line.partition(":")[0].strip() for line in lines if ":" in line)
+        return dict.fromkeys((*self.account_headers, *named), sdk.omit)
 
     @abstractmethod
     def _client(self, sdk: ModuleType, **options: Any) -> Any:
@@ -265,36 +253,6 @@ def _place(error: Exception) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise MalformedError("it is no object")
-    return value
-
-
-def _whole_characters(text: str) -> tuple[str, str]:
-    """The text without lone surrogates, and the first half of a pair whose second half the next piece may bring."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
-        whole = text[: len(text) - len(half)].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return whole, half
-    return text, ""
-
-
 def plain(text: str) -> str:
     """A text that JSON can carry: lone surrogates become question marks."""
     return text.encode("utf-8", "replace").decode()
-
-
-def tokens(value: Any) -> int | None:
-    """A count of tokens as a provider tells it; None where it is none, or none that can be."""
-    return value if type(value) is int and 0 <= value <= MAX_TOKENS_TOLD else None
-
-
-def model_ids(body: dict[str, Any]) -> list[str]:
-    """The ids in a list of models, as OpenAI and Anthropic both word it."""
-    data = body.get("data")
-    if not isinstance(data, list):
-        raise MalformedError("its list of models has no data")
-    return [entry["id"] for entry in data if isinstance(entry, dict) and isinstance(entry.get("id"), str)]

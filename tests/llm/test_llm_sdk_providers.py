@@ -573,6 +573,19 @@ async def test_the_environment_does_not_move_the_makers_service(
     assert not model_server.calls
 
 
+async def test_what_the_environment_tells_the_maker_is_not_told_to_others(
+    model_server: ModelServer, open_provider: Callable[..., SdkProvider], either: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-ours")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-ours")
+    for name in ("OPENAI_CUSTOM_HEADERS", "ANTHROPIC_CUSTOM_HEADERS"):
+        monkeypatch.setenv(name, "X-Account: account-of-ours\nX-Team: blue\n\nnonsense")
+    await ask(open_provider(headers={"x-team": "red"}), either)
+    headers = model_server.calls[0].headers
+    assert headers["x-team"] == "red"
+    assert not any("of-ours" in value for value in headers.values())
+
+
 async def test_nothing_of_question_answer_or_key_is_logged(
     model_server: ModelServer,
     open_provider: Callable[..., SdkProvider],
