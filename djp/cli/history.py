@@ -48,4 +48,5 @@ def _ballot(ballot: judge_pb2.Ballot) -> Iterator[str]:
         drafts = ", ".join(map(one_line, ballot.recused_draft_ids))
         yield f"{who} did not judge {drafts}: of its own model family"
     if ballot.abstained:
-        yield f"{who} abstained: its ballot could not be read"
+        reason = f": {one_line(ballot.abstain_reason, 300)}" if ballot.abstain_reason else ""
+        yield f"{who} abstained{reason}"

@@ -169,7 +169,8 @@ def progress(*, silent: bool) -> Iterator[Progress]:
 def _ballot(ballot: judge_pb2.Ballot) -> str:
     juror = f"{_name(ballot.juror_id)} ({_name(ballot.model)})"
     if ballot.abstained:
-        return f"{juror} abstained"
+        reason = f": {one_line(ballot.abstain_reason, 200)}" if ballot.abstain_reason else ""
+        return f"{juror} abstained{reason}"
     marks = sorted(ballot.scores, key=lambda score: -score.total)
     return f"{juror} gave " + ", ".join(f"{_name(score.draft_id)} {score.total:.2f}" for score in marks)
 

@@ -211,7 +211,7 @@ def _verdict_notes(result: run_pb2.RunResult) -> Iterator[str]:
     if verdict.abstentions:
         cast = verdict.valid_ballots + verdict.abstentions
         jurors = f"{verdict.effective_jurors} juror{'' if verdict.effective_jurors == 1 else 's'}"
-        yield f"{verdict.abstentions} of {cast} ballots could not be read; {jurors} effectively voted."
+        yield f"{verdict.abstentions} of {cast} ballots were abstentions; {jurors} effectively voted."
 
 
 def _print_citations(result: run_pb2.RunResult) -> None:

@@ -236,7 +236,15 @@ TROUBLE: list[dict[str, Any]] = [
             "reason": "ERROR_REASON_PROVIDER_FAILED",
         }
     },
-    {"ballot": {"jurorId": "j1", "model": "openai/gpt-4o", "recusedDraftIds": ["d1-r2", "d2-r1"], "abstained": True}},
+    {
+        "ballot": {
+            "jurorId": "j1",
+            "model": "openai/gpt-4o",
+            "recusedDraftIds": ["d1-r2", "d2-r1"],
+            "abstained": True,
+            "abstainReason": "it is no JSON",
+        }
+    },
 ]
 
 
@@ -301,11 +309,11 @@ async def test_a_shown_run_tells_what_happened_on_the_way(djp_at: Any, gateway: 
         "d1 (openai/gpt-4o), attempt 2 failed: the connection was lost; charged $0.0020, its bound",
         "d2 (openai/gpt-4o) gave no draft in round 2: no key",
         "j1 (openai/gpt-4o) did not judge d1-r2, d2-r1: of its own model family",
-        "j1 (openai/gpt-4o) abstained: its ballot could not be read",
+        "j1 (openai/gpt-4o) abstained: it is no JSON",
     ]
     assert "The debate stopped after round 1: the drafts agreed (0.91 of 1)." in lines
     assert "Further jurors were skipped: the lead was clear." in lines
-    assert "1 of 4 ballots could not be read; 2 jurors effectively voted." in lines
+    assert "1 of 4 ballots were abstentions; 2 jurors effectively voted." in lines
     assert any(line.endswith("winner, contested") for line in lines)
     costs = next(number for number, line in enumerate(lines) if line.startswith("Costs: "))
     assert lines[costs + 1] == "1 call's usage unknown, charged at its bound"

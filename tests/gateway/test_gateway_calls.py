@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -411,6 +412,21 @@ async def test_a_judgement_whose_leaf_dies_goes_on_with_the_ballots_so_far(
     assert artifact["judge"]["verdict"]["fast_path"]
 
 
+async def test_why_a_juror_abstained_is_told_redacted(gateway: Any, leaves: Any) -> None:
+    async def judge(_request: Any) -> AsyncIterator[judge_pb2.JudgeResponse]:
+        ballot = judge_pb2.Ballot(ballot_id="j1-1", juror_id="j1", model="a/b", abstained=True)
+        ballot.abstain_reason = f"the provider says that {SECRET} is out"
+        yield judge_pb2.JudgeResponse(ballot=judge_pb2.BallotCast(ballot=ballot))
+        yield judge_pb2.JudgeResponse(verdict=judge_pb2.Verdict(abstentions=1, reason="no juror voted"))
+
+    leaves.judge = judge
+    run = await gateway.start()
+    events = await gateway.watch(run.run_id)
+    (told,) = (event.ballot for event in events if event.HasField("ballot"))
+    assert told.abstain_reason == f"the provider says that {LABEL} is out"
+    assert (await gateway.get(run.run_id)).state == run_pb2.RUN_STATE_NO_RESULT
+
+
 async def test_one_draft_is_shown_in_one_order(gateway: Any, leaves: Any) -> None:
     call = a_call()
 
@@ -443,3 +459,61 @@ async def test_a_run_that_costs_more_than_was_held_says_so_once(gateway: Any, le
     assert run.state == run_pb2.RUN_STATE_PUBLISHED
     assert run.result.total_nano_usd > 24_000 > run.projection.total.cost_nano_usd
     assert sum("more than was reserved" in warning for warning in run.warnings) == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_dies_when_the_ledger_has_the_truth(
+    mesh: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A leaf dies and calls fail at random moments; in the end every call that was told stands in the ledger, once."""
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0,) * 20)
+    chance = random.Random(seed)
+    truth: dict[str, int] = {}
+    written: list[str] = []
+
+    async def debate(request: debate_pb2.DebateRequest) -> AsyncIterator[debate_pb2.DebateResponse]:
+        known = {(draft.debater_id, draft.round): draft for draft in request.completed_drafts}
+        for round_ in (1, 2):
+            calls: dict[str, list[common_pb2.ModelCall]] = {}
+            for debater in ("d1", "d2", "d3"):
+                if (debater, round_) not in known:
+                    call = a_call(debater)
+                    calls[debater] = [call]
+                    truth[call.call_id] = BOUND
+                    yield started(call)
+            for debater in sorted(calls, key=lambda _: chance.random()):
+                while chance.random() < 0.3:
+                    if chance.random() < 0.25:
+                        raise Unavailable("killed")
+                    cost = chance.choice((0, 700, BOUND))
+                    failed = ended(calls[debater][-1], cost, error="503", unknown=cost == BOUND)
+                    truth[failed.call_id] = cost
+                    calls[debater][-1] = failed
+                    yield debate_pb2.DebateResponse(call_failed=failed)
+                    again = a_call(debater, len(calls[debater]) + 1)
+                    truth[again.call_id] = BOUND
+                    calls[debater].append(again)
+                    yield started(again)
+                last = ended(calls[debater][-1], chance.randrange(1, BOUND))
+                truth[last.call_id] = last.cost_nano_usd
+                known[debater, round_] = a_draft(debater, round_)
+                written.append(f"{debater}-r{round_}")
+                done = debate_pb2.DraftFinished(draft=known[debater, round_], calls=[*calls[debater][:-1], last])
+                yield debate_pb2.DebateResponse(draft=done)
+        yield finished(*(known[debater, 2] for debater in ("d1", "d2", "d3")))
+
+    leaves.debate = debate
+    gateway = await mesh.gateway()
+    run = await gateway.start(rounds=2)
+    events = await gateway.watch(run.run_id)
+    last = await gateway.get(run.run_id)
+    of_debate_ = {i: c.cost_nano_usd for i, c in charged(leaves).items() if c.stage == common_pb2.STAGE_DEBATE}
+    assert of_debate_ == truth
+    assert last.result.total_nano_usd == sum(c.cost_nano_usd for c in charged(leaves).values())
+    assert len(written) == len(set(written))
+    told = [event.call_ended for event in events if event.HasField("call_ended")]
+    assert sorted(call.call_id for call in told) == sorted(charged(leaves))
+    assert not held(leaves)
+    assert last.state in (run_pb2.RUN_STATE_PUBLISHED, run_pb2.RUN_STATE_FAILED)
+    for reservation in leaves.reservations.values():
+        assert reservation.message.state != governance_pb2.RESERVATION_STATE_HELD

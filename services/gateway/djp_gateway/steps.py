@@ -184,7 +184,8 @@ async def judge(
             case "ballot":
                 ballot = response.ballot.ballot
                 request.completed_ballots.append(ballot)
-                await charge(live, leaves, response.ballot.calls, run_pb2.RunEvent(ballot=_without_words(ballot)))
+                event = run_pb2.RunEvent(ballot=await _shown(ballot, live, leaves))
+                await charge(live, leaves, response.ballot.calls, event)
             case "verdict":
                 verdict.append(response.verdict)
 
@@ -240,11 +241,11 @@ async def _failure(live: LiveRun, leaves: Leaves, failed: debate_pb2.DraftFailed
     )
 
 
-def _without_words(ballot: judge_pb2.Ballot) -> judge_pb2.Ballot:
-    """A ballot without the juror's reasons, which are not redacted yet."""
+async def _shown(ballot: judge_pb2.Ballot, live: LiveRun, leaves: Leaves) -> judge_pb2.Ballot:
+    """A ballot as it may be shown: without the juror's reasons, which are not redacted yet."""
     bare = judge_pb2.Ballot()
     bare.CopyFrom(ballot)
-    bare.ClearField("abstain_reason")
+    bare.abstain_reason = await clean_message(ballot.abstain_reason, live.run, leaves)
     for score in bare.scores:
         score.ClearField("reason")
     return bare
