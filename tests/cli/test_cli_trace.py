@@ -133,3 +133,9 @@ async def test_nothing_kept_and_ambiguous_beginnings_are_errors(traces: Path) ->
     keep(traces, [], "empty-run")
     with pytest.raises(NotFound, match="is empty"):
         await show_trace("empty-run", as_json=False)
+
+
+async def test_a_model_call_keeps_its_models_name(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(traces, [*SPANS, span("f", "chat openai/gpt-4o", 21, 9, "c", service="debate")])
+    assert await show_trace(RUN, as_json=False) == 0
+    assert "chat openai/gpt-4o " in capsys.readouterr().out
