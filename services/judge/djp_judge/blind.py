@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import re2
 
-from djp_judge.plain import to_ascii
+from djp_judge.plain import OTHER, to_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 REPLACEMENT = "X"
 """Stands where a name was: no longer than any name, so that no draft grows."""
+_LONGEST_NAME = 100
 
 _MODELS = (
     r"(?:chat ?gpt|gpt|claude|gemini|gemma|bard|palm|code ?llama|llama|mistral|mixtral|ministral|magistral|codestral|"
@@ -31,7 +33,7 @@ _MAKERS = (
     r"bytedance|tencent|nvidia|ibm|amazon|aws|apple|ai21(?: labs)?|perplexity(?: ai)?|hugging ?face|together ai|"
     r"stability ai|minimax|databricks|deep ?seek(?: ai)?)"
 )
-_ID = r"[a-z0-9][a-z0-9_.-]{1,39}/[a-z0-9][a-z0-9_.:/-]{1,80}"
+_IDS = r"[a-z0-9][a-z0-9_.-]{1,39}/[a-z0-9][a-z0-9_.:/-]{1,80}"
 _AI = (
     r"(?:a\.?i\.?|llm|(?:large )?language(?: ai)? model|(?:ai|language|foundation|chat) model|(?:ai )?assistant|"
     r"chat ?bot)"
@@ -50,7 +52,7 @@ _FIRST_PERSON = (
     r"(?:trained|made|built|created|developed|designed) me|we at|here at|us at)"
 )
 _EDGE = r"[\s*_#>`\"'~()\[\]-]*"
-_END = r"[ \t*_`\"'.!)\]]*"
+_END = r"[ \t*_`\"'.:!)\]]*"
 _TEXT = (
     r"(?:answer|response|draft|reply|text|message|essay|summary|report|analysis|take|view|contribution|submission|"
     r"statement|opinion|assessment)"
@@ -62,88 +64,108 @@ _BYLINE = (
     r"name|id|source model|powered|brought to you|sent|yours|yours truly|sincerely|regards|best regards|best|cheers|"
     r"thanks|thank you)(?:[ ,]+(?:by|from|with|via|using))?|by|from|via|it's|this is|i am|hi|hello|hey)"
 )
+_MODEL = "\x02"
+_MAKER = "\x03"
+_ID = "\x04"
+"""Stand for names in a text in which places for names are looked for: no text in plain ASCII has these characters."""
+_WHO = "[\x02\x03\x04]"
+_TAIL = rf"(?:{_GAP}(?:{_LINKS}{_GAP})*{_WHO})*"
+_GREETING = rf"(?:^|[\n.!?]){_EDGE}(?:(?:hi|hello|hey|greetings)\b{_GAP}(?:there{_GAP}|all{_GAP})?)?"
+_SAME_LINE = rf"(?:[ \t,;:*_\"'`()-]+(?:{_LINKS}[ \t,;:*_\"'`()-]+)*{_WHO})*"
+_SAME_LINE += r"(?:[ \t]+(?:model|assistant|ai|team|chat ?bot|bot|llm))?"
+_CONTEXTS = (
+    # "I am Claude, a model made by Anthropic", "I, Claude, think"
+    rf"\b{_FIRST_PERSON}{_GAP}(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}",
+    rf"\bi,{_GAP}{_WHO}{_TAIL}[*_`\"']*,",
+    # "As an AI language model by OpenAI"
+    rf"\b(?:as|being|like|for) an?{_GAP}(?:{_LINKS}{_GAP})*?{_AI}{_GAP}(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}",
+    # "As Claude, I", "As an OpenAI model, I"
+    rf"\bas{_GAP}(?:{_LINKS}{_GAP})*{_WHO}(?:{_GAP}{_LINKS})*?{_GAP}(?:i|my|we)\b",
+    # "This answer was written by Claude"
+    rf"\b(?:this|my|the above|above) {_TEXT}{_GAP}(?:(?:{_LINKS}|{_WRITTEN}){_GAP})*(?:by|from|of|with){_GAP}"
+    rf"(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}",
+    # "GPT-4o here", "This is Gemini.", "Claude speaking"
+    rf"{_GREETING}(?:(?:it's|this is|it is|here is){_GAP})?{_WHO}(?:{_GAP}(?:{_LINKS}{_GAP})*{_WHO})*{_GAP}"
+    r"(?:here|speaking|reporting|again)\b",
+    rf"{_GREETING}(?:this is|it's){_GAP}(?:{_LINKS}{_GAP})*{_MODEL}{_TAIL}[*_`\"']*(?:[.!,;:\n]|$)",
+    # A line of its own: "Answer by openai/gpt-4o", "Model: GPT-4o", "Yours, Claude"
+    rf"(?:^|\n){_EDGE}{_BYLINE}[ \t,:;*_`\"'#()\[\]-]+(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}(?:\n|$)",
+    # The first line or a heading: "GPT-4o:", "Claude's answer"
+    rf"^[\s*_#>`\"'~(\[]*[\x02\x04]{_SAME_LINE}[ \t*_`\"')\]]*(?::|\n|$)",
+    rf"(?:^|\n)[ \t*_#>`\"'~(\[]*{_MODEL}(?:'s?)? {_TEXT}[ \t*_`\"':.!)\]-]*(?:\n|$)",
+    # A signature: a dash and a name, or nothing but a name in the last line
+    rf"(?:^|\n|[.!?] )[ \t>*_]*(?:--+|~|-(?:-| ?-))[ \t*_`\"']*(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}(?:\n|$)",
+    rf"[.!?,)*_\"'`\]\x01][ \t*_>]*\n+[ \t>*_`\"'(\[~]*(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}\s*$",
+    rf"\n[ \t]*\n[\s>*_`\"'(\[~-]*(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}\s*$",
+)
+_ANY = re.compile(_WHO.encode())
 
 
-def blind(text: str, names: Iterable[str] = ()) -> str:
-    """The text with every name replaced by which its writer names itself: its model, its maker, its own ids (`names`).
+class Blinder:
+    """Takes out of drafts the names by which their writers name themselves: models, makers, and their own ids.
 
     What counts is that a name stands as a self-reference: after "I am", "my name is", "as an AI model by" and their
     like, before "here", alone in a line that signs, heads or credits the text. A name that a draft speaks about stays.
-    Look-alike letters, invisible characters, case and emphasis save no name. Never longer than the text, in bytes or
-    in any Unicode form; takes linear time.
+    Look-alike letters, invisible characters, case and emphasis save no name.
+
+    `names` are the ids of this judgement: debaters, drafts, models. Those in letters that are not ASCII's, and those of
+    more than 100 characters, are left alone.
     """
-    plain, places = to_ascii(text)
-    patterns = _patterns(tuple(sorted({name for one in names for name in _spellings(one)}, key=lambda n: (-len(n), n))))
-    shown: list[str] = []
-    done = 0
-    for start, end in _merged(_names_of_itself(plain, patterns)):
-        first, last = places[start], places[end - 1] + 1
-        shown += [text[done:first], REPLACEMENT]
-        done = max(done, last)
-    return "".join([*shown, text[done:]]) if shown else text
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        own = {re2.escape(spelling) for name in names for spelling in _spellings(name)}
+        models = "|".join([*sorted(own), f"{_MODELS}{_VERSION}"])
+        options = re2.Options()
+        options.log_errors = False
+        options.longest_match = True  # "Mistral AI", not "Mistral"
+        self._names = re2.compile(rf"\b(?:({models})|({_MAKERS})|{_IDS})\b".encode(), options)
+
+    def blind(self, text: str) -> str:
+        """The text with "X" in place of every such name. Takes linear time.
+
+        Never longer than the text, in bytes or in any Unicode form.
+        """
+        plain, places = to_ascii(text)
+        names: list[tuple[int, int]] = []
+        pieces: list[bytes] = []
+        done = 0
+        for found in self._names.finditer(plain):
+            kind = _MODEL if found[1] is not None else _MAKER if found[2] is not None else _ID
+            pieces += [plain[done : found.start()], kind.encode()]
+            names.append(found.span())
+            done = found.end()
+        shown: list[str] = []
+        done, pieces = 0, [*pieces, plain[done:]]
+        for number in sorted(_of_itself(b"".join(pieces))):
+            start, end = names[number]
+            shown += [text[done : places[start]], REPLACEMENT]
+            done = max(done, places[end - 1] + 1)  # a ligature can end one name and begin another
+        return "".join([*shown, text[done:]])
+
+
+def _of_itself(marked: bytes) -> set[int]:
+    """Which of the names that are marked in a text are self-references, counted from 0."""
+    numbers = {found.start(): number for number, found in enumerate(_ANY.finditer(marked))}
+    if not numbers:
+        return set()
+    return {
+        numbers[name.start()]
+        for context in _contexts()
+        for found in context.finditer(marked)
+        for name in _ANY.finditer(marked, found.start(), found.end())
+    }
+
+
+@cache
+def _contexts() -> list[Any]:
+    options = re2.Options()
+    options.log_errors = False
+    return [re2.compile(one.encode(), options) for one in _CONTEXTS]
 
 
 def _spellings(name: str) -> Iterator[str]:
     """The name in plain ASCII, whole and, of "provider/model", the model alone. Single characters name nobody."""
-    plain = to_ascii(name)[0].decode().strip()
+    plain = to_ascii(name[: _LONGEST_NAME + 1])[0].decode().strip()
     for one in (plain, plain.rpartition("/")[2]):
-        if len(one) > 1:
+        if 1 < len(one) <= _LONGEST_NAME and OTHER not in one:
             yield one
-
-
-@lru_cache(maxsize=256)
-def _patterns(names: tuple[str, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """What finds a name, and what finds the places where one is a self-reference."""
-    own = "".join(f"{re2.escape(name)}|" for name in names)
-    model = rf"(?:{own}{_MODELS}{_VERSION})"
-    who = rf"(?:{_ID}|{model}|{_MAKERS})"
-    tail = rf"(?:{_GAP}(?:{_LINKS}{_GAP})*{who}\b)*"
-    greeting = rf"(?:^|[\n.!?]){_EDGE}(?:(?:hi|hello|hey|greetings)\b{_GAP}(?:there{_GAP}|all{_GAP})?)?"
-    same_line = rf"(?:[ \t,;:*_\"'`()-]+(?:{_LINKS}[ \t,;:*_\"'`()-]+)*{who}\b)*"
-    same_line += r"(?:[ \t]+(?:model|assistant|ai|team|chat ?bot|bot|llm))?"
-    contexts = (
-        # "I am Claude, a model made by Anthropic", "I, Claude, think"
-        rf"\b{_FIRST_PERSON}{_GAP}(?:{_LINKS}{_GAP})*{who}\b{tail}",
-        rf"\bi,{_GAP}{who}{tail}[*_`\"']*,",
-        # "As an AI language model by OpenAI"
-        rf"\b(?:as|being|like|for) an?{_GAP}(?:{_LINKS}{_GAP})*?{_AI}{_GAP}(?:{_LINKS}{_GAP})*{who}\b{tail}",
-        # "As Claude, I", "As an OpenAI model, I"
-        rf"\bas{_GAP}(?:{_LINKS}{_GAP})*{who}\b(?:{_GAP}{_LINKS})*?{_GAP}(?:i|my|we)\b",
-        # "This answer was written by Claude"
-        rf"\b(?:this|my|the above|above) {_TEXT}{_GAP}(?:(?:{_LINKS}|{_WRITTEN}){_GAP})*(?:by|from|of|with){_GAP}"
-        rf"(?:{_LINKS}{_GAP})*{who}\b{tail}",
-        # "GPT-4o here", "This is Gemini.", "Claude speaking"
-        rf"{greeting}(?:(?:it's|this is|it is|here is){_GAP})?{who}(?:{_GAP}(?:{_LINKS}{_GAP})*{who})*{_GAP}"
-        r"(?:here|speaking|reporting|again)\b",
-        rf"{greeting}(?:this is|it's){_GAP}(?:{_LINKS}{_GAP})*{model}{tail}[*_`\"']*(?:[.!,;:\n]|$)",
-        # A line of its own: "Answer by openai/gpt-4o", "Model: GPT-4o", "Yours, Claude"
-        rf"(?:^|\n){_EDGE}{_BYLINE}[ \t,:;*_`\"'#()\[\]-]+(?:{_LINKS}{_GAP})*{who}{same_line}{_END}(?:\n|$)",
-        # The first line or a heading: "GPT-4o:", "Claude's answer"
-        rf"^[\s*_#>`\"'~(\[]*(?:{_ID}|{model}){same_line}[ \t*_`\"')\]]*(?::|\n|$)",
-        rf"(?:^|\n)[ \t*_#>`\"'~(\[]*{model}(?:'s?)? {_TEXT}[ \t*_`\"':.!)\]-]*(?:\n|$)",
-        # A signature: a dash and a name, or nothing but a name in the last line
-        rf"(?:^|\n|[.!?] )[ \t>*_]*(?:--+|~|-(?:-| ?-))[ \t*_`\"']*(?:{_LINKS}{_GAP})*{who}{same_line}{_END}(?:\n|$)",
-        rf"[.!?,)*_\"'`\]\x01][ \t*_>]*\n+[ \t>*_`\"'(\[~]*(?:{_LINKS}{_GAP})*{who}{same_line}{_END}\s*$",
-        rf"\n[ \t]*\n[\s>*_`\"'(\[~-]*(?:{_LINKS}{_GAP})*{who}{same_line}{_END}\s*$",
-    )
-    options = re2.Options()
-    options.longest_match = True  # "Mistral AI", not "Mistral"
-    return re2.compile(rf"\b{who}\b".encode(), options), tuple(re2.compile(one.encode()) for one in contexts)
-
-
-def _names_of_itself(plain: bytes, patterns: tuple[Any, tuple[Any, ...]]) -> Iterator[tuple[int, int]]:
-    name, contexts = patterns
-    for context in contexts:
-        for found in context.finditer(plain):
-            for one in name.finditer(plain, found.start(), found.end()):
-                yield one.span()
-
-
-def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged

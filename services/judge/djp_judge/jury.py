@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from djp.llm.asking import Asking, CallFailed, CallStarted
-from djp_judge.blind import blind
+from djp_judge.blind import Blinder
 from djp_judge.model import Ballot, Shown
 from djp_judge.orders import different_orders, label, showing_order
 from djp_judge.recusal import recusals
@@ -149,8 +149,8 @@ async def _side_by_side(
 
 def _open(case: Case, jurors: Mapping[str, Juror]) -> tuple[_Session, list[Disqualification]]:
     left, disqualified = apply_rules(case.candidates, case.rules, case.passages)
-    names = {name for candidate in case.candidates for name in candidate.names}
-    texts = {candidate.draft_id: blind(candidate.text, names) for candidate in left}
+    blinder = Blinder({name for candidate in case.candidates for name in candidate.names})
+    texts = {candidate.draft_id: blinder.blind(candidate.text) for candidate in left}
     return _Session(case, left, jurors, texts, recusals(left, case.seats)), disqualified
 
 

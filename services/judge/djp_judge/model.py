@@ -107,6 +107,11 @@ class Ballot:
     recused: tuple[str, ...] = ()
 
     @property
+    def totals(self) -> dict[str, Fraction]:
+        """The points by draft id."""
+        return {draft_id: marks.total for draft_id, marks in self.marks.items()}
+
+    @property
     def abstained(self) -> bool:
         """Whether the ballot counts as no vote."""
         return bool(self.abstain_reason)

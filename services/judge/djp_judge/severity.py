@@ -18,6 +18,9 @@ def without_severity(totals: Sequence[Mapping[str, Fraction]], reference: str) -
     are not in the result. (The additive two-way model for unbalanced data: Yates 1934, "The analysis of multiple
     classifications with unequal numbers in the different classes", J. Am. Stat. Assoc. 29.)
     """
+    if all(set(ballot) == set(totals[0]) for ballot in totals):  # then the solution is the difference of the means
+        sums = {draft: sum((ballot[draft] for ballot in totals), Fraction(0)) for draft in totals[0]}
+        return {draft: (points - sums[reference]) / len(totals) for draft, points in sums.items()}
     drafts = _connected(totals, reference)
     place = {draft: number for number, draft in enumerate(sorted(drafts - {reference}))}
     size = len(place)

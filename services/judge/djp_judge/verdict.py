@@ -131,9 +131,10 @@ def _is_contested(ranking: Sequence[Standing], ballots: Sequence[Ballot], tokens
     """Whether another draft could as well have won. One of these is enough:
 
     - the order decided: two views of one juror have different winners;
-    - the margin is inside the spread: the lead is smaller than what lies between the winner's totals in two views;
-    - severity decided: the jurors scored different drafts, and without their severity another draft is first, or none
-      of them scored both the first and, directly or by way of others, every other;
+    - severity decided: the jurors scored different drafts, and without their severity another draft is first, or no
+      chain of ballots connects some draft with the first, so that they cannot be compared;
+    - the margin is inside the spread: the lead is smaller than what lies between the winner's totals in two views, from
+      which the severity of their jurors is taken, because a severe juror lowers all drafts alike;
     - a draft was scored by nobody.
 
     A view is a ballot. But of a juror that saw every draft in every place equally often, the mean of its ballots is the
@@ -144,21 +145,21 @@ def _is_contested(ranking: Sequence[Standing], ballots: Sequence[Ballot], tokens
         return True
     if len(ranking) < 2:
         return False
+    winner = ranking[0].draft_id
+    better = without_severity([ballot.totals for ballot in ballots], winner)
+    if len(better) < len(tokens) or max(better.values()) > 0:
+        return True
     by_juror: defaultdict[str, list[Ballot]] = defaultdict(list)
     for ballot in ballots:
         by_juror[ballot.juror_id].append(ballot)
-    alone = len(by_juror) == 1
-    views = {juror_id: _views(own, alone=alone) for juror_id, own in by_juror.items()}
-    if any(len({_first(view, tokens) for view in own}) > 1 for own in views.values()):
-        return True
-    winner = ranking[0].draft_id
-    totals = [view[winner].total for own in views.values() for view in own if winner in view]
-    if ranking[0].mean - ranking[1].mean < max(totals) - min(totals):
-        return True
-    if all(len(ballot.marks) == len(tokens) for ballot in ballots):
-        return False
-    better = without_severity([{one: marks.total for one, marks in ballot.marks.items()} for ballot in ballots], winner)
-    return len(better) < len(tokens) or max(better.values()) > 0
+    seen: list[Fraction] = []  # the winner's totals, from each juror's level
+    for own in by_juror.values():
+        views = _views(own, alone=len(by_juror) == 1)
+        if len({_first(view, tokens) for view in views}) > 1:
+            return True
+        levels = [total - better[draft_id] for ballot in own for draft_id, total in ballot.totals.items()]
+        seen += [view[winner].total - sum(levels, Fraction(0)) / len(levels) for view in views if winner in view]
+    return ranking[0].mean - ranking[1].mean < max(seen) - min(seen)
 
 
 def _views(ballots: Sequence[Ballot], *, alone: bool) -> list[Mapping[str, Marks]]:
