@@ -138,6 +138,8 @@ def _create(url: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def on_error(context: ExceptionContext) -> None:
+        if not isinstance(context.original_exception, Exception):
+            return  # the work was cancelled, and the one who cancelled it must hear that it was
         if context.is_disconnect:
             raise Unavailable(f"database {_shown(url)} does not answer; try again") from context.original_exception
         if context.sqlalchemy_exception and (error := database_error(context.original_exception, url)):

@@ -18,14 +18,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from djp.database import open_engine
+from djp_governance.adapters.sql_budgets import SqlBudgets
 from djp_governance.adapters.sql_ledger import SqlLedger
 from djp_governance.adapters.tables import metadata
-from djp_governance.model import BudgetExceeded, Call, Limits, Order, RequestKey, RunLimits
-from djp_governance.rules import windows_at
+from djp_governance.limits import Budget, Limits
+from djp_governance.model import BudgetExceeded, Call, Order, RequestKey, RunLimits
 from djp_governance.server import MIGRATIONS
+from djp_governance.windows import scopes_of, windows_of
 
-LIMITS = Limits(100, 250, 60, 150, soft_threshold=Decimal("0.8"))
+LIMITS = Limits(Budget(100, 250), Budget(60, 150), soft_threshold=Decimal("0.8"))
 TENANTS = ("acme", "globex")
+
+
+def windows_at(tenant: str, now: datetime) -> list[Any]:
+    return windows_of(scopes_of(tenant), now.date(), UTC)
+
+
+def limit_of(window: Any) -> int:
+    limit = LIMITS.window(window, LIMITS.of(window.scope)).limit
+    assert limit is not None
+    return limit
 
 
 @dataclass
@@ -59,6 +71,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.engine = self.run(open_engine(f"sqlite+aiosqlite:///{self.path}", MIGRATIONS, metadata))
         self.ledger = SqlLedger(self.engine)
+        self.budgets = SqlBudgets(self.ledger.transactions)
         self.now = datetime(2026, 12, 30, 20, 0, tzinfo=UTC)
         self.model: dict[str, Held] = {}
         self.charged: set[tuple[str, str]] = set()
@@ -97,7 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def reserve(self, tenant: str, amount: int, tokens: int, repeat: bool) -> Any:
         windows = windows_at(tenant, self.now)
-        fits = not amount or all(sum(self.sums(one)) + amount <= LIMITS.of(one.scope, one.period) for one in windows)
+        fits = not amount or all(sum(self.sums(one)) + amount <= limit_of(one) for one in windows)
         order = Order(str(uuid.uuid4()), amount, tokens, RunLimits())
 
         def change(key: RequestKey) -> Any:
@@ -106,13 +119,13 @@ class LedgerMachine(RuleBasedStateMachine):
         if not fits:
             with pytest.raises(BudgetExceeded) as refused:
                 self.send(tenant, False, change)
-            full = [one for one in windows if sum(self.sums(one)) + amount > LIMITS.of(one.scope, one.period)]
+            full = [one for one in windows if sum(self.sums(one)) + amount > limit_of(one)]
             assert [one.subject for one in refused.value.quota] == [f"{one.scope}/{one.period}" for one in full]
             return multiple()
         grant = self.send(tenant, repeat, change)
         name = grant.reservation.reservation_id
         self.model[name] = Held(tenant, amount, tokens, windows)
-        used = [(sum(self.sums(one)), LIMITS.of(one.scope, one.period)) for one in windows]
+        used = [(sum(self.sums(one)), limit_of(one)) for one in windows]
         assert grant.throttled == (amount > 0 and any(sum_ * 10 >= limit * 8 for sum_, limit in used))
         return name
 
@@ -163,7 +176,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def windows_are_the_sum_of_their_reservations(self) -> None:
         keys = {one for held in self.model.values() for one in held.windows}
         keys |= {one for tenant in TENANTS for one in windows_at(tenant, self.now)}
-        for window in self.run(self.ledger.windows(list(keys), LIMITS)):
+        for window in self.run(self.budgets.windows(list(keys), LIMITS)):
             assert (window.reserved, window.spent) == self.sums(window.key)
 
     @invariant()

@@ -23,13 +23,14 @@ from decimal import Decimal
 from djp.database import open_engine
 from djp_governance.adapters.sql_ledger import SqlLedger
 from djp_governance.adapters.tables import metadata
-from djp_governance.model import BudgetExceeded, Call, Limits, Order, RequestKey, RunLimits
+from djp_governance.limits import Budget, Limits
+from djp_governance.model import BudgetExceeded, Call, Order, RequestKey, RunLimits
 from djp_governance.server import MIGRATIONS
 
 path, what = sys.argv[1:3]
 limit, amount, processes = map(int, sys.argv[3:])
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-LIMITS = Limits(limit, limit, limit, limit, Decimal(1))
+LIMITS = Limits(Budget(limit, limit), Budget(limit, limit), soft_threshold=Decimal(1))
 
 def key(request_id=None):
     return RequestKey("acme", request_id or str(uuid.uuid4()), "body")

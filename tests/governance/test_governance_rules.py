@@ -1,43 +1,25 @@
-"""The pure rules: where windows begin and end, what a denial and a near limit say, how far a run is slowed down."""
+"""The pure rules: what a denial and a near limit say, how far a run is slowed down."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from djp_governance.model import Order, RunBudgetExceeded, RunLimits, Window
-from djp_governance.rules import check_order, denial, pace_ms, span, windows_at
+from djp_governance.rules import check_order, denial, pace_ms
+from djp_governance.windows import windows_of
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    ("now", "day", "month"),
-    [
-        (datetime(2028, 2, 29, 23, 59, 59, 999999, UTC), ((2028, 2, 29), (2028, 3, 1)), ((2028, 2, 1), (2028, 3, 1))),
-        (datetime(2026, 12, 31, 0, 0, tzinfo=UTC), ((2026, 12, 31), (2027, 1, 1)), ((2026, 12, 1), (2027, 1, 1))),
-        (
-            datetime(2026, 4, 1, 1, 0, tzinfo=timezone(timedelta(hours=2))),  # still March in UTC
-            ((2026, 3, 31), (2026, 4, 1)),
-            ((2026, 3, 1), (2026, 4, 1)),
-        ),
-    ],
-)
-def test_windows_are_days_and_months_of_utc(
-    now: datetime, day: tuple[tuple[int, ...], ...], month: tuple[tuple[int, ...], ...]
-) -> None:
-    for period, expected in (("day", day), ("month", month)):
-        found = span(period, now)  # type: ignore[arg-type]
-        assert [(one.year, one.month, one.day) for one in found] == list(expected)
-        assert all(one.time() == datetime.min.time() and one.tzinfo is UTC for one in found)
-
-
 def test_a_denial_tells_when_the_last_of_the_full_windows_resets() -> None:
-    windows = [Window(key, 10**9, reserved=6 * 10**8, spent=3 * 10**8) for key in windows_at("acme", NOON)]
-    refused = denial(windows[2:], 10**8 + 1)
+    windows = [
+        Window(key, 10**9, reserved=6 * 10**8, spent=3 * 10**8) for key in windows_of(["tenant:acme"], NOON.date(), UTC)
+    ]
+    refused = denial(windows, 10**8 + 1, 0)
     assert [one.subject for one in refused.quota] == ["tenant:acme/day", "tenant:acme/month"]
-    assert refused.metadata == {"resets_at": "2026-04-01T00:00:00Z", "asked_nano_usd": "100000001"}
+    assert refused.metadata == {"resets_at": "2026-04-01T00:00:00Z", "asked_nano_usd": "100000001", "asked_tokens": "0"}
     assert refused.message == (
         "budget exceeded: tenant:acme/day has a limit of $1.0000, of which $0.6000 is reserved and $0.3000 spent, "
         "until 2026-03-11T00:00:00Z; tenant:acme/month has a limit of $1.0000, of which $0.6000 is reserved and "
@@ -47,12 +29,12 @@ def test_a_denial_tells_when_the_last_of_the_full_windows_resets() -> None:
 
 
 def test_a_pace_stretches_what_is_left_over_the_rest_of_the_window() -> None:
-    day = windows_at("acme", NOON)[0]
+    day = windows_of(["global"], NOON.date(), UTC)[0]
     twelve_hours_ms = 12 * 3600 * 1000
-    assert pace_ms(Window(day, 100, reserved=40, spent=40), 5, NOON) == twelve_hours_ms // 4
-    assert pace_ms(Window(day, 100, reserved=60, spent=40), 5, NOON) == twelve_hours_ms  # nothing is left
-    assert pace_ms(Window(day, 100, spent=120), 5, NOON) == twelve_hours_ms
-    assert pace_ms(Window(day, 100, spent=90), 5, NOON + timedelta(days=2)) == 0
+    assert pace_ms(Window(day, 100, reserved=40, spent=40, soft=80), 5, 0, NOON) == twelve_hours_ms // 4
+    assert pace_ms(Window(day, 100, reserved=60, spent=40, soft=80), 5, 0, NOON) == twelve_hours_ms  # nothing is left
+    assert pace_ms(Window(day, 100, spent=120, soft=80), 5, 0, NOON) == twelve_hours_ms
+    assert pace_ms(Window(day, 100, spent=90, soft=80), 5, 0, NOON + timedelta(days=2)) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from djp.mesh.errors import InvalidInput
 from djp.mesh.settings import settings_problems
 from djp.v1 import governance_pb2
 from djp_governance.settings import GovernanceSettings
+from djp_governance.windows import window_of
 
 USD = 10**9
 MAX = 2**63 - 1
@@ -118,11 +120,11 @@ async def test_a_window_that_cannot_count_further_refuses_and_keeps_its_sums(gov
     acme = (await governance.start()).client()
     held = (await acme.reserve(10)).reservation.reservation_id
     for column, most in (("spent_nano", MAX - 10), ("spent_tokens", MAX)):
-        governance.sql(f"UPDATE windows SET {column} = {most} WHERE scope = 'global' AND period = 'month'")
+        await governance.sql(f"UPDATE windows SET {column} = {most} WHERE scope = 'global' AND period = 'month'")
         call = make.model_call(11) if column == "spent_nano" else make.model_call(0, tokens=(1, 0))
         error = await acme.refused("Charge", make.charge(held, call))
         assert (error.code, "can count" in error.message) == ("FAILED_PRECONDITION", True)
-        governance.sql(f"UPDATE windows SET {column} = 0")
+        await governance.sql(f"UPDATE windows SET {column} = 0")
     assert (await acme.settle(held)).total_nano_usd == 0
 
 
@@ -177,17 +179,6 @@ async def test_an_unknown_reservation_is_not_found(acme: Any, make: Any, reserva
     assert (error.code, error.field) == ("NOT_FOUND", "reservation_id")
 
 
-async def test_rpcs_of_later_releases_say_so(acme: Any, make: Any) -> None:
-    for name in ("Extend", "DeleteBudget", "SetBudget", "Report", "ListEvents", "ListAnomalies"):
-        request = getattr(governance_pb2, f"{name}Request")()
-        for field, value in (("request_id", make.id()), ("reservation_id", "r"), ("scope", "global"), ("reason", "r")):
-            if field in request.DESCRIPTOR.fields_by_name:
-                setattr(request, field, value)
-        if name == "SetBudget":
-            request.budget.SetInParent()
-        assert (await acme.refused(name, request)).code == "UNIMPLEMENTED"
-
-
 async def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("DJP_HOME", str(tmp_path))
     for name, value in (
@@ -198,9 +189,10 @@ async def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setenv(name, value)
     settings = GovernanceSettings()
     limits = settings.limits()
-    assert (limits.global_daily, limits.global_monthly) == (5 * USD, 250 * USD)
-    assert (limits.tenant_daily, limits.tenant_monthly) == (5 * USD // 2, 1)  # half of 3 nano-dollars, never more
-    assert (limits.origin("global"), limits.origin("tenant:acme")) == ("environment", "environment")
+    assert (limits.everybody.daily, limits.everybody.monthly) == (10 * USD, 500 * USD)
+    assert (limits.everybody.origin, limits.tenant.origin) == ("environment", "environment")
+    month = window_of("tenant:acme", "month", date(2026, 3, 1), UTC)
+    assert limits.window(month, limits.of("tenant:acme")).limit == 1  # half of 3 nano-dollars, never more
     assert settings.database_url == f"sqlite+aiosqlite:///{tmp_path}/governance.db"
 
 

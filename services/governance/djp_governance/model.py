@@ -1,4 +1,4 @@
-"""The words of the ledger: windows, reservations, calls, limits, and the errors that refuse money.
+"""The words of the ledger: windows, reservations, calls, and the errors that refuse money.
 
 All amounts are whole nano-dollars.
 """
@@ -6,17 +6,15 @@ All amounts are whole nano-dollars.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003  pydantic reads the types of remembered answers
-from dataclasses import dataclass, field
-from datetime import datetime  # noqa: TC003
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Literal
 
 from djp.mesh.errors import FailedPrecondition, ResourceExhausted
 
-if TYPE_CHECKING:
-    from decimal import Decimal
-
 Period = Literal["day", "month"]
-State = Literal["held", "settled", "released"]
+Unit = Literal["usd", "tokens"]
+State = Literal["held", "settled", "released", "lapsed"]
 
 MAX_NANO = 10**15
 """The most that one request may reserve or charge: a million dollars. A window's sum has room for thousands of them."""
@@ -29,67 +27,67 @@ MAX_SUM = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a window may hold as reserved and spent together; from the share `soft_threshold` on, callers slow down.
-
-    The origins say where the limits come from: "default" or "environment".
-    """
-
-    global_daily: int
-    global_monthly: int
-    tenant_daily: int
-    tenant_monthly: int
-    soft_threshold: Decimal
-    global_origin: str = "default"
-    tenant_origin: str = "default"
-
-    def of(self, scope: str, period: Period) -> int:
-        """The limit of a scope ("global" or "tenant:NAME") in a period."""
-        if scope == "global":
-            return self.global_daily if period == "day" else self.global_monthly
-        return self.tenant_daily if period == "day" else self.tenant_monthly
-
-    def origin(self, scope: str) -> str:
-        """Where the limits of a scope come from."""
-        return self.global_origin if scope == "global" else self.tenant_origin
-
-
-@dataclass(frozen=True)
 class WindowKey:
-    """Which window: a scope, a period, and the half-open span [starts_at, resets_at) in UTC."""
+    """Which window: a scope, a period, its first day in the deployment's zone, and the span [starts_at, resets_at).
+
+    The day is the window's name: what clocks and zones do moves the span, and never makes a second window.
+    """
 
     scope: str
     period: Period
+    day: date
     starts_at: datetime
     resets_at: datetime
 
 
 @dataclass(frozen=True)
 class Window:
-    """A budget window and what is in it, in nano-dollars and tokens."""
+    """A budget window and what is in it, in nano-dollars and tokens; a limit of None is none.
+
+    `limit` is what reserved and spent may come to together, `soft` from where on callers slow down.
+    """
 
     key: WindowKey
-    limit: int
+    limit: int | None
     reserved: int = 0
     spent: int = 0
+    limit_tokens: int | None = None
     reserved_tokens: int = 0
     spent_tokens: int = 0
+    soft: int | None = None
+    soft_tokens: int | None = None
 
     @property
-    def left(self) -> int:
-        """What can still be reserved; negative where charges went beyond their reservation."""
-        return self.limit - self.reserved - self.spent
+    def used(self) -> int:
+        """Nano-dollars reserved and spent."""
+        return self.reserved + self.spent
 
+    @property
+    def used_tokens(self) -> int:
+        """Tokens reserved and spent."""
+        return self.reserved_tokens + self.spent_tokens
 
-@dataclass(frozen=True)
-class Order:
-    """What a run asks to be held; `tags` are for reports."""
+    def lacks(self, amount: int, tokens: int) -> list[Unit]:
+        """Which of the two do not fit. Nothing always fits, also into a window that is beyond its limit."""
+        lacking: list[Unit] = []
+        if amount and self.limit is not None and self.used + amount > self.limit:
+            lacking.append("usd")
+        if tokens and self.limit_tokens is not None and self.used_tokens + tokens > self.limit_tokens:
+            lacking.append("tokens")
+        return lacking
 
-    run_id: str
-    amount: int
-    tokens: int
-    limits: RunLimits
-    tags: Mapping[str, str] = field(default_factory=dict)
+    def slows(self, amount: int, tokens: int) -> list[Unit]:
+        """By which of the two a run of this size finds the window past its soft threshold."""
+        slow: list[Unit] = []
+        if amount and self.soft is not None and self.used >= self.soft:
+            slow.append("usd")
+        if tokens and self.soft_tokens is not None and self.used_tokens >= self.soft_tokens:
+            slow.append("tokens")
+        return slow
+
+    def plus(self, amount: int, tokens: int) -> Window:
+        """The same with that much more reserved (or less)."""
+        return replace(self, reserved=self.reserved + amount, reserved_tokens=self.reserved_tokens + tokens)
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,25 @@ class RunLimits:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What a run asks to be held; `tags` are for reports, `lease_s` is 0 where it asks for no lease."""
+
+    run_id: str
+    amount: int
+    tokens: int
+    limits: RunLimits
+    tags: Mapping[str, str] = field(default_factory=dict)
+    lease_s: float = 0
+
+    @property
+    def workflow(self) -> str:
+        """The workflow of the run; empty where it has none."""
+        return self.tags.get("workflow", "")
+
+
+@dataclass(frozen=True)
 class Reservation:
-    """Money and tokens held for a run."""
+    """Money and tokens held for a run, in the windows of the day on which they were reserved."""
 
     reservation_id: str
     run_id: str
@@ -115,6 +130,9 @@ class Reservation:
     created_at: datetime
     closed_at: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    day: date = date.min  # of answers that an older release remembered
+    lease_s: float = 0
+    lease_expires_at: datetime | None = None
 
     @property
     def held(self) -> int:
@@ -142,6 +160,24 @@ class Call:
     def tokens(self) -> int:
         """Input and output."""
         return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A call that was just charged; `replaced` is what a lapse had charged for it, where the truth came later."""
+
+    call: Call
+    replaced: Call | None = None
+
+    @property
+    def cost(self) -> int:
+        """What it adds to what was charged before; may be negative."""
+        return self.call.cost - (self.replaced.cost if self.replaced else 0)
+
+    @property
+    def tokens(self) -> int:
+        """The same in tokens."""
+        return self.call.tokens - (self.replaced.tokens if self.replaced else 0)
 
 
 @dataclass(frozen=True)

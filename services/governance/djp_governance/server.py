@@ -1,4 +1,4 @@
-"""Opens the governance service: its ledger and its servicer."""
+"""Opens the governance service: its ledger, its configuration, its servicer and its background work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 
 from djp.database import open_engine
 from djp.mesh.server import Service
+from djp.mesh.settings import djp_home
 from djp.v1 import governance_pb2, governance_pb2_grpc
+from djp_governance.adapters.budgets_file import BudgetsFile
+from djp_governance.adapters.event_log import EventLog
+from djp_governance.adapters.sql_budgets import SqlBudgets
+from djp_governance.adapters.sql_events import SqlEvents
 from djp_governance.adapters.sql_ledger import SqlLedger
+from djp_governance.adapters.sql_retention import Retention
 from djp_governance.adapters.tables import metadata
-from djp_governance.servicer import GovernanceServicer, utc_now
+from djp_governance.parts import Parts, utc_now
+from djp_governance.servicer import GovernanceServicer
+from djp_governance.upkeep import Upkeep
+from djp_governance.windows import zone_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -26,15 +35,36 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def open_service(settings: GovernanceSettings, now: Callable[[], datetime] = utc_now) -> AsyncIterator[Service]:
     """The service over the ledger in `settings.database_url`; `now` is its clock, aware of its zone.
 
-    Raises InvalidInput for a limit that cannot be counted, and what `open_engine` raises.
+    Raises InvalidInput for a limit or a zone that cannot be used, FailedPrecondition for a broken budgets file, and
+    what `open_engine` raises.
     """
-    limits = settings.limits()
+    zone = zone_of(settings.zone)
+    file = BudgetsFile(
+        settings.budgets_file or djp_home() / "budgets.yaml",
+        settings.limits(),
+        needed=settings.budgets_file is not None,
+    )
     engine = await open_engine(settings.database_url, MIGRATIONS, metadata)
     try:
-        servicer = GovernanceServicer(SqlLedger(engine), limits, now)
-        descriptor = governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"]
-        yield Service(
-            "governance", [(descriptor, servicer, governance_pb2_grpc.add_GovernanceServiceServicer_to_server)]
+        ledger = SqlLedger(engine, zone)
+        transactions = ledger.transactions
+        events = SqlEvents(transactions)
+        parts = Parts(ledger, SqlBudgets(transactions), events, file, zone, now, settings.lease_s)
+        retention = Retention(
+            transactions,
+            zone,
+            ledger_days=settings.retention_days,
+            request_days=settings.request_retention_days,
         )
+        log = EventLog(djp_home() / "logs" / "governance_events.jsonl", events) if settings.embedded else None
+        upkeep = Upkeep(parts, retention, log)
+        descriptor = governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"]
+        servicer = GovernanceServicer(parts)
+        yield Service(
+            "governance",
+            [(descriptor, servicer, governance_pb2_grpc.add_GovernanceServiceServicer_to_server)],
+            background=[upkeep.run],
+        )
+        await upkeep.close()
     finally:
         await engine.dispose()

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path  # noqa: TC003  pydantic reads the types of fields
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from djp.mesh.errors import InvalidInput
 from djp.mesh.settings import djp_home
 from djp.money import parse_usd
-from djp_governance.model import Limits
+from djp_governance.limits import Budget, Limits, RunRule
+from djp_governance.model import RunLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_RUN_VARIABLE = re.compile(r"BUDGET_([A-Z0-9_]+)_(USD|TOKENS)")
 
 
 def _embedded_database() -> str:
@@ -31,25 +43,25 @@ class GovernanceSettings(BaseSettings):
         default=Decimal("25.0"),
         ge=0,
         validation_alias="GLOBAL_BUDGET_DAILY",
-        description="Of all tenants together, per UTC day.",
+        description="Of all tenants together, per day.",
     )
     global_monthly: Decimal = Field(
         default=Decimal("500.0"),
         ge=0,
         validation_alias="GLOBAL_BUDGET_MONTHLY",
-        description="Of all tenants together, per UTC month.",
+        description="Of all tenants together, per month.",
     )
     tenant_daily: Decimal = Field(
         default=Decimal("5.0"),
         ge=0,
         validation_alias="TENANT_BUDGET_DAILY_DEFAULT",
-        description="Of one tenant, per UTC day.",
+        description="Of one tenant, per day.",
     )
     tenant_monthly: Decimal = Field(
         default=Decimal("100.0"),
         ge=0,
         validation_alias="TENANT_BUDGET_MONTHLY_DEFAULT",
-        description="Of one tenant, per UTC month.",
+        description="Of one tenant, per month.",
     )
     soft_threshold: Decimal = Field(
         default=Decimal("0.8"),
@@ -66,21 +78,79 @@ class GovernanceSettings(BaseSettings):
         description="The share of a budget that may be used at all.",
     )
 
-    def limits(self) -> Limits:
-        """The limits in nano-dollars; the hard threshold is the share of a budget that may be used."""
+    zone: str = Field(
+        default="UTC", validation_alias="DJP_BUDGET_ZONE", description="IANA time zone of budget days and months."
+    )
+    budgets_file: Path | None = Field(
+        default=None, validation_alias="DJP_BUDGETS", description="Limits by tenant and workflow; YAML."
+    )
+    lease_s: float = Field(
+        default=120,
+        ge=0,
+        le=86_400,
+        validation_alias="DJP_RESERVATION_LEASE_S",
+        description="How long a reservation is kept after an Extend; 0: leases never end.",
+    )
+    retention_days: int = Field(
+        default=400, ge=0, le=36_500, description="Days that closed reservations are kept in full; 0: for ever."
+    )
+    request_retention_days: int = Field(
+        default=30, ge=1, le=36_500, description="Days that a repeated request still gets the first answer."
+    )
 
-        def nano(dollars: Decimal, name: str) -> int:
-            return int(parse_usd(dollars, field=name) * self.hard_threshold)
+    def limits(self) -> Limits:
+        """The limits of the environment in nano-dollars. Raises InvalidInput that names the variable."""
+
+        def budget(daily: Decimal, monthly: Decimal, names: tuple[str, str], *fields: str) -> Budget:
+            return Budget(
+                daily=parse_usd(daily, field=names[0]),
+                monthly=parse_usd(monthly, field=names[1]),
+                origin="default" if self.model_fields_set.isdisjoint(fields) else "environment",
+            )
 
         return Limits(
-            global_daily=nano(self.global_daily, "GLOBAL_BUDGET_DAILY"),
-            global_monthly=nano(self.global_monthly, "GLOBAL_BUDGET_MONTHLY"),
-            tenant_daily=nano(self.tenant_daily, "TENANT_BUDGET_DAILY_DEFAULT"),
-            tenant_monthly=nano(self.tenant_monthly, "TENANT_BUDGET_MONTHLY_DEFAULT"),
+            everybody=budget(
+                self.global_daily,
+                self.global_monthly,
+                ("GLOBAL_BUDGET_DAILY", "GLOBAL_BUDGET_MONTHLY"),
+                "global_daily",
+                "global_monthly",
+            ),
+            tenant=budget(
+                self.tenant_daily,
+                self.tenant_monthly,
+                ("TENANT_BUDGET_DAILY_DEFAULT", "TENANT_BUDGET_MONTHLY_DEFAULT"),
+                "tenant_daily",
+                "tenant_monthly",
+            ),
+            runs=run_rules(os.environ),
             soft_threshold=self.soft_threshold,
-            global_origin=self._origin("global_daily", "global_monthly"),
-            tenant_origin=self._origin("tenant_daily", "tenant_monthly"),
+            hard_threshold=self.hard_threshold,
         )
 
-    def _origin(self, *fields: str) -> str:
-        return "default" if self.model_fields_set.isdisjoint(fields) else "environment"
+    @property
+    def embedded(self) -> bool:
+        """Whether the ledger is a file of this machine, as on a laptop."""
+        return self.database_url.startswith("sqlite")
+
+
+def run_rules(environment: Mapping[str, str]) -> dict[str, RunRule]:
+    """The limits of every run of a workflow: BUDGET_WEEKLY_REPORT_USD and BUDGET_WEEKLY_REPORT_TOKENS.
+
+    Raises InvalidInput that names the variable.
+    """
+    rules: dict[str, RunRule] = {}
+    for variable, value in sorted(environment.items()):
+        found = _RUN_VARIABLE.fullmatch(variable)
+        if not found or not value:
+            continue
+        workflow, unit = found.groups()
+        before = rules.get(workflow, RunRule(RunLimits(), workflow)).limits
+        if unit == "USD":
+            limits = replace(before, nano_usd=parse_usd(value, field=variable))
+        elif value.isascii() and value.isdigit() and len(value) < 19:
+            limits = replace(before, tokens=int(value))
+        else:
+            raise InvalidInput(f"{variable}: {value[:40]!r} is no number of tokens; write digits only", field=variable)
+        rules[workflow] = RunRule(limits, workflow)
+    return rules

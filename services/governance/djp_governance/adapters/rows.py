@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import tuple_
 
 from djp.database import from_us, to_us
 from djp_governance.adapters.tables import windows
-from djp_governance.model import Call, Limits, ModelTotal, RequestKey, Reservation, Window, WindowKey
+from djp_governance.events import Event
+from djp_governance.limits import Budget
+from djp_governance.model import Call, ModelTotal, Reservation, Window
+from djp_governance.windows import PERIODS, first_day
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,12 +23,18 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-WindowId = tuple[str, str, int]
-"""A window's primary key: scope, period, starts_us."""
+    from djp_governance.events import NewEvent
+    from djp_governance.model import WindowKey
+
+WindowId = tuple[str, str, str]
+"""A window's primary key: scope, period, first day."""
 
 
 def insert_if_new(connection: AsyncConnection, table: Table) -> Any:
-    """An INSERT that leaves rows alone whose key exists; on SQLite and Postgres alike, though named twice."""
+    """An INSERT that leaves rows alone whose key exists; on SQLite and Postgres alike, though named twice.
+
+    Ask with RETURNING what was inserted: Postgres's driver counts no rows.
+    """
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 
@@ -33,24 +46,28 @@ def insert_if_new(connection: AsyncConnection, table: Table) -> Any:
 
 def window_id(key: WindowKey) -> WindowId:
     """The primary key of a window."""
-    return key.scope, key.period, to_us(key.starts_at)
+    return key.scope, key.period, key.day.isoformat()
 
 
-def is_window(one: WindowId) -> ColumnElement[bool]:
-    """Selects one window."""
-    scope, period, starts_us = one
-    return (windows.c.scope == scope) & (windows.c.period == period) & (windows.c.starts_us == starts_us)
+def is_window(ids: Sequence[WindowId]) -> ColumnElement[bool]:
+    """Selects windows."""
+    return tuple_(windows.c.scope, windows.c.period, windows.c.starts_on).in_(ids)
 
 
-def to_window(key: WindowKey, limits: Limits, row: Row[Any] | None) -> Window:
-    """A window as a row says, or an empty one."""
-    limit = limits.of(key.scope, key.period)
+def filled(window: Window, row: Row[Any] | None) -> Window:
+    """An empty window with what a row says is in it."""
     if row is None:
-        return Window(key, limit)
-    return Window(key, limit, row.reserved_nano, row.spent_nano, row.reserved_tokens, row.spent_tokens)
+        return window
+    return replace(
+        window,
+        reserved=row.reserved_nano,
+        spent=row.spent_nano,
+        reserved_tokens=row.reserved_tokens,
+        spent_tokens=row.spent_tokens,
+    )
 
 
-def reservation_row(reservation: Reservation, held_in: Sequence[WindowId]) -> dict[str, Any]:
+def reservation_row(reservation: Reservation, scopes: Sequence[str]) -> dict[str, Any]:
     """A new reservation's row."""
     return {
         **changing_columns(reservation),
@@ -61,17 +78,20 @@ def reservation_row(reservation: Reservation, held_in: Sequence[WindowId]) -> di
         "reserved_tokens": reservation.reserved_tokens,
         "created_us": to_us(reservation.created_at),
         "tags": json.dumps(dict(reservation.tags)),
-        "windows": json.dumps(held_in),
+        "day": reservation.day.isoformat(),
+        "scopes": json.dumps(scopes),
+        "lease_s": reservation.lease_s,
     }
 
 
 def changing_columns(reservation: Reservation) -> dict[str, Any]:
-    """What charges and the end of a reservation change."""
+    """What charges, extensions and the end of a reservation change."""
     return {
         "state": reservation.state,
         "charged_nano": reservation.charged,
         "charged_tokens": reservation.charged_tokens,
         "closed_us": to_us(reservation.closed_at) if reservation.closed_at else None,
+        "lease_us": to_us(reservation.lease_expires_at) if reservation.lease_expires_at else None,
     }
 
 
@@ -89,18 +109,37 @@ def to_reservation(row: Row[Any]) -> Reservation:
         created_at=from_us(row.created_us),
         closed_at=from_us(row.closed_us) if row.closed_us is not None else None,
         tags=json.loads(row.tags),
+        day=date.fromisoformat(row.day),
+        lease_s=row.lease_s,
+        lease_expires_at=from_us(row.lease_us) if row.lease_us is not None else None,
     )
 
 
 def held_in(row: Row[Any]) -> list[WindowId]:
-    """The windows that a reservation was made in, in the order that locks are taken."""
-    return [(scope, period, starts_us) for scope, period, starts_us in json.loads(row.windows)]
+    """The windows that a reservation was made in."""
+    day = date.fromisoformat(row.day)
+    return [
+        (scope, period, first_day(period, day).isoformat()) for scope in json.loads(row.scopes) for period in PERIODS
+    ]
 
 
-def call_row(key: RequestKey, reservation_id: str, call: Call, now: datetime) -> dict[str, Any]:
+def open_calls_column(calls: Sequence[Call]) -> str:
+    """The calls under way, as a reservation's row keeps them."""
+    return json.dumps([(one.call_id, one.model, one.cost, one.input_tokens, one.output_tokens) for one in calls])
+
+
+def to_open_calls(row: Row[Any]) -> list[Call]:
+    """The calls under way, each at its bound."""
+    return [
+        Call(call_id, model, cost, input_tokens, output_tokens, usage_unknown=True)
+        for call_id, model, cost, input_tokens, output_tokens in json.loads(row.open_calls)
+    ]
+
+
+def call_row(tenant: str, reservation_id: str, call: Call, now: datetime, *, by_lapse: bool) -> dict[str, Any]:
     """A charged call's row."""
     return {
-        "tenant": key.tenant,
+        "tenant": tenant,
         "call_id": call.call_id,
         "reservation_id": reservation_id,
         "model": call.model,
@@ -109,7 +148,13 @@ def call_row(key: RequestKey, reservation_id: str, call: Call, now: datetime) ->
         "output_tokens": call.output_tokens,
         "usage_unknown": call.usage_unknown,
         "at_us": to_us(now),
+        "by_lapse": by_lapse,
     }
+
+
+def to_call(row: Row[Any]) -> Call:
+    """A charged call."""
+    return Call(row.call_id, row.model, row.cost_nano, row.input_tokens, row.output_tokens, row.usage_unknown)
 
 
 def to_totals(rows: Sequence[Row[Any]]) -> list[ModelTotal]:
@@ -126,3 +171,49 @@ def to_totals(rows: Sequence[Row[Any]]) -> list[ModelTotal]:
             unknown_calls=so_far.unknown_calls + int(row.usage_unknown),
         )
     return list(found.values())
+
+
+def budget_columns(budget: Budget) -> dict[str, int | None]:
+    """The limits as a row of `budgets` has them."""
+    return {
+        "daily_nano": budget.daily,
+        "monthly_nano": budget.monthly,
+        "daily_tokens": budget.daily_tokens,
+        "monthly_tokens": budget.monthly_tokens,
+    }
+
+
+def to_budget(row: Row[Any]) -> Budget:
+    """A budget that was set at run time."""
+    return Budget(row.daily_nano, row.monthly_nano, row.daily_tokens, row.monthly_tokens, origin="set")
+
+
+def event_row(event: NewEvent) -> dict[str, Any]:
+    """A new event's row."""
+    return {
+        "key": event.key,
+        "kind": event.kind,
+        "at_us": to_us(event.at),
+        "scope": event.scope,
+        "tenant": event.tenant,
+        "run_id": event.run_id,
+        "actor": event.actor,
+        "message": event.message,
+        "snapshot": json.dumps(dict(event.window)) if event.window else None,
+    }
+
+
+def to_event(row: Row[Any]) -> Event:
+    """An event from its row."""
+    return Event(
+        kind=row.kind,
+        at=from_us(row.at_us),
+        key=row.key,
+        scope=row.scope,
+        message=row.message,
+        tenant=row.tenant,
+        run_id=row.run_id,
+        actor=row.actor,
+        window=json.loads(row.snapshot) if row.snapshot else None,
+        sequence=row.sequence,
+    )

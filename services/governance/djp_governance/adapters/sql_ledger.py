@@ -1,251 +1,314 @@
 """The ledger in a SQL database (SQLite or Postgres): one transaction a change.
 
-Two runs that start at the same instant can never both take the last dollar: a window's sums change in one statement,
-whose condition the database checks under the row's lock. The locks are always taken in the same order (the request, the
-reservation, then the windows as `rules.windows_at` lists them), so that no two transactions wait for each other.
+Two runs that start at the same instant can never both take the last dollar: who looks for room has locked the windows
+until what it takes is written. Locks are always taken in the same order (the request, the reservation, its calls, then
+the windows as sql_windows.py orders them, then that of events), so that no two transactions wait for each other.
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import uuid
-from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, insert, literal, or_, select, update
+from sqlalchemy import and_, insert, or_, select, update
 
-from djp.database import reading, to_us
-from djp.mesh.errors import FailedPrecondition, NotFound, RequestIdReused
+from djp.database import to_us
+from djp.mesh.errors import DjpError, NotFound
 from djp_governance.adapters.rows import (
     WindowId,
     call_row,
     changing_columns,
     held_in,
     insert_if_new,
-    is_window,
+    open_calls_column,
     reservation_row,
+    to_call,
+    to_open_calls,
     to_reservation,
     to_totals,
-    to_window,
     window_id,
 )
-from djp_governance.adapters.tables import calls, entries, requests, reservations, windows
-from djp_governance.model import MAX_SUM, Charged, Grant, Reservation, Statement
-from djp_governance.rules import check_calls, check_order, denial, is_throttled, pace_ms, windows_at
+from djp_governance.adapters.sql_events import SqlEvents, append_event
+from djp_governance.adapters.sql_windows import AMOUNTS, WindowsMissing, lock_windows, make_windows, move, read_windows
+from djp_governance.adapters.tables import calls, entries, reservations
+from djp_governance.adapters.transactions import Transactions
+from djp_governance.events import of_excess, of_lapse, of_threshold
+from djp_governance.model import BudgetExceeded, Charged, Grant, Recorded, Reservation, Statement
+from djp_governance.rules import check_calls, check_order, check_run, denial, pace_ms
+from djp_governance.windows import day_of, scopes_of, windows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from djp.mesh.errors import DjpError
-    from djp_governance.model import Call, Limits, ModelTotal, Order, RequestKey, State, Window, WindowKey
-
-Answer = TypeVar("Answer")
+    from djp_governance.adapters.sql_windows import Change
+    from djp_governance.limits import Limits
+    from djp_governance.model import Call, Order, RequestKey, State, WindowKey
 
 _GRANT, _CHARGED, _STATEMENT = TypeAdapter(Grant), TypeAdapter(Charged), TypeAdapter(Statement)
+_RESERVATION = TypeAdapter(Reservation)
+_LAPSES = 100  # how many are looked for at once
 
-# reserved + spent never passes MAX_SUM, so neither of these can overflow an int64 on its way.
-_LEFT_NANO = literal(MAX_SUM) - windows.c.reserved_nano - windows.c.spent_nano
-_LEFT_TOKENS = literal(MAX_SUM) - windows.c.reserved_tokens - windows.c.spent_tokens
+_log = logging.getLogger(__name__)
 
 
 class SqlLedger:
-    """A Ledger on SQLAlchemy Core."""
+    """A Ledger on SQLAlchemy Core; windows are days and months of `zone`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        # SQLite has one writer: those of this process queue here, first come first served, where its own busy handler
-        # would have them sleep and try again in no order.
-        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+    def __init__(self, engine: AsyncEngine, zone: tzinfo = UTC) -> None:
+        self.transactions = Transactions(engine)
+        self._events = SqlEvents(self.transactions)
+        self._zone = zone
 
     async def reserve(self, key: RequestKey, order: Order, limits: Limits, now: datetime) -> Grant:
         warnings = check_order(order)
-        keys = windows_at(key.tenant, now)
+        day = day_of(now, self._zone)
+        scopes = scopes_of(key.tenant, order.workflow)
+        keys = windows_of(scopes, day, self._zone)
+        reservation = Reservation(
+            reservation_id=str(uuid.uuid4()),
+            run_id=order.run_id,
+            tenant=key.tenant,
+            state="held",
+            reserved=order.amount,
+            reserved_tokens=order.tokens,
+            charged=0,
+            charged_tokens=0,
+            created_at=now,
+            tags=order.tags,
+            day=day,
+            lease_s=order.lease_s,
+            lease_expires_at=now + timedelta(seconds=order.lease_s) if order.lease_s else None,
+        )
 
         async def work(connection: AsyncConnection) -> Grant:
-            held: list[Window] = []
-            for window_key in keys:
-                window = await _hold(connection, window_key, limits, order)
-                if window is None:
-                    raise await _refusal(connection, keys, held, limits, order)
-                held.append(window)
-            reservation = Reservation(
-                reservation_id=str(uuid.uuid4()),
-                run_id=order.run_id,
-                tenant=key.tenant,
-                state="held",
-                reserved=order.amount,
-                reserved_tokens=order.tokens,
-                charged=0,
-                charged_tokens=0,
-                created_at=now,
-                tags=order.tags,
-            )
-            row = reservation_row(reservation, [window_id(one) for one in keys])
-            await connection.execute(insert(reservations).values(row))
-            await _journal(connection, reservation.reservation_id, "reserve", (order.amount, 0, order.tokens, 0), now)
-            # A run that costs nothing wears no budget out.
-            slow = [pace_ms(one, order.amount, now) for one in held if order.amount and is_throttled(one, limits)]
-            return Grant(reservation, throttled=bool(slow), warnings=warnings, pace_ms=max(slow, default=0))
+            taken = (order.amount, 0, order.tokens, 0)
+            await connection.execute(insert(reservations).values(reservation_row(reservation, scopes)))
+            await _journal(connection, reservation.reservation_id, "reserve", taken, now)
+            before = await lock_windows(connection, keys, limits)
+            near = await _check_workflow(connection, key.tenant, order, limits)
+            full = [one for one in before if one.lacks(order.amount, order.tokens)]
+            if full:
+                raise denial(full, order.amount, order.tokens)
+            await move(connection, [window_id(one) for one in keys], taken, locked=True)
+            held = [one.plus(order.amount, order.tokens) for one in before]
+            paces = [pace_ms(one, order.amount, order.tokens, now) for one in held]
+            slow = [(one, units) for one in held if (units := one.slows(order.amount, order.tokens))]
+            for window, units in slow:
+                for event in of_threshold("throttled", window, units, now, order.run_id):
+                    await append_event(connection, event)
+            return Grant(reservation, throttled=bool(slow), warnings=[*warnings, *near], pace_ms=max(paces, default=0))
 
-        return await self._once(key, _GRANT, work)
+        try:
+            try:
+                return await self.transactions.once(key, _GRANT, now, work)
+            except WindowsMissing:
+                await self.transactions.change(lambda connection: make_windows(connection, keys))
+                return await self.transactions.once(key, _GRANT, now, work)
+        except BudgetExceeded:
+            await self._tell_denial(keys, limits, order, now)
+            raise
 
     async def charge(self, key: RequestKey, reservation_id: str, calls_: Sequence[Call], now: datetime) -> Charged:
         check_calls(calls_)
 
         async def work(connection: AsyncConnection) -> Charged:
-            before, in_windows = await _lock(connection, key.tenant, reservation_id)
-            new = await _record(connection, key, reservation_id, calls_, now)
-            cost = sum(call.cost for call in new)
-            after = replace(
-                before,
-                charged=before.charged + cost,
-                charged_tokens=before.charged_tokens + sum(call.tokens for call in new),
-            )
-            if new:
-                await _move(connection, before, after, in_windows, "charge", now)
-            over = after.charged > after.reserved or after.charged_tokens > after.reserved_tokens
-            return Charged(after, over_reservation=over or cost > before.held - after.held)
+            row = await _lock(connection, key.tenant, reservation_id)
+            before = to_reservation(row)
+            recorded = await _record(connection, before, calls_, now)
+            after, over = await _charge(connection, before, held_in(row), recorded, now)
+            if over:
+                await append_event(connection, of_excess(after, now))
+            return Charged(after, over_reservation=over)
 
-        return await self._once(key, _CHARGED, work)
+        return await self.transactions.once(key, _CHARGED, now, work)
+
+    async def extend(
+        self, key: RequestKey, reservation_id: str, open_calls: Sequence[Call], default_s: float, now: datetime
+    ) -> Reservation:
+        check_calls(open_calls, "open_calls")
+
+        async def work(connection: AsyncConnection) -> Reservation:
+            reservation = to_reservation(await _lock(connection, key.tenant, reservation_id))
+            if reservation.state != "held":
+                return reservation
+            lease_s = reservation.lease_s or default_s
+            after = replace(reservation, lease_expires_at=now + timedelta(seconds=lease_s) if lease_s else None)
+            await connection.execute(
+                update(reservations)
+                .where(reservations.c.reservation_id == reservation_id)
+                .values(open_calls=open_calls_column(open_calls), **changing_columns(after))
+            )
+            return after
+
+        return await self.transactions.once(key, _RESERVATION, now, work)
 
     async def close(
         self, key: RequestKey, reservation_id: str, state: State, now: datetime, reason: str = ""
     ) -> Statement:
         async def work(connection: AsyncConnection) -> Statement:
-            reservation, in_windows = await _lock(connection, key.tenant, reservation_id)
+            row = await _lock(connection, key.tenant, reservation_id)
+            reservation = to_reservation(row)
             if reservation.state == "held":
                 after = replace(reservation, state=state, closed_at=now)
-                await _move(connection, reservation, after, in_windows, state, now, reason)
+                await _move(connection, reservation, after, held_in(row), state, now, reason)
                 reservation = after
-            return Statement(reservation, await _totals(connection, reservation_id))
+            return await _statement(connection, reservation)
 
-        return await self._once(key, _STATEMENT, work)
+        return await self.transactions.once(key, _STATEMENT, now, work)
+
+    async def lapse(self, now: datetime) -> Sequence[Reservation]:
+        query = select(reservations.c.reservation_id).where(_is_due(now)).order_by(reservations.c.lease_us)
+        lapsed: list[Reservation] = []
+        for row in await self.transactions.rows(query.limit(_LAPSES)):
+            try:
+                one = await self.transactions.change(
+                    lambda connection, name=row.reservation_id: _lapse(connection, name, now)  # type: ignore[misc]
+                )
+            except DjpError as error:  # of this one only: the others are not to wait for it
+                _log.error("reservation %s could not lapse and stays held: %s", row.reservation_id, error.message)
+            else:
+                lapsed += [one] if one else []
+        return lapsed
 
     async def statement(self, tenant: str, reservation_id: str) -> Statement:
-        query = select(reservations).where(_is_reservation(tenant, reservation_id))
-        async with reading(self._engine).connect() as connection:
+        async def work(connection: AsyncConnection) -> Statement:
+            query = select(reservations).where(_is_reservation(tenant, reservation_id))
             row = (await connection.execute(query)).one_or_none()
             if row is None:
                 raise _unknown(reservation_id)
-            return Statement(to_reservation(row), await _totals(connection, reservation_id))
+            return await _statement(connection, to_reservation(row))
+
+        return await self.transactions.read(work)
 
     async def reservations(
         self, tenant: str, *, state: State | None, run_id: str, after: tuple[int, str] | None, limit: int
     ) -> Sequence[Reservation]:
-        made, name = reservations.c.created_us, reservations.c.reservation_id
+        place = (reservations.c.created_us, reservations.c.reservation_id)
         query = select(reservations).where(reservations.c.tenant == tenant)
         if state:
             query = query.where(reservations.c.state == state)
         if run_id:
             query = query.where(reservations.c.run_id == run_id)
         if after:
-            query = query.where(or_(made < after[0], and_(made == after[0], name < after[1])))
-        async with reading(self._engine).connect() as connection:
-            rows = await connection.execute(query.order_by(made.desc(), name.desc()).limit(limit))
-            return [to_reservation(row) for row in rows]
+            created_us, name = after
+            query = query.where(or_(place[0] < created_us, and_(place[0] == created_us, place[1] < name)))
+        query = query.order_by(place[0].desc(), place[1].desc()).limit(limit)
+        return [to_reservation(row) for row in await self.transactions.rows(query)]
 
-    async def windows(self, keys: Sequence[WindowKey], limits: Limits) -> Sequence[Window]:
-        async with reading(self._engine).connect() as connection:
-            return await _windows(connection, keys, limits)
-
-    async def _once(
-        self, key: RequestKey, kind: TypeAdapter[Answer], work: Callable[[AsyncConnection], Awaitable[Answer]]
-    ) -> Answer:
-        """Do the work and remember its answer in one transaction, or give the answer of the first time.
-
-        The request is claimed first, so that of two identical ones at once the second waits for the first. What raises
-        leaves nothing behind, the claim included.
-        """
-        claim = {"tenant": key.tenant, "request_id": key.request_id, "body_sha256": key.sha256, "answer": ""}
-        mine = and_(requests.c.tenant == key.tenant, requests.c.request_id == key.request_id)
-        async with self._turn, self._engine.begin() as connection:
-            claimed = insert_if_new(connection, requests).values(claim).returning(requests.c.request_id)
-            if (await connection.execute(claimed)).one_or_none() is None:
-                first = (await connection.execute(select(requests).where(mine))).one()
-                if first.body_sha256 != key.sha256:
-                    raise RequestIdReused.by(key.request_id)
-                return kind.validate_json(first.answer)
-            answer = await work(connection)
-            remembered = kind.dump_json(answer).decode()
-            await connection.execute(update(requests).where(mine).values(answer=remembered))
-            return answer
-
-
-async def _hold(connection: AsyncConnection, key: WindowKey, limits: Limits, order: Order) -> Window | None:
-    """Take the order from a window if it fits; None if it does not. A run that costs nothing fits always."""
-    room = [order.tokens <= _LEFT_TOKENS]
-    if order.amount:
-        room.append(limits.of(key.scope, key.period) - windows.c.reserved_nano - windows.c.spent_nano >= order.amount)
-    take = (
-        update(windows)
-        .where(is_window(window_id(key)), *room)
-        .values(
-            reserved_nano=windows.c.reserved_nano + order.amount,
-            reserved_tokens=windows.c.reserved_tokens + order.tokens,
-        )
-        .returning(*windows.c)
-    )
-    row = (await connection.execute(take)).one_or_none()
-    if row is None and await _make_window(connection, key):
-        row = (await connection.execute(take)).one_or_none()
-    return None if row is None else to_window(key, limits, row)
-
-
-async def _make_window(connection: AsyncConnection, key: WindowKey) -> bool:
-    """Whether the window was not there yet, or came to be while we looked."""
-    scope, period, starts_us = window_id(key)
-    nothing = dict.fromkeys(("reserved_nano", "spent_nano", "reserved_tokens", "spent_tokens"), 0)
-    new = insert_if_new(connection, windows).values(scope=scope, period=period, starts_us=starts_us, **nothing)
-    return (await connection.execute(new.returning(windows.c.scope))).one_or_none() is not None
-
-
-async def _refusal(
-    connection: AsyncConnection, keys: Sequence[WindowKey], held: Sequence[Window], limits: Limits, order: Order
-) -> DjpError:
-    """Why an order does not fit; what this transaction took from windows before is not counted."""
-    taken = {one.key for one in held}
-    seen = [
-        replace(one, reserved=one.reserved - order.amount) if one.key in taken else one
-        for one in await _windows(connection, keys, limits)
-    ]
-    full = [one for one in seen if one.left < order.amount]
-    return denial(full, order.amount) if full and order.amount else _uncountable()
-
-
-async def _windows(connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits) -> list[Window]:
-    query = select(windows).where(or_(*(is_window(window_id(key)) for key in keys)))
-    rows = {(row.scope, row.period, row.starts_us): row for row in await connection.execute(query)}
-    return [to_window(key, limits, rows.get(window_id(key))) for key in keys]
+    async def _tell_denial(self, keys: Sequence[WindowKey], limits: Limits, order: Order, now: datetime) -> None:
+        """The transaction of a refusal leaves nothing behind, so its events have one of their own."""
+        seen = await self.transactions.read(lambda connection: read_windows(connection, keys, limits))
+        lacking = [(one, units) for one in seen if (units := one.lacks(order.amount, order.tokens))]
+        told = [event for one, units in lacking for event in of_threshold("denied", one, units, now, order.run_id)]
+        if told:  # else something was given back since
+            await self._events.append(*told)
 
 
 def _is_reservation(tenant: str, reservation_id: str) -> Any:
     return and_(reservations.c.tenant == tenant, reservations.c.reservation_id == reservation_id)
 
 
-async def _lock(
-    connection: AsyncConnection, tenant: str, reservation_id: str
-) -> tuple[Reservation, Sequence[WindowId]]:
-    """A reservation, which nobody else changes until the transaction ends, and its windows."""
+def _is_due(now: datetime) -> Any:
+    """As the index of leases has it."""
+    return and_(
+        reservations.c.state == "held", reservations.c.lease_us.is_not(None), reservations.c.lease_us <= to_us(now)
+    )
+
+
+async def _lock(connection: AsyncConnection, tenant: str, reservation_id: str) -> Any:
+    """A reservation's row, which nobody else changes until the transaction ends."""
     query = select(reservations).where(_is_reservation(tenant, reservation_id)).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise _unknown(reservation_id)
-    return to_reservation(row), held_in(row)
+    return row
+
+
+async def _check_workflow(connection: AsyncConnection, tenant: str, order: Order, limits: Limits) -> list[str]:
+    """Warnings of a run near its workflow's limits. All that it ever reserved counts, and this order is among it."""
+    rule = limits.of_run(order.workflow)
+    if rule is None:
+        return []
+    of_run = and_(reservations.c.tenant == tenant, reservations.c.run_id == order.run_id)
+    amount = tokens = 0
+    for row in await connection.execute(select(reservations).where(of_run)):
+        one = to_reservation(row)
+        amount, tokens = amount + one.charged + one.held, tokens + one.charged_tokens + one.held_tokens
+    return check_run(amount, tokens, rule.limits, rule.remedy("USD"), rule.remedy("TOKENS"))
 
 
 async def _record(
-    connection: AsyncConnection, key: RequestKey, reservation_id: str, calls_: Sequence[Call], now: datetime
-) -> Sequence[Call]:
-    """Store the calls that were not charged before, and give them."""
+    connection: AsyncConnection,
+    reservation: Reservation,
+    calls_: Sequence[Call],
+    now: datetime,
+    *,
+    by_lapse: bool = False,
+) -> list[Recorded]:
+    """Store the calls that were not charged before, and those that a lapse has charged while the truth was unknown."""
     by_id = {call.call_id: call for call in reversed(calls_)}  # of one call told twice, the first telling counts
-    rows = [call_row(key, reservation_id, call, now) for call in by_id.values()]
+    name, tenant = reservation.reservation_id, reservation.tenant
+    rows = [call_row(tenant, name, by_id[one], now, by_lapse=by_lapse) for one in sorted(by_id)]
     stored = await connection.execute(insert_if_new(connection, calls).returning(calls.c.call_id), rows)
-    return [by_id[row.call_id] for row in stored]
+    recorded = [Recorded(by_id[row.call_id]) for row in stored]
+    if reservation.state != "lapsed" or len(recorded) == len(by_id):
+        return recorded
+    of_lapse_ = and_(calls.c.reservation_id == name, calls.c.by_lapse, calls.c.call_id.in_(sorted(by_id)))
+    for row in (await connection.execute(select(calls).where(of_lapse_))).all():
+        truth = by_id[row.call_id]
+        this = and_(calls.c.tenant == tenant, calls.c.call_id == row.call_id)
+        values = call_row(tenant, name, truth, now, by_lapse=False)
+        await connection.execute(update(calls).where(this).values(values))
+        recorded.append(Recorded(truth, replaced=to_call(row)))
+    return recorded
+
+
+async def _charge(
+    connection: AsyncConnection,
+    before: Reservation,
+    in_windows: Sequence[WindowId],
+    recorded: Sequence[Recorded],
+    now: datetime,
+) -> tuple[Reservation, bool]:
+    """Move what was recorded to spent; the reservation after it, and whether not all of it was covered."""
+    after, fresh = before, 0
+    for kind in ("adjust", "charge"):
+        some = [one for one in recorded if (one.replaced is not None) == (kind == "adjust")]
+        if not some:
+            continue
+        cost = sum(one.cost for one in some)
+        fresh += cost if kind == "charge" else 0
+        moved = replace(
+            after,
+            charged=after.charged + cost,
+            charged_tokens=after.charged_tokens + sum(one.tokens for one in some),
+        )
+        await _move(connection, after, moved, in_windows, kind, now)
+        after = moved
+    beyond = after.charged > after.reserved or after.charged_tokens > after.reserved_tokens
+    return after, beyond or fresh > before.held - after.held
+
+
+async def _lapse(connection: AsyncConnection, reservation_id: str, now: datetime) -> Reservation | None:
+    """End one whose lease is over; None where its holder, or another process, was faster."""
+    this = and_(reservations.c.reservation_id == reservation_id, _is_due(now))
+    query = select(reservations).where(this).with_for_update(skip_locked=True)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return None
+    before, open_calls = to_reservation(row), to_open_calls(row)
+    recorded = await _record(connection, before, open_calls, now, by_lapse=True) if open_calls else []
+    charged, _over = await _charge(connection, before, held_in(row), recorded, now)
+    after = replace(charged, state="lapsed", closed_at=now)
+    await _move(connection, charged, after, held_in(row), "lapsed", now)
+    await append_event(connection, of_lapse(after, [one.cost for one in recorded], charged.held, now))
+    return after
 
 
 async def _move(
@@ -264,46 +327,24 @@ async def _move(
         after.held_tokens - before.held_tokens,
         after.charged_tokens - before.charged_tokens,
     )
-    reserved, spent, reserved_tokens, spent_tokens = change
     this = reservations.c.reservation_id == after.reservation_id
     await connection.execute(update(reservations).where(this).values(changing_columns(after)))
-    for one in in_windows if any(change) else ():
-        moved = await connection.execute(
-            update(windows)
-            .where(is_window(one), reserved + spent <= _LEFT_NANO, reserved_tokens + spent_tokens <= _LEFT_TOKENS)
-            .values(
-                reserved_nano=windows.c.reserved_nano + reserved,
-                spent_nano=windows.c.spent_nano + spent,
-                reserved_tokens=windows.c.reserved_tokens + reserved_tokens,
-                spent_tokens=windows.c.spent_tokens + spent_tokens,
-            )
-        )
-        if moved.rowcount != 1:
-            raise _uncountable()
     await _journal(connection, after.reservation_id, kind, change, now, reason)
+    if any(change):
+        await move(connection, in_windows, change)
 
 
 async def _journal(
-    connection: AsyncConnection,
-    reservation_id: str,
-    kind: str,
-    change: tuple[int, int, int, int],
-    now: datetime,
-    reason: str = "",
+    connection: AsyncConnection, reservation_id: str, kind: str, change: Change, now: datetime, reason: str = ""
 ) -> None:
-    names = ("reserved_nano", "spent_nano", "reserved_tokens", "spent_tokens")
     entry = {"reservation_id": reservation_id, "kind": kind, "at_us": to_us(now), "reason": reason}
-    await connection.execute(insert(entries).values({**entry, **dict(zip(names, change, strict=True))}))
+    await connection.execute(insert(entries).values({**entry, **dict(zip(AMOUNTS, change, strict=True))}))
 
 
-async def _totals(connection: AsyncConnection, reservation_id: str) -> list[ModelTotal]:
-    of_it = calls.c.reservation_id == reservation_id
-    return to_totals((await connection.execute(select(calls).where(of_it))).all())
+async def _statement(connection: AsyncConnection, reservation: Reservation) -> Statement:
+    of_it = calls.c.reservation_id == reservation.reservation_id
+    return Statement(reservation, to_totals((await connection.execute(select(calls).where(of_it))).all()))
 
 
 def _unknown(reservation_id: str) -> NotFound:
     return NotFound(f"there is no reservation {reservation_id[:40]} of this tenant", field="reservation_id")
-
-
-def _uncountable() -> FailedPrecondition:
-    return FailedPrecondition("a budget window would pass 2^63 - 1, the most that the ledger can count")

@@ -1,0 +1,97 @@
+"""The windows' sums: read with their limits, locked in one order, and moved in one statement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import literal, select, tuple_, update
+
+from djp.mesh.errors import FailedPrecondition
+from djp_governance.adapters.rows import filled, insert_if_new, is_window, to_budget, window_id
+from djp_governance.adapters.tables import budgets, windows
+from djp_governance.model import MAX_SUM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from djp_governance.adapters.rows import WindowId
+    from djp_governance.limits import Budget, Limits
+    from djp_governance.model import Window, WindowKey
+
+Change = tuple[int, int, int, int]
+"""What is added to reserved and spent nano-dollars, and to reserved and spent tokens."""
+
+AMOUNTS = ("reserved_nano", "spent_nano", "reserved_tokens", "spent_tokens")
+
+# Everybody locks windows in this order, so no two transactions wait for each other; the row that all of them need comes
+# last, so that it is held for the shortest time.
+_LOCK_ORDER = (windows.c.scope == "global", windows.c.scope, windows.c.period, windows.c.starts_on)
+_NAME = (windows.c.scope, windows.c.period, windows.c.starts_on)
+
+# reserved + spent never passes MAX_SUM, so neither of these can overflow an int64 on its way.
+_LEFT_NANO = literal(MAX_SUM) - windows.c.reserved_nano - windows.c.spent_nano
+_LEFT_TOKENS = literal(MAX_SUM) - windows.c.reserved_tokens - windows.c.spent_tokens
+
+
+class WindowsMissing(Exception):  # noqa: N818  no error: they are made, and the work is done again
+    """Windows that nobody has reserved in yet have no rows that could be locked."""
+
+
+async def make_windows(connection: AsyncConnection, keys: Sequence[WindowKey]) -> None:
+    """Empty rows for the windows that have none. A transaction of its own: it locks what it makes in its own order."""
+    nothing = dict.fromkeys(AMOUNTS, 0)
+    rows = [dict(zip(("scope", "period", "starts_on"), window_id(key), strict=True)) | nothing for key in keys]
+    await connection.execute(insert_if_new(connection, windows), sorted(rows, key=lambda row: str(row["scope"])))
+
+
+async def read_windows(connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits) -> list[Window]:
+    """The windows as they are now, with their limits, in the order of the keys."""
+    return await _read(connection, keys, limits, select(windows))
+
+
+async def lock_windows(connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits) -> list[Window]:
+    """The same, and nobody else changes them, or their limits, until the transaction ends. Raises WindowsMissing."""
+    return await _read(connection, keys, limits, select(windows).order_by(*_LOCK_ORDER).with_for_update(), whole=True)
+
+
+async def lock_scope(connection: AsyncConnection, scope: str) -> None:
+    """Let nobody reserve in the windows of a scope until the transaction ends."""
+    await connection.execute(select(windows).where(windows.c.scope == scope).order_by(*_LOCK_ORDER).with_for_update())
+
+
+async def set_budgets(connection: AsyncConnection, scopes: Iterable[str]) -> Mapping[str, Budget]:
+    """Of these scopes, the limits that were set at run time."""
+    rows = await connection.execute(select(budgets).where(budgets.c.scope.in_(sorted(scopes))))
+    return {row.scope: to_budget(row) for row in rows}
+
+
+async def move(connection: AsyncConnection, ids: Sequence[WindowId], change: Change, *, locked: bool = False) -> None:
+    """Add to the sums of windows; `locked` where the transaction has locked them before.
+
+    Raises FailedPrecondition when a window cannot count that far.
+    """
+    in_order = select(*_NAME).where(is_window(ids)).order_by(*_LOCK_ORDER).with_for_update()
+    chosen = is_window(ids) if locked else tuple_(*_NAME).in_(in_order)
+    reserved, spent, reserved_tokens, spent_tokens = change
+    moved = await connection.execute(
+        update(windows)
+        .where(chosen, reserved + spent <= _LEFT_NANO, reserved_tokens + spent_tokens <= _LEFT_TOKENS)
+        .values({name: windows.c[name] + more for name, more in zip(AMOUNTS, change, strict=True)})
+    )
+    if moved.rowcount != len(ids):
+        raise FailedPrecondition("a budget window would pass 2^63 - 1, the most that the ledger can count")
+
+
+async def _read(
+    connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits, query: Any, *, whole: bool = False
+) -> list[Window]:
+    query = query.where(is_window([window_id(key) for key in keys]))
+    rows = {(row.scope, row.period, row.starts_on): row for row in await connection.execute(query)}
+    if whole and len(rows) < len(keys):
+        raise WindowsMissing
+    # After the locks, in a statement of its own: so it sees what whoever had them before has set.
+    chosen = await set_budgets(connection, {key.scope for key in keys})
+    empty = [limits.window(key, chosen.get(key.scope) or limits.of(key.scope)) for key in keys]
+    return [filled(window, rows.get(window_id(window.key))) for window in empty]

@@ -1,0 +1,86 @@
+"""How the ledger's tables are changed: one transaction a request, whose answer is remembered with it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import and_, select, update
+
+from djp.database import reading, to_us
+from djp.mesh.errors import RequestIdReused
+from djp_governance.adapters.rows import insert_if_new
+from djp_governance.adapters.tables import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
+
+    from pydantic import TypeAdapter
+    from sqlalchemy import Row, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from djp_governance.model import RequestKey
+
+Answer = TypeVar("Answer")
+
+
+class Transactions:
+    """Transactions on one ledger, of this process."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        # SQLite has one writer: those of this process queue here, first come first served, where its own busy handler
+        # would have them sleep and try again in no order.
+        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+    async def once(
+        self,
+        key: RequestKey,
+        kind: TypeAdapter[Answer],
+        now: datetime,
+        work: Callable[[AsyncConnection], Awaitable[Answer]],
+    ) -> Answer:
+        """Do the work and remember its answer in one transaction, or give the answer of the first time.
+
+        The request is claimed first, so that of two identical ones at once the second waits for the first. What raises
+        leaves nothing behind, the claim included. Raises RequestIdReused.
+        """
+        mine = and_(requests.c.tenant == key.tenant, requests.c.request_id == key.request_id)
+        claim = {
+            "tenant": key.tenant,
+            "request_id": key.request_id,
+            "body_sha256": key.sha256,
+            "answer": "",
+            "at_us": to_us(now),
+        }
+
+        async def answered(connection: AsyncConnection) -> Answer:
+            claimed = insert_if_new(connection, requests).values(claim).returning(requests.c.request_id)
+            if (await connection.execute(claimed)).one_or_none() is None:
+                first = (await connection.execute(select(requests).where(mine))).one()
+                if first.body_sha256 != key.sha256:
+                    raise RequestIdReused.by(key.request_id)
+                return kind.validate_json(first.answer)
+            answer = await work(connection)
+            remembered = kind.dump_json(answer).decode()
+            await connection.execute(update(requests).where(mine).values(answer=remembered))
+            return answer
+
+        return await self.change(answered)
+
+    async def change(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
+        """Do the work in a transaction."""
+        async with self._turn, self._engine.begin() as connection:
+            return await work(connection)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
+        """Do work that only reads; it waits for no writer."""
+        async with reading(self._engine).connect() as connection:
+            return await work(connection)
+
+    async def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        """What a query finds."""
+        async with reading(self._engine).connect() as connection:
+            return list(await connection.execute(query))

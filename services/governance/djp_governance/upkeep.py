@@ -1,0 +1,74 @@
+"""What governance does unasked: leases that lapse, a budgets file that changes, events for the log, old entries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from djp.mesh.errors import DjpError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from djp_governance.adapters.event_log import EventLog
+    from djp_governance.adapters.sql_retention import Retention
+    from djp_governance.parts import Parts
+
+_POLL_S = 1.0
+_SWEEP_S = 5.0  # a lease is to have lapsed within 30 s of its end
+_RETENTION_S = 3600.0
+
+_log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Background work. Every process does it; the database sees to it that each thing is done by one."""
+
+    def __init__(self, parts: Parts, retention: Retention, event_log: EventLog | None) -> None:
+        self._parts = parts
+        self._retention = retention
+        self._event_log = event_log
+
+    async def run(self) -> None:
+        """Until it is cancelled. What fails is logged and tried again: a database that is away comes back."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_forever(_POLL_S, self.look_around))
+            tasks.create_task(_forever(_SWEEP_S, self.sweep))
+            tasks.create_task(_forever(_RETENTION_S, self.retire))
+
+    async def look_around(self) -> None:
+        """Take over a changed budgets file, and write new events to the log."""
+        rejected = await asyncio.to_thread(self._parts.file.poll, self._parts.now())
+        if rejected:
+            _log.error("%s", rejected.message)
+            await self._parts.events.append(rejected)
+        await self.close()
+
+    async def sweep(self) -> None:
+        """End the reservations whose holders are lost."""
+        for one in await self._parts.ledger.lapse(self._parts.now()):
+            _log.warning("the lease of reservation %s of run %s lapsed", one.reservation_id, one.run_id)
+
+    async def retire(self) -> None:
+        """Forget what is older than it has to be kept."""
+        await self._retention.retire(self._parts.now())
+
+    async def close(self) -> None:
+        """Write what the log lacks."""
+        if self._event_log:
+            try:
+                await self._event_log.flush()
+            except OSError as error:
+                _log.error("the log of events cannot be written (%s); the ledger has them", error.strerror)
+
+
+async def _forever(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work()
+        except DjpError as error:
+            _log.warning("governance's upkeep did not get through and tries again: %s", error.message)
+        except Exception:
+            _log.exception("governance's upkeep failed and tries again")
+        await asyncio.sleep(every_s)
