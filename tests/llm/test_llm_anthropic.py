@@ -154,6 +154,20 @@ async def test_the_usage_of_the_end_replaces_that_of_the_beginning(
     assert await ask(provider, model) == ["a", "b", Reply(Usage(6, 0, 3), "end")]
 
 
+async def test_an_answer_without_a_beginning_has_no_known_usage(
+    model_server: ModelServer, provider: AnthropicProvider, model: Model
+) -> None:
+    # llama.cpp leaves message_start out where the first token is half a character.
+    model_server.script = [
+        stream_of(
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "\ufffdi"}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 24}},
+        )
+    ]
+    assert await ask(provider, model) == ["\ufffdi", Reply(None, "end")]
+
+
 @pytest.mark.parametrize(
     ("reason", "stop"),
     [
