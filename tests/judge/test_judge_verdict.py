@@ -75,17 +75,75 @@ def test_a_tie_further_down_is_not_told_as_one_for_the_first_place() -> None:
 
 
 def test_a_lead_inside_the_winners_spread_is_contested() -> None:
-    near = [ballot("1", {"a": (4, 4, 1), "b": (4, 2, 1)}), ballot("2", {"a": (2, 2, 1), "b": (2, 1, 1)})]
+    near = [ballot("o1", {"a": (4, 4, 1), "b": (4, 2, 1)}, "j1"), ballot("o2", {"a": (2, 2, 1), "b": (2, 1, 1)}, "j1")]
     assert decide(drafts(1, 1), [], near).contested  # leads by 1.5, spread 4
-    far = [ballot("1", {"a": (4, 4, 2), "b": (1, 1, 1)}), ballot("2", {"a": (4, 4, 1), "b": (1, 1, 1)})]
+    far = [ballot("o1", {"a": (4, 4, 2), "b": (1, 1, 1)}, "j1"), ballot("o2", {"a": (4, 4, 1), "b": (1, 1, 1)}, "j1")]
     assert not decide(drafts(1, 1), [], far).contested
 
 
+def test_a_severe_juror_is_no_spread() -> None:
+    ballots = [ballot("1", {"a": (4, 4, 1), "b": (4, 2, 1)}), ballot("2", {"a": (2, 2, 1), "b": (2, 1, 1)})]
+    verdict = decide(drafts(1, 1), [], ballots)
+    assert verdict.ranking[0].spread == 4
+    assert not verdict.contested  # both put a first, by 2 and by 1
+    split = [ballot("1", {"a": (4, 4, 1), "b": (4, 0, 1)}), ballot("2", {"a": (2, 2, 1), "b": (2, 3, 1)})]
+    assert decide(drafts(1, 1), [], split).contested  # leads by 1.5; one says 4, one -1
+
+
 def test_a_lead_as_large_as_the_spread_is_not_contested() -> None:
-    ballots = [ballot("1", {"a": (4, 2, 1), "b": (3, 2, 1)}), ballot("2", {"a": (3, 2, 1), "b": (2, 2, 1)})]
+    ballots = [ballot("o1", {"a": (4, 2, 1), "b": (3, 2, 1)}, "j"), ballot("o2", {"a": (3, 2, 1), "b": (2, 2, 1)}, "j")]
     verdict = decide(drafts(1, 1), [], ballots)
     assert verdict.ranking[0].spread == 1 == verdict.ranking[0].mean - verdict.ranking[1].mean
     assert not verdict.contested
+
+
+def shown(name: str, juror: str, order: str, worth: dict[str, float], pull: float) -> Ballot:
+    """A juror's ballot: what each draft is worth, and `pull` more for the first place."""
+    scores = {one: (1 + worth[one] + (pull if place == 0 else 0), 1.0, 1.0) for place, one in enumerate(order)}
+    return ballot(name, scores, juror)
+
+
+def test_an_only_juror_whose_orders_differ_is_contested_even_if_its_places_cancel() -> None:
+    ballots = [shown("j1-o1", "j1", "ab", {"a": 1, "b": 0}, 2), shown("j1-o2", "j1", "ba", {"a": 1, "b": 0}, 2)]
+    verdict = decide(drafts(1, 1), [], ballots)
+    assert (verdict.winner_draft_id, verdict.contested, verdict.agreement) == ("a", True, Fraction(1, 2))
+
+
+def test_jurors_whose_places_cancel_decide_together() -> None:
+    worth = {"a": 1.0, "b": 0.0}
+    ballots = [shown(f"{j}-{order}", j, order, worth, 2) for j in ("j1", "j2") for order in ("ab", "ba")]
+    verdict = decide(drafts(1, 1), [], ballots)
+    assert (verdict.winner_draft_id, verdict.contested) == ("a", False)
+    cut = [*ballots[:2], ballots[3]]  # the second juror's places do not cancel
+    assert decide(drafts(1, 1), [], cut).contested
+    other = [shown(f"j3-{order}", "j3", order, {"a": 0, "b": 1}, 2) for order in ("ab", "ba")]
+    assert decide(drafts(1, 1), [], [*ballots, *other]).contested  # the jurors do not agree
+
+
+def test_a_part_of_the_square_is_told_by_its_orders() -> None:
+    worth = {"a": 1.0, "b": 0.0, "c": 0.0}
+    orders = {"j1": ("abc", "bca"), "j2": ("bac", "acb")}
+    ballots = [shown(f"{j}-{order}", j, order, worth, 2) for j, seen in orders.items() for order in seen]
+    assert decide(drafts(1, 1, 1), [], ballots).contested
+    whole = [shown(f"{j}-{order}", j, order, worth, 2) for j in ("j1", "j2") for order in ("abc", "bca", "cab")]
+    assert not decide(drafts(1, 1, 1), [], whole).contested
+
+
+def test_effective_jurors_are_those_with_a_vote() -> None:
+    votes = [
+        ballot("1", {"a": (3, 3, 1)}, "j1"),
+        ballot("2", {"a": (3, 3, 1)}, "j1"),
+        ballot("3", {"a": (3, 3, 1)}, "j2"),
+    ]
+    silent = Ballot("4", "j3", "x/y", ("a",), abstain_reason="asleep")
+    assert decide(drafts(1), [], [*votes, silent]).effective_jurors == 2
+
+
+def test_a_contested_lead_is_not_clear() -> None:
+    clear = [ballot("o1", {"a": (4, 4, 2), "b": (1, 1, 1)}, "j1")]
+    assert clear_lead(drafts(1, 1), clear) == 7
+    assert clear_lead(drafts(1, 1), [*clear, ballot("o2", {"a": (1, 1, 1), "b": (1, 2, 1)}, "j1")]) is None
+    assert clear_lead(drafts(1, 1), []) is None
 
 
 def test_a_juror_that_changes_its_mind_with_the_order_makes_it_contested() -> None:

@@ -19,6 +19,7 @@ _MAX_STARTS = 200
 """At so many braces of an answer a ballot is looked for."""
 _CRITERIA = ("task_fit", "support", "clarity")
 _LABEL_KEYS = ("draft", "label", "draftid", "id", "name")
+_OPENING = re.compile(r"[{\[]")
 _NUMBER = re.compile(r"\s*[0-9]{1,3}(?:\.[0-9]{1,6})?\s*")
 
 
@@ -53,17 +54,18 @@ def read_ballot(text: str, labels: Sequence[str]) -> dict[str, Marks]:
     return found[0]
 
 
+class _Doubled(dict[str, Any]):
+    """An object that names something twice: which of the two is meant nobody knows."""
+
+
 def _values(text: str) -> Iterator[Any]:
     """The JSON objects and arrays in a text, the outermost first."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse)
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
     at = starts = 0
-    while starts < _MAX_STARTS and (opening := re.compile(r"[{\[]").search(text, at)):
+    while starts < _MAX_STARTS and (opening := _OPENING.search(text, at)):
         starts += 1
         try:
             value, at = decoder.raw_decode(text, opening.start())
-        except UnreadableBallotError as error:
-            yield error
-            at = opening.end()
         except (ValueError, RecursionError):  # no JSON, or made to be too deep
             at = opening.end()
         else:
@@ -72,18 +74,10 @@ def _values(text: str) -> Iterator[Any]:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
-    if len(read) < len(pairs):
-        raise UnreadableBallotError("it names something twice")
-    return read
-
-
-def _refuse(constant: str) -> None:
-    raise UnreadableBallotError("a score is no number")
+    return read if len(read) == len(pairs) else _Doubled(read)
 
 
 def _ballot(value: Any, labels: Sequence[str]) -> dict[str, Marks]:
-    if isinstance(value, UnreadableBallotError):
-        raise value
     names = {key: label for label in labels for key in (_key(label), _key(letter(label)))}
     for _ in range(2):  # {"ballot": {"scores": ...}}
         if isinstance(value, dict) and len(value) == 1 and _key(next(iter(value))) not in names:
@@ -107,6 +101,8 @@ def _ballot(value: Any, labels: Sequence[str]) -> dict[str, Marks]:
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
     """Each score with what it is called."""
+    if isinstance(value, _Doubled):
+        raise UnreadableBallotError("it names a draft twice")
     if isinstance(value, dict):
         for key, entry in value.items():
             yield _key(key), entry
@@ -128,6 +124,8 @@ def _key(name: str) -> str:
 def _marks(entry: Any) -> Marks:
     if not isinstance(entry, dict):
         raise UnreadableBallotError("a score is no object")
+    if isinstance(entry, _Doubled):
+        raise UnreadableBallotError("a score names something twice")
     fields = {_key(key): value for key, value in entry.items()}
     fit, support, clarity = (_points(fields.get(_key(criterion)), criterion) for criterion in _CRITERIA)
     reason = fields.get("reason")

@@ -65,9 +65,9 @@ _BYLINE = (
     r"thanks|thank you)(?:[ ,]+(?:by|from|with|via|using))?|by|from|via|it's|this is|i am|hi|hello|hey)"
 )
 _MODEL = "\x02"
-_MAKER = "\x03"
-_ID = "\x04"
-"""Stand for names in a text in which places for names are looked for: no text in plain ASCII has these characters."""
+_MARKS = (b"\x02", b"\x03", b"\x04")
+"""Stand for a model, a maker and a "provider/model" in a text where places for them are looked for: no text in plain
+ASCII has these characters."""
 _WHO = "[\x02\x03\x04]"
 _TAIL = rf"(?:{_GAP}(?:{_LINKS}{_GAP})*{_WHO})*"
 _GREETING = rf"(?:^|[\n.!?]){_EDGE}(?:(?:hi|hello|hey|greetings)\b{_GAP}(?:there{_GAP}|all{_GAP})?)?"
@@ -118,7 +118,7 @@ class Blinder:
         options = re2.Options()
         options.log_errors = False
         options.longest_match = True  # "Mistral AI", not "Mistral"
-        self._names = re2.compile(rf"\b(?:({models})|({_MAKERS})|{_IDS})\b".encode(), options)
+        self._names = re2.compile(rf"(?:\b|_)(?:({models})|({_MAKERS})|({_IDS}))(?:\b|_)".encode(), options)
 
     def blind(self, text: str) -> str:
         """The text with "X" in place of every such name. Takes linear time.
@@ -130,10 +130,10 @@ class Blinder:
         pieces: list[bytes] = []
         done = 0
         for found in self._names.finditer(plain):
-            kind = _MODEL if found[1] is not None else _MAKER if found[2] is not None else _ID
-            pieces += [plain[done : found.start()], kind.encode()]
-            names.append(found.span())
-            done = found.end()
+            group = next(one for one in (1, 2, 3) if found[one] is not None)
+            names.append(found.span(group))
+            pieces += [plain[done : found.start(group)], _MARKS[group - 1]]
+            done = found.end(group)
         shown: list[str] = []
         done, pieces = 0, [*pieces, plain[done:]]
         for number in sorted(_of_itself(b"".join(pieces))):
