@@ -25,7 +25,7 @@ from djp_governance.server import open_service
 from djp_governance.settings import GovernanceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from djp.mesh.errors import DjpError
 
@@ -51,9 +51,14 @@ class Client:
 
     stub: Any
     tenant: str
+    role: str = "tenant"
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return ("djp-tenant", self.tenant), ("djp-role", self.role)
 
     async def call(self, method: str, request: Any) -> Any:
-        return await getattr(self.stub, method)(request, metadata=(("djp-tenant", self.tenant),))
+        return await getattr(self.stub, method)(request, metadata=self.metadata)
 
     async def refused(self, method: str, request: Any) -> DjpError:
         with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -72,10 +77,53 @@ class Client:
     async def release(self, reservation_id: str) -> Any:
         return await self.call("Release", release(reservation_id))
 
+    async def extend(self, reservation_id: str, *open_calls: Any) -> Any:
+        request = governance_pb2.ExtendRequest(
+            request_id=new_id(), reservation_id=reservation_id, open_calls=open_calls
+        )
+        return (await self.call("Extend", request)).reservation
+
+    async def reservation(self, reservation_id: str) -> Any:
+        request = governance_pb2.GetReservationRequest(reservation_id=reservation_id)
+        return (await self.call("GetReservation", request)).reservation
+
+    async def set_budget(self, scope: str, reason: str = "because", **limits: Any) -> Any:
+        request = governance_pb2.SetBudgetRequest(
+            request_id=new_id(), scope=scope, budget=governance_pb2.Budget(**limits), reason=reason
+        )
+        return (await self.call("SetBudget", request)).budget
+
+    async def delete_budget(self, scope: str) -> Any:
+        request = governance_pb2.DeleteBudgetRequest(request_id=new_id(), scope=scope, reason="over")
+        return await self.call("DeleteBudget", request)
+
+    async def budget(self, scope: str) -> Any:
+        return (await self.call("GetBudget", governance_pb2.GetBudgetRequest(scope=scope))).budget
+
+    async def events(self, **wanted: Any) -> list[Any]:
+        """All of them, oldest first."""
+        found: list[Any] = []
+        token = ""
+        while True:
+            request = governance_pb2.ListEventsRequest(page_size=3, page_token=token, **wanted)
+            page = await self.call("ListEvents", request)
+            found += page.events
+            token = page.next_page_token
+            if not token:
+                return found[::-1]
+
     async def window(self, scope: str = "tenant", period: str = "day") -> Any:
         """A window's reserved and spent."""
         budget = (await self.call("GetBudget", governance_pb2.GetBudgetRequest(scope=scope))).budget
         return budget.windows[0 if period == "day" else 1]
+
+
+async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
+    """Waits until an asynchronous condition holds, and gives what it came to."""
+    async with asyncio.timeout(60):
+        while not (found := await condition()):  # noqa: ASYNC110  of another process or thread there is no event
+            await asyncio.sleep(0.02)
+    return found
 
 
 def new_id() -> str:
@@ -135,19 +183,24 @@ class Governance:
         self._stub = governance_pb2_grpc.GovernanceServiceStub(channel)
         return self
 
-    def client(self, tenant: str = "acme") -> Client:
-        return Client(self._stub, tenant)
+    def client(self, tenant: str = "acme", role: str = "tenant") -> Client:
+        return Client(self._stub, tenant, role)
 
     async def restart(self, **limits: Any) -> Governance:
         await self.stack.aclose()
         return await self.start(**limits)
 
 
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DJP_HOME", str(tmp_path))
+
+
 @pytest.fixture
 def make() -> Any:
     """Requests with sensible fields where a test says nothing."""
     return SimpleNamespace(
-        id=new_id, reserve=reserve, charge=charge, settle=settle, release=release, model_call=model_call
+        id=new_id, reserve=reserve, charge=charge, settle=settle, release=release, model_call=model_call, until=until
     )
 
 

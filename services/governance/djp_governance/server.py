@@ -56,7 +56,7 @@ async def open_service(settings: GovernanceSettings, now: Callable[[], datetime]
             ledger_days=settings.retention_days,
             request_days=settings.request_retention_days,
         )
-        log = EventLog(djp_home() / "logs" / "governance_events.jsonl", events) if settings.embedded else None
+        log = EventLog(settings.event_log, events) if settings.event_log else None
         upkeep = Upkeep(parts, retention, log)
         descriptor = governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"]
         servicer = GovernanceServicer(parts)

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path  # noqa: TC003  pydantic reads the types of fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -129,9 +129,10 @@ class GovernanceSettings(BaseSettings):
         )
 
     @property
-    def embedded(self) -> bool:
-        """Whether the ledger is a file of this machine, as on a laptop."""
-        return self.database_url.startswith("sqlite")
+    def event_log(self) -> Path | None:
+        """Where events are copied to when embedded, that is when the ledger is a file: logs/ beside it."""
+        scheme, _, path = self.database_url.partition(":///")
+        return Path(path).parent / "logs" / "governance_events.jsonl" if scheme.startswith("sqlite") else None
 
 
 def run_rules(environment: Mapping[str, str]) -> dict[str, RunRule]:

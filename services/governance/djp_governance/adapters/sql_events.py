@@ -75,12 +75,14 @@ class SqlEvents:
         limit: int,
     ) -> Sequence[Event]:
         query = select(events).order_by(events.c.sequence.desc()).limit(limit)
-        for wanted, condition in (
-            (tenant, events.c.tenant == tenant),
-            (kind, events.c.kind == kind),
-            (since, events.c.at_us >= (to_us(since) if since else 0)),
-            (until, events.c.at_us < (to_us(until) if until else 0)),
-            (before, events.c.sequence < before),
-        ):
-            query = query if wanted is None else query.where(condition)
+        if tenant is not None:
+            query = query.where(events.c.tenant == tenant)
+        if kind is not None:
+            query = query.where(events.c.kind == kind)
+        if since is not None:
+            query = query.where(events.c.at_us >= to_us(since))
+        if until is not None:
+            query = query.where(events.c.at_us < to_us(until))
+        if before is not None:
+            query = query.where(events.c.sequence < before)
         return [to_event(row) for row in await self._transactions.rows(query)]
