@@ -39,9 +39,14 @@ _TEXTS = {
 
 
 def _web_address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("is no address; write it as in http://localhost:8000/v1")
+    no_address = "is no address; write it as in http://localhost:8000/v1"
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError as error:  # a port or an IPv6 address that cannot be
+        raise ValueError(no_address) from error
+    if not whole or parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(no_address)
     if "@" in parts.netloc:
         raise ValueError("holds a user or a password; name the variable that holds the key with api_key_env")
     return url

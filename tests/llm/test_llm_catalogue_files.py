@@ -59,6 +59,19 @@ def one(entry: str) -> str:
         ("providers: {acme: {api: openai, api_key_env: 'sk-1 2', models: {}}}", "acme', api_key_env"),
         ("providers: {acme: {api: openai, base_url: 'localhost:8000', models: {}}}", "acme', base_url: is no address"),
         ("providers: {acme: {api: openai, base_url: 'file:///etc/passwd', models: {}}}", "base_url: is no address"),
+        *(
+            (f"providers: {{acme: {{api: openai, base_url: '{url}', models: {{}}}}}}", "acme', base_url: is no address")
+            for url in (
+                "http://h:99999/v1",
+                "http://h:0/v1",
+                "http://h:x/v1",
+                "http://[::1/v1",
+                "http:///v1",
+                "http://h /v1",
+                "http://h/v1?key=1",
+                "http://h\u00e9/v1",
+            )
+        ),
         ("providers: {acme: {api: openai, base_url: 'http://me:pw@h/v1', models: {}}}", "holds a user or a password"),
         ("providers: {acme: {api: openai, api_key_env: K, max_concurrency: 0, models: {}}}", "max_concurrency"),
         ("providers: {acme: {api: openai, api_key_env: K, header: {}, models: {}}}", "did you mean headers"),
