@@ -36,6 +36,7 @@ def total(text: str) -> list[Fraction]:
         json.dumps({"A": {"Task fit": "4", "Support": " 3.5 ", "clarity": "1.0", "reason": "x"}, "B": B}),
         json.dumps({"A": {**A, "total": 8.5}, "B": B}),
         f"{GOOD}\n\nOnce more:\n{GOOD}",
+        f"{'As [1] says. ' * 500}{GOOD}",
         '{"A": nonsense}\n' + GOOD,
     ],
 )
@@ -77,6 +78,8 @@ def test_the_form_may_vary(text: str) -> None:
         ('{"a":' * 50_000, "no JSON"),
         ('[{"A":' * 20_000 + "1", "no JSON"),
         ("{" * 100_000, "no JSON"),
+        ("[ " * 50_000, "no JSON"),
+        ('[{"a":[' * 300 + "1," * 60_000, "no JSON"),
     ],
 )
 def test_what_is_no_ballot_is_never_a_number(text: str, problem: str) -> None:

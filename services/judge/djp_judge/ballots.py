@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 MAX_REASON_CHARS = 4000
 """Of the contract; what a juror writes beyond it is cut off."""
-_MAX_STARTS = 200
-"""At so many braces of an answer a ballot is looked for."""
+_MAX_STARTS = 64
+"""At so many places of an answer a ballot is looked for: each look may read the rest of it."""
 _CRITERIA = ("task_fit", "support", "clarity")
 _LABEL_KEYS = ("draft", "label", "draftid", "id", "name")
-_OPENING = re.compile(r"[{\[]")
+_OPENING = re.compile(r"\{|\[(?=\s*\{)")  # not the brackets of a citation
 _NUMBER = re.compile(r"\s*[0-9]{1,3}(?:\.[0-9]{1,6})?\s*")
 
 
