@@ -175,7 +175,7 @@ def _providers() -> Check:
     missing = {name: config.missing() for name, config in configs.items()}
     told = [f"{name} {'lacks its key' if lacks else 'is configured'}" for name, lacks in missing.items()]
     found = "; ".join(["offline models work", *told])
-    remedies = [lacks for lacks in missing.values() if lacks]
+    remedies = [lacks.partition(";")[0] for lacks in missing.values() if lacks]
     return Check("models", "note" if remedies else "ok", found, "; ".join(remedies))
 
 

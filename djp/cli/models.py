@@ -71,7 +71,7 @@ def _print_table(models: Sequence[debate_pb2.Model]) -> None:
 def _state(model: debate_pb2.Model) -> tuple[str, str]:
     if not model.problem:
         return ("offline" if model.offline else "ready"), "green"
-    return ("no price" if model.reachable else "not reachable"), "red"
+    return ("no price" if model.reachable else "not usable"), "red"
 
 
 def _usd(nano_usd: int | None) -> str:

@@ -67,7 +67,7 @@ async def test_a_table_with_prices_and_each_problem_once(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["model", "family", "$/M", "in", "cached", "out", "state"]
     assert lines[1] == ["acme/good", "openai", "2.5", "1.25", "10", "ready"]
-    assert lines[2] == ["openai/gpt-0", "openai", "2.5", "1.25", "10", "not", "reachable"]
+    assert lines[2] == ["openai/gpt-0", "openai", "2.5", "1.25", "10", "not", "usable"]
     assert lines[7] == ["acme/new", "x", "-", "-", "-", "no", "price"]
     assert lines[8] == ["offline/lead", "offline", "2.5", "1.25", "0", "offline"]
     told = [" ".join(line) for line in lines[9:] if line]
@@ -153,7 +153,7 @@ async def test_the_doctor_says_which_providers_have_their_key(
     (check,) = (one for one in json.loads(capsys.readouterr().out)["checks"] if one["name"] == "models")
     assert check["state"] == "note"
     assert check["found"] == "offline models work; openai is configured; anthropic lacks its key"
-    assert check["remedy"].startswith("ANTHROPIC_API_KEY is not set")
+    assert check["remedy"] == "ANTHROPIC_API_KEY is not set"
     assert "secret" not in str(check)
 
 
