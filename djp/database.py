@@ -211,7 +211,8 @@ def _bring_up(connection: Connection, migrations: Path, metadata: MetaData | Non
         )
     if metadata is not None and not version:
         metadata.create_all(connection)
-        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        key = "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)"  # as Alembic names it
+        connection.execute(text(f"CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, {key})"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": versions[-1]})
     else:
         _upgrade(connection, migrations)

@@ -199,8 +199,19 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def make() -> Any:
     """Requests with sensible fields where a test says nothing."""
+
+    async def _sql(url: str, statement: str) -> Any:
+        return await asyncio.to_thread(sql, url, statement)
+
     return SimpleNamespace(
-        id=new_id, reserve=reserve, charge=charge, settle=settle, release=release, model_call=model_call, until=until
+        id=new_id,
+        reserve=reserve,
+        charge=charge,
+        settle=settle,
+        release=release,
+        model_call=model_call,
+        until=until,
+        sql=_sql,
     )
 
 
@@ -208,6 +219,12 @@ def make() -> Any:
 def auditor() -> Callable[[str], None]:
     """Checks a ledger by its database's URL."""
     return audit
+
+
+@pytest.fixture(name="sql")
+def sql_fixture() -> Any:
+    """Runs a statement on a connection of its own."""
+    return sql
 
 
 @pytest.fixture(scope="session")

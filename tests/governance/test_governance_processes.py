@@ -6,15 +6,15 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 WORKER = """
 import asyncio, json, os, sys, uuid
@@ -27,7 +27,7 @@ from djp_governance.limits import Budget, Limits
 from djp_governance.model import BudgetExceeded, Call, Order, RequestKey, RunLimits
 from djp_governance.server import MIGRATIONS
 
-path, what = sys.argv[1:3]
+url, what = sys.argv[1:3]
 limit, amount, processes = map(int, sys.argv[3:])
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = Limits(Budget(limit, limit), Budget(limit, limit), soft_threshold=Decimal(1))
@@ -67,7 +67,7 @@ async def work_forever(ledger):
         say("settled", held, os.getpid())
 
 async def main():
-    engine = await open_engine(f"sqlite+aiosqlite:///{path}", MIGRATIONS, metadata)
+    engine = await open_engine(url, MIGRATIONS, metadata)
     await globals()[what](SqlLedger(engine))
     await engine.dispose()
 
@@ -86,8 +86,8 @@ sys.exit(any(os.waitpid(child, 0)[1] for child in children))
 FOUND = "SELECT reservation_id, state, charged_nano FROM reservations"
 
 
-def start(path: Path, what: str, *, limit: int = 10**12, amount: int = 8, processes: int = 1) -> subprocess.Popen[str]:
-    arguments = [str(path), what, str(limit), str(amount), str(processes)]
+def start(url: str, what: str, *, limit: int = 10**12, amount: int = 8, processes: int = 1) -> subprocess.Popen[str]:
+    arguments = [url, what, str(limit), str(amount), str(processes)]
     return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, text=True)
 
 
@@ -96,22 +96,20 @@ def words(process: subprocess.Popen[str]) -> Any:
     return json.loads(process.stdout.readline())
 
 
-def rows(path: Path, query: str) -> list[Any]:
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()
-
-
-def test_processes_that_draw_on_one_budget_take_exactly_what_fits(tmp_path: Path, audit: Callable[[str], None]) -> None:
-    path, amount, fit = tmp_path / "ledger.db", 7, 123
+def test_processes_that_draw_on_one_budget_take_exactly_what_fits(
+    database_url: str, sql: Any, audit: Callable[[str], None]
+) -> None:
+    amount, fit = 7, 123
     limit = amount * fit + 3
     seen = set()
-    with start(path, "reserve_many", limit=limit, amount=amount, processes=4) as workers:
+
+    def rows(query: str) -> list[Any]:
+        return [tuple(row.values()) for row in sql(database_url, query)]
+
+    with start(database_url, "reserve_many", limit=limit, amount=amount, processes=4) as workers:
         while workers.poll() is None:
-            with contextlib.suppress(sqlite3.OperationalError):  # there is no database yet
-                seen |= {sum(window) for window in rows(path, "SELECT reserved_nano, spent_nano FROM windows")}
+            with contextlib.suppress(sa.exc.DBAPIError):  # there is no database yet
+                seen |= {sum(window) for window in rows("SELECT reserved_nano, spent_nano FROM windows")}
             with contextlib.suppress(subprocess.TimeoutExpired):
                 workers.wait(0.02)
         granted = [words(workers)[0] for _ in range(4)]
@@ -119,30 +117,30 @@ def test_processes_that_draw_on_one_budget_take_exactly_what_fits(tmp_path: Path
     assert sum(granted) == fit
     assert max(seen) <= limit
     assert len(seen) > 1  # we did look while they were at it
-    assert rows(path, "SELECT reserved_nano, reserved_tokens FROM windows") == [(amount * fit, fit)] * 4
-    assert rows(path, "SELECT count(*) FROM reservations") == [(fit,)]
-    assert rows(path, "SELECT count(*) FROM requests") == [(fit,)]  # a refusal leaves nothing behind
-    audit(f"sqlite:///{path}")
+    assert rows("SELECT reserved_nano, reserved_tokens FROM windows") == [(amount * fit, fit)] * 4
+    assert rows("SELECT count(*) FROM reservations") == [(fit,)]
+    assert rows("SELECT count(*) FROM requests") == [(fit,)]  # a refusal leaves nothing behind
+    audit(database_url)
 
 
-def test_one_request_sent_by_several_processes_is_one(tmp_path: Path, audit: Callable[[str], None]) -> None:
-    path = tmp_path / "ledger.db"
-    with start(path, "reserve_same", limit=8, processes=4) as workers:
+def test_one_request_sent_by_several_processes_is_one(
+    database_url: str, sql: Any, audit: Callable[[str], None]
+) -> None:
+    with start(database_url, "reserve_same", limit=8, processes=4) as workers:
         names = [words(workers)[0] for _ in range(4)]
     assert workers.returncode == 0
     assert len(set(names)) == 1
     assert uuid.UUID(names[0])
-    assert rows(path, "SELECT DISTINCT reserved_nano FROM windows") == [(8,)]
-    audit(f"sqlite:///{path}")
+    assert [row["reserved_nano"] for row in sql(database_url, "SELECT DISTINCT reserved_nano FROM windows")] == [8]
+    audit(database_url)
 
 
 def test_processes_killed_at_any_moment_leave_a_ledger_that_balances(
-    tmp_path: Path, audit: Callable[[str], None]
+    database_url: str, sql: Any, audit: Callable[[str], None]
 ) -> None:
-    path = tmp_path / "ledger.db"
     said: list[Any] = []
     alive: set[int] = set()
-    with start(path, "work_forever", processes=3) as workers:
+    with start(database_url, "work_forever", processes=3) as workers:
         try:
             while len(alive) < 3:
                 said.append(words(workers))
@@ -156,9 +154,9 @@ def test_processes_killed_at_any_moment_leave_a_ledger_that_balances(
                 os.kill(pid, signal.SIGKILL)
         assert workers.stdout
         said += [json.loads(line) for line in workers.stdout if line.endswith("]\n")]
-    audit(f"sqlite:///{path}")
-    assert len(rows(path, "SELECT 1 FROM entries")) >= len(said)
-    found = {name: (state, charged) for name, state, charged in rows(path, FOUND)}
+    audit(database_url)
+    assert len(sql(database_url, "SELECT entry_id FROM entries")) >= len(said)
+    found = {name: (state, charged) for name, state, charged in map(dict.values, map(dict, sql(database_url, FOUND)))}
     for what, name, pid in said:  # what was answered has happened
         state, charged = found[name]
         assert charged >= 2 * said.count(["charged", name, pid])

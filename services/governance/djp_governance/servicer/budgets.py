@@ -39,7 +39,7 @@ class BudgetRpcs:
         tenant = current_identity().tenant
         scope = f"tenant:{tenant}" if request.scope == "tenant" else request.scope
         if is_operator():
-            scope = check_scope(clean(scope), tenant)
+            scope = check_scope(scope, tenant)
         elif scope not in ("global", f"tenant:{tenant}"):
             raise NotFound(
                 f"scope: there is no budget {scope[:80]!r} that this tenant may see; ask for global or tenant",
@@ -98,7 +98,7 @@ class BudgetRpcs:
     def _may_change(self, scope: str) -> str:
         if not is_operator():
             raise PermissionDenied("only an operator sets budgets: a tenant may not raise its own; ask one")
-        return check_scope(clean(scope), current_identity().tenant)
+        return check_scope(scope, current_identity().tenant)
 
     def _event(self, kind: Kind, scope: str, told: str, why: str) -> NewEvent:
         who = current_identity()
