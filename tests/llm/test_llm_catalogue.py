@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from djp.llm.asking import Answered, Asking
 from djp.llm.errors import ProviderNotConfigured, UnknownModel, UnpricedModel
 from djp.llm.families import family_of
 from djp.llm.llm import Llm, open_llm
 from djp.llm.offline import DEBATER_MODELS
+from djp.llm.provider import Question
 from djp.llm.providers import read_providers
 from djp.llm.settings import LlmSettings
 from djp.mesh.errors import InvalidInput
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from djp.llm.catalogue import ListedModel
 
+RUN = "0b0f1f0e-6f3c-4f5e-9c55-3a9a7f6f2b11"
 LOCAL = """
 providers:
   local:
@@ -275,3 +278,27 @@ def test_opening_and_asking_for_offline_models_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+async def test_calls_go_out_as_the_file_and_the_environment_say(
+    tmp_path: Path, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACME_KEY", " sk-1\n")
+    monkeypatch.setenv("TEAM_TOKEN", "t-2")
+    monkeypatch.setenv("MAX_RETRIES", "1")
+    path = file_with(
+        tmp_path,
+        f"providers: {{acme: {{api: openai, base_url: '{model_server.openai_url}', api_key_env: ACME_KEY, "
+        "headers: {X-Team: 'team ${TEAM_TOKEN}'}, "
+        "models: {m: {id: acme/m-1, thinking_tokens: 50, price: {input: 1, output: 1}}}}}",
+    )
+    question = Question("", "?", 100)
+    async with open_llm(LlmSettings(providers=path)) as llm:
+        model = llm.catalogue.model("acme/m")
+        assert llm.asker.bound([model], question).calls == 2
+        answer = await llm.asker.ask([model], question, Asking(RUN, "DEBATE", "d1", ()), lambda _: None)
+    assert isinstance(answer, Answered)
+    call = model_server.calls[0]
+    assert (call.model, call.limit) == ("acme/m-1", 150)
+    assert call.headers["x-team"] == "team t-2"
+    assert call.headers["authorization"] == "Bearer sk-1"
