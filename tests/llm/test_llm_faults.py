@@ -40,7 +40,7 @@ async def llm(model_server: ModelServer, tmp_path: Path, monkeypatch: pytest.Mon
         f"  down: {{api: openai, base_url: 'http://127.0.0.1:1/v1', models: {models}}}\n"
     )
     for name in "OA":
-        monkeypatch.setenv(f"{name}_READ_TIMEOUT_MS", "300")
+        monkeypatch.setenv(f"{name}_READ_TIMEOUT_MS", "2000")
     configs = read_providers(path)
     providers = Providers(configs)
     asker = Asker(providers, max_concurrency={}, retries=Retries(2, first_wait_s=0))
