@@ -25,7 +25,7 @@ _MODELS = (
 _VERSION = (
     r"(?:[ _:.-]{0,2}(?:v?[0-9][0-9a-z.]*|opus|sonnet|haiku|fable|instant|pro|flash|lite|ultra|turbo|mini|nano|micro|"
     r"small|medium|large|plus|max|omni|instruct|chat|preview|latest|coder|vision|thinking|reasoner|base|sol|terra|luna|"
-    r"it|hf|exp|[rv][0-9]+))*"
+    r"code|it|hf|exp|[rv][0-9]+))*"
 )
 _MAKERS = (
     r"(?:open ?ai|anthropic|google(?: deep ?mind| ai| research)?|deep ?mind|meta(?: ai| platforms)?|facebook ai|"
@@ -33,7 +33,11 @@ _MAKERS = (
     r"bytedance|tencent|nvidia|ibm|amazon|aws|apple|ai21(?: labs)?|perplexity(?: ai)?|hugging ?face|together ai|"
     r"stability ai|minimax|databricks|deep ?seek(?: ai)?)"
 )
-_IDS = r"[a-z0-9][a-z0-9_.-]{1,39}/[a-z0-9][a-z0-9_.:/-]{1,80}"
+_IDS = (  # "provider/model", of which at least one is known: "macos/linux" is neither
+    rf"[a-z0-9][a-z0-9_.-]*/(?:[a-z0-9_.-]*/)?{_MODELS}[a-z0-9_.:-]*|"
+    r"(?:openai|anthropic|google|meta-llama|mistralai|qwen|deepseek-ai|x-?ai|cohere|microsoft|nvidia|amazon|moonshotai|"
+    r"openrouter)/[a-z0-9_.:/-]+"
+)
 _AI = (
     r"(?:a\.?i\.?|llm|(?:large )?language(?: ai)? model|(?:ai|language|foundation|chat) model|(?:ai )?assistant|"
     r"chat ?bot)"
@@ -43,7 +47,7 @@ _LINKS = (
     r"(?:an?|the|your|my|model|language|large|small|a\.?i\.?|artificial|intelligence|assistant|chat ?bot|bot|llm|"
     r"system|helpful|version|called|named|known|as|by|from|of|at|made|created|trained|developed|built|designed|provided|"
     r"powered|based|on|running|just|actually|and|was|is|been|being|i|am|harmless|honest|new|latest|friendly|simply|"
-    r"really|s|fine|tuned)"
+    r"really|s|fine|tuned|company|firm|lab|folks|people|product|organi[sz]ation)"
 )
 _FIRST_PERSON = (
     r"(?:i ?(?:am|'m|'ve been|have been|was|are)|im|(?:my|this) (?:own |real |full |true )?(?:name|model|maker|makers|"
@@ -51,8 +55,10 @@ _FIRST_PERSON = (
     r"(?:'s| is| was|:)?|call me|(?:talk|speak|chatt?)ing (?:to|with)|speaking (?:here )?(?:is|as)|"
     r"(?:trained|made|built|created|developed|designed) me|we at|here at|us at)"
 )
-_EDGE = r"[\s*_#>`\"'~()\[\]-]*"
-_END = r"[ \t*_`\"'.:!)\]]*"
+_EDGE = r"[\s*_#<>!`\"'~()\[\]-]*"
+_END = r"[ \t*_>`\"'.:!)\]-]*"
+_IN_SENTENCE = r"[^.!?\n]"
+_MADE = r"(?:made|trained|built|created|developed|designed|programmed|taught|released|instructed)"
 _TEXT = (
     r"(?:answer|response|draft|reply|text|message|essay|summary|report|analysis|take|view|contribution|submission|"
     r"statement|opinion|assessment)"
@@ -60,10 +66,11 @@ _TEXT = (
 _WRITTEN = r"(?:generated|written|produced|composed|drafted|prepared|authored|provided|brought|courtesy|has|been|comes)"
 _BYLINE = (
     r"(?:(?:answer|answered|response|reply|draft|drafted|text|written|generated|produced|composed|prepared|created|"
-    r"authored|provided|submitted|posted|signed|signature|author|writer|model|model name|model id|assistant|debater|"
-    r"name|id|source model|powered|brought to you|sent|yours|yours truly|sincerely|regards|best regards|best|cheers|"
-    r"thanks|thank you)(?:[ ,]+(?:by|from|with|via|using))?|by|from|via|it's|this is|i am|hi|hello|hey)"
+    r"authored|provided|submitted|posted|signed|signature|author|writer|powered|brought to you|sent|yours|yours truly|"
+    r"sincerely|regards|best regards|best|cheers|thanks|thank you)(?:[ ,]+(?:by|from|with|via|using))?|by|from|via|"
+    r"it's|this is|i am|hi|hello|hey)"
 )
+_KEY = r"(?:(?:source |language )?model(?: name| used| id)?|assistant|debater|name|id|provider|maker)"
 _MODEL = "\x02"
 _MARKS = (b"\x02", b"\x03", b"\x04")
 """Stand for a model, a maker and a "provider/model" in a text where places for them are looked for: no text in plain
@@ -76,7 +83,16 @@ _SAME_LINE += r"(?:[ \t]+(?:model|assistant|ai|team|chat ?bot|bot|llm))?"
 _CONTEXTS = (
     # "I am Claude, a model made by Anthropic", "I, Claude, think"
     rf"\b{_FIRST_PERSON}{_GAP}(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}",
-    rf"\bi,{_GAP}{_WHO}{_TAIL}[*_`\"']*,",
+    rf"\bi,{_GAP}(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}(?:{_GAP}{_LINKS})*[*_`\"']*,",
+    rf"\b(?:it's|it is|only) me{_GAP}{_WHO}",
+    # "I come from OpenAI", "My training by OpenAI"
+    rf"\b(?:i|we) (?:come from|identify as|go by|work for|belong to|respond as|speak as|write as|answer as){_GAP}"
+    rf"(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}",
+    rf"\b(?:my|our) (?:view|opinion|role|capacity|training|knowledge|guidelines|policies|policy|data)(?: data)?{_GAP}"
+    rf"(?:as|by|at|from|of|with|under){_GAP}(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}",
+    # "OpenAI trained me", "Trained by OpenAI, I"
+    rf"{_WHO}{_IN_SENTENCE}{{0,40}}\b{_MADE}{_GAP}me\b",
+    rf"\b(?:{_MADE}|product|creation|member){_GAP}(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}[*_`\"' ]*, (?:i|my)\b",
     # "As an AI language model by OpenAI"
     rf"\b(?:as|being|like|for) an?{_GAP}(?:{_LINKS}{_GAP})*?{_AI}{_GAP}(?:{_LINKS}{_GAP})*{_WHO}{_TAIL}",
     # "As Claude, I", "As an OpenAI model, I"
@@ -90,13 +106,21 @@ _CONTEXTS = (
     rf"{_GREETING}(?:this is|it's){_GAP}(?:{_LINKS}{_GAP})*{_MODEL}{_TAIL}[*_`\"']*(?:[.!,;:\n]|$)",
     # A line of its own: "Answer by openai/gpt-4o", "Model: GPT-4o", "Yours, Claude"
     rf"(?:^|\n){_EDGE}{_BYLINE}[ \t,:;*_`\"'#()\[\]-]+(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}(?:\n|$)",
-    # The first line or a heading: "GPT-4o:", "Claude's answer"
+    rf"(?:^|\n){_EDGE}(?:answered|written|generated|produced|composed|prepared|drafted){_IN_SENTENCE}{{0,20}} "
+    rf"(?:by|with){_GAP}(?:{_LINKS}{_GAP})*{_MODEL}{_IN_SENTENCE}{{0,25}}{_END}(?:\n|$)",
+    # The same with a key that code has too: only where a text begins or ends
+    rf"^[{{]?{_EDGE}{_KEY}[ \t,:=;*_`\"'#()\[\]-]+(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}(?:{_END}(?:\n|$)|\")",
+    rf"(?:^|\n){_EDGE}{_KEY}[ \t,:=;*_`\"'#()\[\]-]+(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}\s*$",
+    # The first line or a heading: "GPT-4o:", "Claude's answer", "Claude (by Anthropic) says:"
     rf"^[\s*_#>`\"'~(\[]*[\x02\x04]{_SAME_LINE}[ \t*_`\"')\]]*(?::|\n|$)",
-    rf"(?:^|\n)[ \t*_#>`\"'~(\[]*{_MODEL}(?:'s?)? {_TEXT}[ \t*_`\"':.!)\]-]*(?:\n|$)",
-    # A signature: a dash and a name, or nothing but a name in the last line
+    rf"(?:^|\n)[ \t*_#>`\"'~(\[]*{_MODEL}(?:'s?)? {_TEXT}[ \t*_`\"'.!)\]-]*(?::|\n|$)",
+    rf"(?:^|\n)[ \t*_#>`\"'~(\[]*{_MODEL}{_TAIL}[)\]]* (?:says|writes|answers|replies|responds|thinks)[ \t*_]*:",
+    # A signature: a dash and a name, a greeting at the end, or nothing but a name in the last line
+    rf"\b(?:yours|yours truly|sincerely|regards|cheers|signed)[\s,:*_-]+{_WHO}{_SAME_LINE}{_END}\s*$",
+    rf"(?:^|\n)[ \t>*_]*--+[ \t*_]*{_MODEL}, your{_IN_SENTENCE}{{0,40}}(?:\n|$)",
     rf"(?:^|\n|[.!?] )[ \t>*_]*(?:--+|~|-(?:-| ?-))[ \t*_`\"']*(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}(?:\n|$)",
     rf"[.!?,)*_\"'`\]\x01][ \t*_>]*\n+[ \t>*_`\"'(\[~]*(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}\s*$",
-    rf"\n[ \t]*\n[\s>*_`\"'(\[~-]*(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}\s*$",
+    rf"\n[ \t]*\n[\s<>*_`\"'(\[~-]*(?:{_LINKS}{_GAP})*{_WHO}{_SAME_LINE}{_END}\s*$",
 )
 _ANY = re.compile(_WHO.encode())
 
@@ -146,14 +170,13 @@ class Blinder:
 def _of_itself(marked: bytes) -> set[int]:
     """Which of the names that are marked in a text are self-references, counted from 0."""
     numbers = {found.start(): number for number, found in enumerate(_ANY.finditer(marked))}
-    if not numbers:
-        return set()
-    return {
-        numbers[name.start()]
-        for context in _contexts()
-        for found in context.finditer(marked)
-        for name in _ANY.finditer(marked, found.start(), found.end())
-    }
+    found_numbers: set[int] = set()
+    for context in _contexts() if numbers else ():
+        at = 0
+        while found := context.search(marked, at):
+            found_numbers.update(numbers[one.start()] for one in _ANY.finditer(marked, found.start(), found.end()))
+            at = max(found.end() - 1, found.start() + 1)  # where one context ends the next may begin: a line's end
+    return found_numbers
 
 
 @cache
