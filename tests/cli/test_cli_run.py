@@ -369,7 +369,7 @@ async def test_a_data_folder_in_use_is_one_line(djp: Any, home: Path) -> None:
 async def test_ctrl_c_leaves_the_run_at_the_gateway_and_says_so(djp_at: Any, gateway: Any) -> None:
     gateway.goes_on.clear()
     process = await djp_at.start(*TASK)
-    await gateway.waiting.wait()
+    await asyncio.wait_for(gateway.waiting.wait(), 60)
     process.send_signal(signal.SIGINT)
     out, err = await process.communicate()
 

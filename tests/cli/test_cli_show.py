@@ -281,7 +281,7 @@ async def test_a_terminal_shows_who_is_at_what(djp_at: Any, gateway: Any) -> Non
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(watch())
-        await gateway.waiting.wait()
+        await asyncio.wait_for(gateway.waiting.wait(), 60)
         gateway.goes_on.set()
     assert "  d1 (openai/gpt-4o), round 2, attempt 2, after: 429: slow down" in shown[0]
     assert "$0.0020 and 1,234 tokens so far" in shown[0]
