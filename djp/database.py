@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from contextlib import closing
@@ -61,17 +62,36 @@ async def open_engine(url: str, migrations: Path, metadata: MetaData | None = No
         await engine.dispose()
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise database_error(cause, url) or FailedPrecondition(
-            f"database {_shown(url)} cannot be used: {cause}"
+            f"database {shown(url)} cannot be used: {cause}"
         ) from error
     except OSError as error:
         await engine.dispose()
         raise FailedPrecondition(
-            f"database {_shown(url)} cannot be opened ({error.strerror}); name a folder that this user may write to"
+            f"database {shown(url)} cannot be opened ({error.strerror}); name a folder that this user may write to"
         ) from error
     except BaseException:
         await engine.dispose()
         raise
     return engine
+
+
+async def revision_of(url: str, migrations: Path) -> tuple[str, str]:
+    """The revision of a database, empty where it has no tables yet, and the newest one. Changes nothing.
+
+    Raises what `open_engine` raises.
+    """
+    newest, engine = _versions(migrations)[-1], _create(url)
+    try:
+        if engine.dialect.name == "sqlite" and not await asyncio.to_thread(Path(engine.url.database or "").is_file):
+            return "", newest
+        async with reading(engine).connect() as connection:
+            return await connection.run_sync(_version), newest
+    except DBAPIError as error:
+        raise database_error(error.orig, url) or FailedPrecondition(
+            f"database {shown(url)} cannot be used: {error.orig}"
+        ) from error
+    finally:
+        await engine.dispose()
 
 
 def to_us(moment: datetime) -> int:
@@ -91,21 +111,27 @@ def reading(engine: AsyncEngine) -> AsyncEngine:
 
 def database_error(error: BaseException | None, url: str) -> DjpError | None:
     """What a driver's error means to an operator, with the remedy; None where it is a fault of the program."""
-    cause, shown = str(error), _shown(url)
+    cause, name = " ".join(str(error).split()), shown(url)
     if "is full" in cause or "No space left" in cause:
-        return DiskFull(f"disk full: {shown} cannot grow; free some space and try again")
+        return DiskFull(f"disk full: {name} cannot grow; free some space and try again")
     if "disk I/O error" in cause:
         return DiskFull(
-            f"{shown} cannot be written (disk I/O error): the disk is full, over quota or broken; mend it, try again"
+            f"{name} cannot be written (disk I/O error): the disk is full, over quota or broken; mend it, try again"
         )
     if "readonly" in cause or "unable to open" in cause:
-        return FailedPrecondition(f"database {shown} cannot be written ({cause}); mend the folder's permissions")
+        return FailedPrecondition(f"database {name} cannot be written ({cause}); mend the folder's permissions")
     if "not a database" in cause or "malformed" in cause:
         return FailedPrecondition(
-            f"{shown} is no database or is damaged ({cause}); move it away, or restore it from a backup"
+            f"{name} is no database or is damaged ({cause}); move it away, or restore it from a backup"
         )
     if "is locked" in cause:
-        return Unavailable(f"database {shown} is held by another process for more than {BUSY_TIMEOUT_S} s; try again")
+        return Unavailable(f"database {name} is held by another process for more than {BUSY_TIMEOUT_S} s; try again")
+    if type(error).__module__.startswith("psycopg") and any(
+        one.__name__ == "OperationalError" for one in type(error).mro()
+    ):
+        return Unavailable(
+            f"database {name} does not answer ({cause}); see that it runs and that its URL is right, and try again"
+        )
     return None
 
 
@@ -133,15 +159,17 @@ def _create(url: str) -> AsyncEngine:
         ) from error
     except ImportError as error:
         raise FailedPrecondition(
-            f"the database {_shown(url)} needs a driver that is not installed ({error}); install it, as psycopg[binary]"
+            f"the database {shown(url)} needs a driver that is not installed ({error}); install it, as psycopg[binary]"
         ) from error
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def on_error(context: ExceptionContext) -> None:
         if not isinstance(context.original_exception, Exception):
             return  # the work was cancelled, and the one who cancelled it must hear that it was
+        if context.is_pre_ping:
+            return  # a connection that broke while nobody used it: the pool makes another
         if context.is_disconnect:
-            raise Unavailable(f"database {_shown(url)} does not answer; try again") from context.original_exception
+            raise Unavailable(f"database {shown(url)} does not answer; try again") from context.original_exception
         if context.sqlalchemy_exception and (error := database_error(context.original_exception, url)):
             raise error from context.original_exception
 
@@ -207,7 +235,7 @@ def _bring_up(connection: Connection, migrations: Path, metadata: MetaData | Non
         return  # another process was faster
     if version and version not in versions:
         raise FailedPrecondition(
-            f"database {_shown(url)} was made by a newer release (revision {version}); upgrade djp-workflow"
+            f"database {shown(url)} was made by a newer release (revision {version}); upgrade djp-workflow"
         )
     if metadata is not None and not version:
         metadata.create_all(connection)
@@ -228,8 +256,8 @@ def _upgrade(connection: Connection, migrations: Path) -> None:
     command.upgrade(config, "head")
 
 
-def _shown(url: str) -> str:
-    """The file of a SQLite database, which is what its owner mends; else the URL without the password."""
+def shown(url: str) -> str:
+    """What people call a database: the file of SQLite, which is what its owner mends, else the URL, no password."""
     parts = make_url(url)
     is_file = parts.get_backend_name() == "sqlite" and parts.database
     return str(parts.database) if is_file else parts.render_as_string(hide_password=True)

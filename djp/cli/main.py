@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from djp.cli.db import db_app
 from djp.cli.exits import MEANINGS
 from djp.cli.flags import RunFlags
 from djp.cli.terminal import forgiving_streams
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
+app.add_typer(db_app, name="db")
 
 Gateway = Annotated[
     str | None,

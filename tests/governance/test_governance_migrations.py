@@ -47,8 +47,8 @@ async def test_an_older_ledger_goes_on(
     await asyncio.to_thread(shutil.copytree, MIGRATIONS, older, ignore=shutil.ignore_patterns("000[2-9]*", "__pyc*"))
     engine = await open_engine(database_url, older)
     async with engine.begin() as connection:
-        for statement in OLD:
-            await connection.execute(sa.text(statement.replace(":acme", r"\:acme")))
+        for line in OLD:
+            await connection.execute(sa.text(line.replace(":acme", r"\:acme")))
         if connection.dialect.name == "postgresql":
             await connection.execute(sa.text("SELECT setval('entries_entry_id_seq', 2)"))
     await engine.dispose()

@@ -188,7 +188,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.journal = journal
 
 
-class TestLedger(LedgerMachine.TestCase):  # type: ignore[misc,name-defined]
+class TestLedger(LedgerMachine.TestCase):  # type: ignore[misc,valid-type]
     settings = settings(
         max_examples=12,
         stateful_step_count=15,

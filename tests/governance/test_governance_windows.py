@@ -33,7 +33,7 @@ ZONES = sorted(zoneinfo.available_timezones())
 def test_windows_of_utc_are_its_days_and_months(now: datetime, day: Any, month: Any) -> None:
     for period, expected in (("day", day), ("month", month)):
         window = window_of("global", period, day_of(now, UTC), UTC)  # type: ignore[arg-type]
-        assert [window.starts_at, window.resets_at] == [datetime(*one, tzinfo=UTC) for one in expected]
+        assert [window.starts_at, window.resets_at] == [datetime(*one).replace(tzinfo=UTC) for one in expected]
         assert window.day == window.starts_at.date()
 
 
