@@ -120,6 +120,11 @@ def test_jurors_whose_places_cancel_decide_together() -> None:
     assert decide(drafts(1, 1), [], [*ballots, *other]).contested  # the jurors do not agree
 
 
+def test_a_juror_that_compared_nothing_does_not_vouch_for_one_whose_orders_differ() -> None:
+    ballots = [shown(f"j1-{order}", "j1", order, {"a": 1, "b": 0}, 2) for order in ("ab", "ba")]
+    assert decide(drafts(1, 1), [], [*ballots, shown("j2", "j2", "a", {"a": 1}, 0)]).contested
+
+
 def test_a_part_of_the_square_is_told_by_its_orders() -> None:
     worth = {"a": 1.0, "b": 0.0, "c": 0.0}
     orders = {"j1": ("abc", "bca"), "j2": ("bac", "acb")}

@@ -138,8 +138,9 @@ def _is_contested(ranking: Sequence[Standing], ballots: Sequence[Ballot], tokens
     - a draft was scored by nobody.
 
     A view is a ballot. But of a juror that saw every draft in every place equally often, the mean of its ballots is the
-    one view, if it is not the only juror: whatever a place is worth to it, every draft was given it as often, so no
-    order is left that could have decided. Of an only juror nothing but its ballots tells how steady it is.
+    one view: whatever a place is worth to it, every draft was given it as often, so no order is left that could have
+    decided. That holds only where several jurors compared the first with another draft. Of an only one nothing but its
+    ballots tells how steady it is.
     """
     if len(ranking) < len(tokens):
         return True
@@ -152,9 +153,10 @@ def _is_contested(ranking: Sequence[Standing], ballots: Sequence[Ballot], tokens
     by_juror: defaultdict[str, list[Ballot]] = defaultdict(list)
     for ballot in ballots:
         by_juror[ballot.juror_id].append(ballot)
+    comparing = {ballot.juror_id for ballot in ballots if winner in ballot.marks and len(ballot.marks) > 1}
     seen: list[Fraction] = []  # the winner's totals, from each juror's level
     for own in by_juror.values():
-        views = _views(own, alone=len(by_juror) == 1)
+        views = _views(own, alone=len(comparing) < 2)
         if len({_first(view, tokens) for view in views}) > 1:
             return True
         levels = [total - better[draft_id] for ballot in own for draft_id, total in ballot.totals.items()]
