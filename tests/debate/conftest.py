@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from djp.llm.offline import DEBATER_MODELS
+from djp.llm.settings import LlmSettings
 from djp.v1 import common_pb2, debate_pb2, debate_pb2_grpc
 from djp_debate.server import open_service
-from djp_debate.settings import DebateSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,7 +44,7 @@ no citations were required.
 
 @pytest.fixture
 async def stub(serving: Any) -> AsyncIterator[Any]:
-    async with serving(open_service(DebateSettings())) as channel:
+    async with serving(open_service(LlmSettings())) as channel:
         yield debate_pb2_grpc.DebateServiceStub(channel)
 
 

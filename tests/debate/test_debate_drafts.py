@@ -11,13 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from djp.llm.asking import Asker
+from djp.llm.models import Model
 from djp.llm.offline import DEBATER_MODELS, NO_ANSWER
 from djp.llm.prices import PriceBook
 from djp.llm.text import sentences
 from djp.llm.tokens import count_tokens
-from djp_debate.compose import compose, read
+from djp_debate.compose import compose
 from djp_debate.debate import debate, project
+from djp_debate.material import Material
 from djp_debate.model import Brief, Debater, Failed, Finished, Passage
+from djp_debate.ports import Work
 from djp_debate.writing import cite
 
 RUN = "0b0f1f0e-6f3c-4f5e-9c55-3a9a7f6f2b11"
@@ -25,18 +29,26 @@ DOCS = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
 CITATION = re.compile(r" \[([^\[\]]+)\](?=[.!?\u2026\u3002]*(?:\s|$|[\"')]))")
 
 
+PRICES = PriceBook.load()
+FIRST = Work(1)
+
+
+def _voice(debater_id: str, model: str, **fields: object) -> Debater:
+    return Debater(debater_id, (Model(model, model, "offline", PRICES.price(model)),), **fields)  # type: ignore[arg-type]
+
+
 def _brief(task: str = "How is a budget kept?", *texts: str, title: str = "T", **fields: object) -> Brief:
     passages = tuple(
         Passage(f"p{number}", f"doc{number}", f"{title}{number}", text) for number, text in enumerate(texts)
     )
-    debaters = tuple(Debater(f"d{number}", model) for number, model in enumerate(DEBATER_MODELS))
+    debaters = tuple(_voice(f"d{number}", model) for number, model in enumerate(DEBATER_MODELS))
     whole: dict[str, object] = {"debaters": debaters, "max_tokens": 1200, "passages": passages}
     return Brief(run_id=RUN, task=task, **(whole | fields))  # type: ignore[arg-type]
 
 
 def _texts(brief: Brief) -> list[str]:
-    material = read(brief)
-    return [compose(brief, debater, material).text for debater in brief.debaters]
+    material = Material(brief.passages)
+    return [compose(brief, debater, material, FIRST).text for debater in brief.debaters]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +74,7 @@ def documentation() -> tuple[Passage, ...]:
 def test_drafts_from_real_documents_read_well(
     documentation: tuple[Passage, ...], task: str, expected: str, seed: int
 ) -> None:
-    debaters = tuple(Debater(f"d{number}", model, seed=seed) for number, model in enumerate(DEBATER_MODELS))
+    debaters = tuple(_voice(f"d{number}", model, seed=seed) for number, model in enumerate(DEBATER_MODELS))
     brief = Brief(RUN, task, debaters, 1200, documentation, 2)
     texts = _texts(brief)
     said = {sentence for passage in documentation for sentence in sentences(passage.text)}
@@ -181,12 +193,12 @@ def test_keys_and_hashes_are_never_quoted() -> None:
 def test_a_role_moves_what_a_debater_looks_at() -> None:
     texts = ["The run has a budget that is kept.", "The run has a jury that is blind."]
     brief = _brief("What has the run?", *texts)
-    plain = Debater("d", "offline/brief", temperature=0)
-    material = read(brief)
+    plain = _voice("d", "offline/brief", temperature=0)
+    material = Material(brief.passages)
     for role, first in (("juries and blindness", "jury"), ("budgets", "budget")):
-        draft = compose(brief, Debater("d", "offline/brief", role=role, temperature=0), material).text
+        draft = compose(brief, _voice("d", "offline/brief", role=role, temperature=0), material, FIRST).text
         assert first in draft.split(".")[0]
-    assert compose(brief, plain, material).text
+    assert compose(brief, plain, material, FIRST).text
 
 
 def test_seeds_choose_among_near_equals_only() -> None:
@@ -194,8 +206,8 @@ def test_seeds_choose_among_near_equals_only() -> None:
         f"The {word} ledger keeps a budget." for word in ("red", "green", "blue", "white", "black", "grey", "pink")
     ]
     brief = _brief("ledger budget", *texts, "Nothing else matters to the weather today.")
-    material = read(brief)
-    drafts = {compose(brief, Debater("d", "offline/brief", seed=seed), material).text for seed in range(12)}
+    material = Material(brief.passages)
+    drafts = {compose(brief, _voice("d", "offline/brief", seed=seed), material, FIRST).text for seed in range(12)}
     assert len(drafts) > 3
     assert not any("weather" in draft for draft in drafts)
 
@@ -203,13 +215,16 @@ def test_seeds_choose_among_near_equals_only() -> None:
 def test_another_process_writes_the_same_bytes() -> None:
     program = """
 from djp.llm.offline import DEBATER_MODELS
-from djp_debate.compose import compose, read
+from djp.llm.models import Model
+from djp_debate.compose import compose
+from djp_debate.material import Material
 from djp_debate.model import Brief, Debater, Passage
+from djp_debate.ports import Work
 texts = ["The %s ledger keeps a budget, but only for run %s." % (word, word) for word in "abcdefgh"]
 passages = tuple(Passage(text, str(n // 3), f"T{n // 3}", text, n) for n, text in enumerate(texts))
-debaters = [Debater("d", model, seed=7) for model in DEBATER_MODELS]
+debaters = [Debater("d", (Model(model, model, "offline", None),), seed=7) for model in DEBATER_MODELS]
 brief = Brief("", "Which ledger keeps the budget of a run?", tuple(debaters), 300, passages, 2)
-print([compose(brief, debater, read(brief)).text for debater in debaters])
+print([compose(brief, debater, Material(brief.passages), Work(1)).text for debater in debaters])
 """
     outputs = {
         subprocess.run(
@@ -224,7 +239,8 @@ print([compose(brief, debater, read(brief)).text for debater in debaters])
 @pytest.mark.parametrize("passages", [(), ("",), ("\n \n",), ("| a | b |\n|---|---|\n| c | d |",), ("```\ncode\n```",)])
 def test_with_nothing_to_quote_the_note_says_so_and_what_to_do(passages: tuple[str, ...]) -> None:
     brief = _brief("Contact us at admin@company.com", *passages)
-    assert all(compose(brief, debater, read(brief)).safety_flags == (NO_ANSWER,) for debater in brief.debaters)
+    material = Material(brief.passages)
+    assert all(compose(brief, one, material, FIRST).safety_flags == (NO_ANSWER,) for one in brief.debaters)
     texts = _texts(brief)
     assert len(set(texts)) == 5
     for text in texts:
@@ -278,12 +294,14 @@ _passage = st.lists(st.sampled_from(_WORDS.split("~")), max_size=60).map(" ".joi
 async def test_any_passages_give_drafts_within_their_limits_and_costs_within_their_bound(
     texts: list[str], task: str, max_tokens: int, required: int, seed: int, temperature: float
 ) -> None:
-    prices = PriceBook.load()
-    debaters = tuple(Debater(f"d{n}", model, task, temperature, seed) for n, model in enumerate(DEBATER_MODELS))
+    asker = Asker({}, max_concurrency={})
+    debaters = tuple(
+        _voice(f"d{n}", model, role=task, temperature=temperature, seed=seed) for n, model in enumerate(DEBATER_MODELS)
+    )
     brief = _brief(task, *texts, max_tokens=max_tokens, required_citations=required, debaters=debaters)
-    events = [event async for event in debate(brief, prices)]
+    events = [event async for event in debate(brief, asker)]
     calls = [call for event in events if isinstance(event, Finished | Failed) for call in event.calls]
-    bound = await project(brief, prices)
+    bound = await project(brief, asker)
     assert len(calls) == bound.calls == 5
     assert sum(call.cost_nano_usd for call in calls) <= bound.nano_usd
     assert sum(call.usage.input_tokens + call.usage.output_tokens for call in calls) <= bound.tokens

@@ -1,35 +1,41 @@
-"""The offline provider's answer to a brief: by a strategy where there are passages, else an honest note."""
+"""The offline debaters' answer to a brief: by a strategy where the passages speak about it, else an honest note."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from djp.llm.offline import NO_ANSWER
-from djp_debate.material import Material
+from djp.llm.text import terms
 from djp_debate.notes import write_note
 from djp_debate.strategies import STRATEGIES, view
 from djp_debate.writing import Written, write
 
 if TYPE_CHECKING:
-    from djp_debate.model import Brief, Debater
+    from collections.abc import Sequence
+
+    from djp_debate.material import Material
+    from djp_debate.model import Brief, Debater, Draft
+    from djp_debate.ports import Work
 
 
-def read(brief: Brief) -> Material:
-    """The statements of the brief's passages: read once, for all debaters. May take a second; blocks."""
-    return Material(brief.passages)
-
-
-def compose(brief: Brief, debater: Debater, material: Material) -> Written:
-    """The draft of one debater: the same for the same brief and debater, byte for byte. Blocks.
+def compose(brief: Brief, debater: Debater, material: Material, work: Work) -> Written:
+    """The draft of one debater in one round. Blocks.
 
     Its text is empty if `max_tokens` leaves no room for one sentence.
     """
-    if not material.statements:
+    if not material.speaks_about(brief.task):
         return Written(write_note(debater.model, brief), safety_flags=(NO_ANSWER,))
-    seen = view(material, brief.task, debater)
+    seen = view(material, brief.task, debater, agreed=_agreed(work.others))
     return write(
         STRATEGIES[debater.model](seen),
         seen.statements,
         max_tokens=brief.max_tokens,
         required_citations=brief.required_citations,
     )
+
+
+def _agreed(others: Sequence[Draft]) -> frozenset[str]:
+    """The terms that more than half of the other drafts hold, and at least two: they are worth another look."""
+    counts = Counter(term for draft in others for term in set(terms(draft.text)))
+    return frozenset(term for term, count in counts.items() if count > 1 and 2 * count > len(others))

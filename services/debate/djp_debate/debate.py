@@ -1,154 +1,117 @@
-"""A debate from beginning to end: what it may cost at most, then the drafts, written side by side."""
+"""A debate from beginning to end: what it may cost at most, then round after round of drafts, written side by side."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import time
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from djp.llm.bounds import Bound, bound_call
-from djp.llm.calls import ModelCall, Usage, call_id
-from djp.llm.tokens import count_tokens, utf8_bytes
+from djp.llm.bounds import Bound
 from djp.mesh import semconv, telemetry
-from djp_debate.compose import compose, read
-from djp_debate.model import Brief, Debater, Delta, Draft, Event, Failed, Finished, Started
+from djp_debate.agreement import agreement
+from djp_debate.model import Delta, Failed, Finished, Over, Started
+from djp_debate.model_writer import ModelWriter
+from djp_debate.offline import OfflineWriter
+from djp_debate.ports import Work
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from djp.llm.prices import Price, PriceBook
-    from djp_debate.material import Material
-    from djp_debate.writing import Written
+    from djp.llm.asking import Asker, CallFailed, CallStarted
+    from djp_debate.model import Brief, Debater, Draft, Event
+    from djp_debate.ports import Tell, Writer
 
-_ROUND = 1
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    """The size of what every debater is given: the task and the passages with their titles."""
-
-    tokens: int
-    utf8_bytes: int
-
-    @classmethod
-    def of(cls, brief: Brief) -> _Prompt:
-        parts = [brief.task, *(part for passage in brief.passages for part in (passage.title, passage.text))]
-        return cls(sum(map(count_tokens, parts)), sum(map(utf8_bytes, parts)))
-
-    def tokens_for(self, debater: Debater) -> int:
-        return self.tokens + count_tokens(debater.role)
-
-    def bound(self, debater: Debater, price: Price, max_tokens: int) -> Bound:
-        return bound_call(price, self.utf8_bytes + utf8_bytes(debater.role), max_tokens)
+    Drafts = dict[tuple[str, int], Draft]
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What one debater gave, and the call that it took."""
+async def project(brief: Brief, asker: Asker) -> Bound:
+    """The most that the debate can cost: every draft that is missing, in every round."""
+    writer = _writers(brief, asker)
+    total = Bound()
+    for round_ in range(1, brief.rounds + 1):
+        for debater in brief.debaters:
+            if (debater.debater_id, round_) not in brief.completed:
+                total += await writer(debater).bound(debater, round_)
+    return total
 
-    debater: Debater
-    written: Written
-    call: ModelCall
 
+async def debate(brief: Brief, asker: Asker) -> AsyncGenerator[Event]:
+    """Everything that happens, as it happens, and last that it is over. Closing the generator cancels every call.
 
-async def project(brief: Brief, prices: PriceBook) -> Bound:
-    """The most that the debate can cost: one call for each debater that has no draft yet.
-
-    Raises UnpricedModel.
+    In the first round nobody sees another draft; in each later one everybody sees the last draft of all others. Who
+    failed keeps the last good draft and goes on in the next round. The debate ends before its last round when the first
+    round's drafts agree as much as the brief's threshold asks, or when there is no draft at all.
     """
-    priced = [(debater, prices.price(debater.model)) for debater in _missing(brief)]
-    prompt = await asyncio.to_thread(_Prompt.of, brief)
-    return sum((prompt.bound(debater, price, brief.max_tokens) for debater, price in priced), start=Bound())
-
-
-async def debate(brief: Brief, prices: PriceBook) -> AsyncIterator[Event]:
-    """Everything that happens, as it happens: each missing draft is written and its call reported.
-
-    Raises UnpricedModel before the first event.
-    """
-    priced = [(debater, prices.price(debater.model)) for debater in _missing(brief)]
-    if not priced:
-        return
-    for debater, _ in priced:
-        yield Started(debater, _ROUND)
-    prompt = await asyncio.to_thread(_Prompt.of, brief)
-    material = await asyncio.to_thread(read, brief)
-    answers = [asyncio.create_task(_answer(brief, debater, price, prompt, material)) for debater, price in priced]
-    try:
-        for next_answer in asyncio.as_completed(answers):
-            for event in _events(await next_answer, brief):
+    writer = _writers(brief, asker)
+    drafts = dict(brief.completed)
+    agreed: float | None = None
+    for round_ in range(1, brief.rounds + 1):
+        missing = [one for one in brief.debaters if (one.debater_id, round_) not in drafts]
+        works = [(one, _work(brief, drafts, one, round_)) for one in missing]
+        for debater in missing:
+            yield Started(debater, round_)
+        async with aclosing(_side_by_side(writer, works)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    drafts[event.draft.debater_id, round_] = event.draft
                 yield event
+        last = _last(brief, drafts)
+        if not last or round_ == brief.rounds:
+            break
+        if round_ == 1 and brief.agreement_threshold is not None and len(last) > 1:
+            firsts = [draft.text for draft in last if draft.round == 1]
+            agreed = await asyncio.to_thread(agreement, firsts)
+            # A debate that went on before it was interrupted goes on now, whatever its drafts say together.
+            if agreed >= brief.agreement_threshold and all(at == 1 for _, at in drafts):
+                break
+    yield Over(last, round_, stopped_early=bool(last) and round_ < brief.rounds, agreement=agreed)
+
+
+def _writers(brief: Brief, asker: Asker) -> Callable[[Debater], Writer]:
+    offline, models = OfflineWriter(brief), ModelWriter(brief, asker)
+    return lambda debater: offline if debater.offline else models
+
+
+def _work(brief: Brief, drafts: Drafts, debater: Debater, round_: int) -> Work:
+    before = _last(brief, {key: draft for key, draft in drafts.items() if key[1] < round_})
+    own = next((draft for draft in before if draft.debater_id == debater.debater_id), None)
+    return Work(round_, own, tuple(draft for draft in before if draft is not own))
+
+
+def _last(brief: Brief, drafts: Drafts) -> tuple[Draft, ...]:
+    """The last draft of each debater that has one, in the order of the debaters."""
+    last: dict[str, Draft] = {}
+    for (debater_id, _), draft in sorted(drafts.items(), key=lambda item: item[0][1]):
+        last[debater_id] = draft
+    return tuple(last[one.debater_id] for one in brief.debaters if one.debater_id in last)
+
+
+async def _side_by_side(
+    writer: Callable[[Debater], Writer], works: Sequence[tuple[Debater, Work]]
+) -> AsyncGenerator[CallStarted | CallFailed | Delta | Finished | Failed]:
+    """What happens while the drafts of a round are written, as it comes."""
+    events: asyncio.Queue[CallStarted | CallFailed | Delta | Finished | Failed] = asyncio.Queue()
+
+    async def run(debater: Debater, work: Work) -> None:
+        try:
+            events.put_nowait(await _write(writer(debater), debater, work, events.put_nowait))
+        except Exception as error:  # one debater's failure must not end the debate; the message could quote a text
+            message = f"{debater.debater_id} ({debater.model}): an internal error ({type(error).__name__})"
+            events.put_nowait(Failed(debater, work.round, message, ()))
+
+    tasks = [asyncio.create_task(run(debater, work)) for debater, work in works]
+    left = len(tasks)
+    try:
+        while left:
+            event = await events.get()
+            left -= isinstance(event, Finished | Failed)
+            yield event
     finally:
-        for task in answers:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*answers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _missing(brief: Brief) -> list[Debater]:
-    return [debater for debater in brief.debaters if debater.debater_id not in brief.written]
-
-
-async def _answer(brief: Brief, debater: Debater, price: Price, prompt: _Prompt, material: Material) -> _Answer:
-    attributes: dict[str, str | int | float] = {
-        semconv.GEN_AI_OPERATION_NAME: "chat",
-        semconv.GEN_AI_PROVIDER_NAME: "offline",
-        semconv.GEN_AI_REQUEST_MODEL: debater.model,
-        semconv.GEN_AI_REQUEST_MAX_TOKENS: brief.max_tokens,
-        semconv.GEN_AI_REQUEST_TEMPERATURE: debater.temperature,
-        semconv.GEN_AI_REQUEST_SEED: debater.seed,
-        semconv.DJP_ROUND: _ROUND,
-    }
-    started_at, started = datetime.now(UTC), time.perf_counter()
-    with telemetry.span(f"draft {debater.debater_id}", **attributes) as span:
-        written = await asyncio.to_thread(compose, brief, debater, material)
-        usage = Usage(input_tokens=prompt.tokens_for(debater), output_tokens=count_tokens(written.text))
-        cost = price.cost(usage)
-        span.set_attribute(semconv.GEN_AI_USAGE_INPUT_TOKENS, usage.input_tokens)
-        span.set_attribute(semconv.GEN_AI_USAGE_OUTPUT_TOKENS, usage.output_tokens)
-        span.set_attribute(semconv.DJP_COST_NANO_USD, cost)
-    call = ModelCall(
-        call_id=call_id(brief.run_id, "debate", debater.debater_id, _ROUND, 1),
-        stage="DEBATE",
-        model=debater.model,
-        usage=usage,
-        cost_nano_usd=cost,
-        bound_nano_usd=prompt.bound(debater, price, brief.max_tokens).nano_usd,
-        started_at=started_at,
-        duration=timedelta(seconds=time.perf_counter() - started),
-        actor_id=debater.debater_id,
-        offline=True,
-        error="" if written.text else "no sentence fits",
-    )
-    return _Answer(debater, written, call)
-
-
-def _events(answer: _Answer, brief: Brief) -> Iterator[Event]:
-    debater, text = answer.debater, answer.written.text
-    if not text:
-        message = (
-            f"{debater.debater_id} ({debater.model}): max_tokens {brief.max_tokens} leaves no room for one whole "
-            "sentence with its citation; raise max_tokens"
-        )
-        yield Failed(debater, _ROUND, message, (answer.call,))
-        return
-    for piece in _pieces(text):
-        yield Delta(debater.debater_id, _ROUND, piece)
-    draft = Draft(
-        draft_id=f"{debater.debater_id}-r{_ROUND}",
-        debater_id=debater.debater_id,
-        model=debater.model,
-        round=_ROUND,
-        text=text,
-        tokens=answer.call.usage.output_tokens,
-        evidence=answer.written.evidence,
-        safety_flags=answer.written.safety_flags,
-    )
-    yield Finished(draft, (answer.call,))
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """The paragraphs of a text, each with the line ends behind it."""
-    return (found[0] for found in re.finditer(r"[^\n]+\n*", text))
+async def _write(writer: Writer, debater: Debater, work: Work, tell: Tell) -> Finished | Failed:
+    with telemetry.span(f"draft {debater.debater_id}", **{semconv.DJP_ROUND: work.round}):
+        return await writer.write(debater, work, tell)

@@ -44,7 +44,7 @@ _NOTES = {
     ),
 }
 _NO_PASSAGES = "no documents were at hand"
-_NOTHING_TO_QUOTE = "the passages that were found hold no sentence to quote"
+_NOTHING_TO_QUOTE = "the passages that were found hold nothing about it to quote"
 _KEY_BEGINS = "-----BEGIN"
 
 

@@ -1,11 +1,11 @@
-"""Opens the debate service: its prices and its servicer."""
+"""Opens the debate service: the models that can debate, and its servicer."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from djp.llm.prices import PriceBook
+from djp.llm.llm import open_llm
 from djp.mesh.server import Service
 from djp.v1 import debate_pb2, debate_pb2_grpc
 from djp_debate.servicer import DebateServicer
@@ -13,12 +13,18 @@ from djp_debate.servicer import DebateServicer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from djp_debate.settings import DebateSettings
+    from djp.llm.llm import Llm
+    from djp.llm.settings import LlmSettings
 
 
 @asynccontextmanager
-async def open_service(settings: DebateSettings) -> AsyncIterator[Service]:
-    """The service with the prices of `settings.prices`. Raises FailedPrecondition if they cannot be read."""
-    servicer = DebateServicer(PriceBook.load(settings.prices))
+async def open_service(settings: LlmSettings) -> AsyncIterator[Service]:
+    """The service with the models of `settings`. Raises FailedPrecondition if a configuration file cannot be used."""
+    async with open_llm(settings) as llm:
+        yield service_of(llm)
+
+
+def service_of(llm: Llm) -> Service:
+    """The service with these models."""
     descriptor = debate_pb2.DESCRIPTOR.services_by_name["DebateService"]
-    yield Service("debate", [(descriptor, servicer, debate_pb2_grpc.add_DebateServiceServicer_to_server)])
+    return Service("debate", [(descriptor, DebateServicer(llm), debate_pb2_grpc.add_DebateServiceServicer_to_server)])

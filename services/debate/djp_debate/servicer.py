@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from djp.llm.asking import CallFailed, CallStarted
 from djp.llm.convert import bound_to_proto, to_proto
-from djp.llm.errors import UnknownModel, UnpricedModel
+from djp.llm.errors import UnknownModel
 from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
+from djp.llm.tokens import cut_to_bytes
 from djp.mesh.errors import InvalidInput
 from djp.v1 import common_pb2, debate_pb2, debate_pb2_grpc
 from djp_debate.debate import debate, project
@@ -20,6 +23,7 @@ from djp_debate.model import (
     Event,
     Failed,
     Finished,
+    Over,
     Passage,
     Started,
 )
@@ -29,45 +33,42 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from djp.llm.prices import PriceBook
+    from djp.llm.catalogue import ListedModel
+    from djp.llm.llm import Llm
+    from djp.llm.models import Model
 
 _NANO_USD_PER_USD = 10**9
+_MAX_PARTIAL_BYTES = 1 << 18
 
 
 class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
     """Keeps nothing between calls: a request carries all that it is about."""
 
-    def __init__(self, prices: PriceBook) -> None:
-        self._prices = prices
+    def __init__(self, llm: Llm) -> None:
+        self._llm = llm
 
     async def Debate(
         self,
         request: debate_pb2.DebateRequest,
         context: grpc.aio.ServicerContext[debate_pb2.DebateRequest, debate_pb2.DebateResponse],
     ) -> AsyncIterator[debate_pb2.DebateResponse]:
-        """Events as they happen; the last one has every draft, in the order of the debaters."""
-        brief = _brief(request)
-        drafts = {draft.debater_id: draft for draft in request.completed_drafts}
+        """Events as they happen; the last one has each debater's last draft, in the order of the debaters."""
         failures = []
-        async for event in debate(brief, self._prices):
-            match event:
-                case Finished():
-                    drafts[event.draft.debater_id] = _draft(event.draft)
-                case Failed():
+        async with aclosing(debate(self._brief(request), self._llm.asker)) as events:
+            async for event in events:
+                if isinstance(event, Failed):
                     failures.append(event.message)
-            yield _response(event)
-        if not drafts:
-            raise AllDebatersFailed(failures)
-        in_order = [drafts[one.debater_id] for one in brief.debaters if one.debater_id in drafts]
-        yield debate_pb2.DebateResponse(finished=debate_pb2.DebateFinished(drafts=in_order, rounds=1))
+                elif isinstance(event, Over) and not event.drafts:
+                    raise AllDebatersFailed(failures)
+                yield _response(event)
 
     async def ProjectDebate(
         self,
         request: debate_pb2.ProjectDebateRequest,
         context: grpc.aio.ServicerContext[debate_pb2.ProjectDebateRequest, debate_pb2.ProjectDebateResponse],
     ) -> debate_pb2.ProjectDebateResponse:
-        """One call for each debater whose draft is missing."""
-        bound = await project(_brief(request.debate), self._prices)
+        """Every draft that is missing, in every round, with all attempts at it."""
+        bound = await project(self._brief(request.debate), self._llm.asker)
         return debate_pb2.ProjectDebateResponse(bound=bound_to_proto(bound))
 
     async def ListModels(
@@ -75,68 +76,64 @@ class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
         request: debate_pb2.ListModelsRequest,
         context: grpc.aio.ServicerContext[debate_pb2.ListModelsRequest, debate_pb2.ListModelsResponse],
     ) -> debate_pb2.ListModelsResponse:
-        """The offline models, the jurors' among them."""
-        if request.provider not in ("", "offline"):
-            raise InvalidInput(
-                f"provider: there is no provider {request.provider[:80]!r}; there is: offline", field="provider"
-            )
-        return debate_pb2.ListModelsResponse(models=[self._model(name) for name in (*DEBATER_MODELS, *JUROR_MODELS)])
+        """The models of every configured provider, and the offline ones, the jurors' among them."""
+        listed = await self._llm.catalogue.list(request.provider, field="provider")
+        return debate_pb2.ListModelsResponse(models=map(_listed, listed))
 
-    def _model(self, name: str) -> debate_pb2.Model:
-        model = debate_pb2.Model(model=name, reachable=True, offline=True)
-        try:
-            price = self._prices.price(name)
-        except UnpricedModel as error:
-            model.problem = error.message
-        else:
-            model.input_nano_usd_per_million = int(price.input * _NANO_USD_PER_USD)
-            model.output_nano_usd_per_million = int(price.output * _NANO_USD_PER_USD)
-        return model
+    def _brief(self, request: debate_pb2.DebateRequest) -> Brief:
+        """The request as a brief.
 
+        Raises:
+            InvalidInput: an id is there twice, or a field contradicts another one.
+            UnknownModel, UnpricedModel, ProviderNotConfigured: a debater's model cannot be called.
+        """
+        debaters = tuple(self._debater(number, debater) for number, debater in enumerate(request.debaters))
+        ids = [debater.debater_id for debater in debaters]
+        for number, debater_id in enumerate(ids):
+            if debater_id in ids[:number]:
+                field = f"debaters[{number}].debater_id"
+                raise InvalidInput(f"{field}: {debater_id!r} is there twice; give each debater its own", field=field)
+        return Brief(
+            run_id=request.run_id,
+            task=request.task,
+            debaters=debaters,
+            max_tokens=request.max_tokens,
+            passages=tuple(_passage(passage) for passage in request.passages),
+            required_citations=request.required_citations,
+            rounds=request.rounds,
+            agreement_threshold=request.agreement_threshold if request.HasField("agreement_threshold") else None,
+            completed=_completed(request, ids),
+            attempt=max(1, request.attempt),
+        )
 
-def _brief(request: debate_pb2.DebateRequest) -> Brief:
-    """The request, if it asks for nothing that this service does not do. Raises InvalidInput, UnknownModel."""
-    if request.rounds > 1:
-        raise InvalidInput("rounds: this release debates one round; give 1", field="rounds")
-    if request.HasField("agreement_threshold"):
-        message = "agreement_threshold: has no meaning in one round; leave it out"
-        raise InvalidInput(message, field="agreement_threshold")
-    debaters = tuple(_debater(number, debater) for number, debater in enumerate(request.debaters))
-    ids = [debater.debater_id for debater in debaters]
-    for number, debater_id in enumerate(ids):
-        if debater_id in ids[:number]:
-            field = f"debaters[{number}].debater_id"
-            raise InvalidInput(f"{field}: {debater_id!r} is there twice; give each debater its own", field=field)
-    return Brief(
-        run_id=request.run_id,
-        task=request.task,
-        debaters=debaters,
-        max_tokens=request.max_tokens,
-        passages=tuple(_passage(passage) for passage in request.passages),
-        required_citations=request.required_citations,
-        written=frozenset(_written(request, ids)),
-    )
+    def _debater(self, number: int, debater: debate_pb2.Debater) -> Debater:
+        place = f"debaters[{number}]"
+        models = [self._model(debater.model, f"{place}.model")]
+        for at, name in enumerate(debater.fallback_models):
+            field = f"{place}.fallback_models[{at}]"
+            fallback = self._model(name, field)
+            if "offline" in (models[0].provider, fallback.provider):
+                raise InvalidInput(
+                    f"{field}: an offline debater has no fallback and is none; leave it out", field=field
+                )
+            models.append(fallback)
+        return Debater(
+            debater_id=debater.debater_id,
+            models=tuple(models),
+            role=debater.role,
+            temperature=debater.temperature if debater.HasField("temperature") else DEFAULT_TEMPERATURE,
+            seed=debater.seed,
+        )
 
-
-def _debater(number: int, debater: debate_pb2.Debater) -> Debater:
-    place = f"debaters[{number}]"
-    if debater.model not in DEBATER_MODELS:
-        raise UnknownModel(debater.model, DEBATER_MODELS, field=f"{place}.model")
-    if debater.fallback_models:
-        field = f"{place}.fallback_models"
-        raise InvalidInput(f"{field}: an offline model needs no fallback; leave it out", field=field)
-    return Debater(
-        debater_id=debater.debater_id,
-        model=debater.model,
-        role=debater.role,
-        temperature=debater.temperature if debater.HasField("temperature") else DEFAULT_TEMPERATURE,
-        seed=debater.seed,
-    )
+    def _model(self, name: str, field: str) -> Model:
+        if name in JUROR_MODELS:
+            raise UnknownModel(name, DEBATER_MODELS, field=field)
+        return self._llm.catalogue.model(name, field=field)
 
 
-def _written(request: debate_pb2.DebateRequest, ids: list[str]) -> list[str]:
-    """The debaters whose drafts are completed, each draft checked to belong to this debate."""
-    written: list[str] = []
+def _completed(request: debate_pb2.DebateRequest, ids: list[str]) -> dict[tuple[str, int], Draft]:
+    """The completed drafts by debater and round, each checked to belong to this debate."""
+    completed: dict[tuple[str, int], Draft] = {}
     for number, draft in enumerate(request.completed_drafts):
         place = f"completed_drafts[{number}]"
         if draft.debater_id not in ids:
@@ -145,10 +142,20 @@ def _written(request: debate_pb2.DebateRequest, ids: list[str]) -> list[str]:
         if draft.round > request.rounds:
             field = f"{place}.round"
             raise InvalidInput(f"{field}: {draft.round} is past the {request.rounds} of this debate", field=field)
-        if draft.debater_id in written:
+        if (draft.debater_id, draft.round) in completed:
             raise InvalidInput(f"{place}: {draft.debater_id!r} has a draft of this round already", field=place)
-        written.append(draft.debater_id)
-    return written
+        completed[draft.debater_id, draft.round] = Draft(
+            draft_id=draft.draft_id,
+            debater_id=draft.debater_id,
+            model=draft.model,
+            round=draft.round,
+            text=draft.text,
+            tokens=draft.tokens,
+            evidence=tuple(draft.evidence),
+            safety_flags=tuple(draft.safety_flags),
+            confidence=draft.confidence if draft.HasField("confidence") else None,
+        )
+    return completed
 
 
 def _passage(passage: common_pb2.Passage) -> Passage:
@@ -171,7 +178,19 @@ def _draft(draft: Draft) -> debate_pb2.Draft:
         evidence=draft.evidence,
         safety_flags=draft.safety_flags,
         tokens=draft.tokens,
+        confidence=draft.confidence,
     )
+
+
+def _listed(model: ListedModel) -> debate_pb2.Model:
+    listed = debate_pb2.Model(
+        model=model.name, reachable=model.reachable, problem=model.problem, offline=model.offline, family=model.family
+    )
+    if model.price:
+        listed.input_nano_usd_per_million = int(model.price.input * _NANO_USD_PER_USD)
+        listed.cached_input_nano_usd_per_million = int(model.price.cached_input * _NANO_USD_PER_USD)
+        listed.output_nano_usd_per_million = int(model.price.output * _NANO_USD_PER_USD)
+    return listed
 
 
 def _response(event: Event) -> debate_pb2.DebateResponse:
@@ -180,15 +199,25 @@ def _response(event: Event) -> debate_pb2.DebateResponse:
             return debate_pb2.DebateResponse(
                 started=debate_pb2.DebaterStarted(debater_id=debater.debater_id, model=debater.model, round=round_)
             )
-        case Delta(debater_id, round_, text):
+        case CallStarted(call):
+            return debate_pb2.DebateResponse(call_started=to_proto(call))
+        case CallFailed(call):
+            return debate_pb2.DebateResponse(call_failed=to_proto(call))
+        case Delta(debater_id, round_, text, attempt):
             return debate_pb2.DebateResponse(
-                delta=debate_pb2.DraftDelta(debater_id=debater_id, round=round_, text=text)
+                delta=debate_pb2.DraftDelta(debater_id=debater_id, round=round_, text=text, attempt=attempt)
             )
         case Finished(draft, calls):
             return debate_pb2.DebateResponse(
                 draft=debate_pb2.DraftFinished(draft=_draft(draft), calls=map(to_proto, calls))
             )
-        case Failed(debater, round_, message, calls):
+        case Over(drafts, rounds, stopped_early, agreement):
+            return debate_pb2.DebateResponse(
+                finished=debate_pb2.DebateFinished(
+                    drafts=map(_draft, drafts), rounds=rounds, stopped_early=stopped_early, agreement=agreement
+                )
+            )
+        case Failed(debater, round_, message, calls, partial_text):
             return debate_pb2.DebateResponse(
                 failed=debate_pb2.DraftFailed(
                     debater_id=debater.debater_id,
@@ -197,5 +226,11 @@ def _response(event: Event) -> debate_pb2.DebateResponse:
                     reason=common_pb2.ERROR_REASON_PROVIDER_FAILED,
                     message=message,
                     calls=map(to_proto, calls),
+                    partial_text=_shown(partial_text),
                 )
             )
+
+
+def _shown(text: str) -> str:
+    """As much of a text as a message should hold, without halves of characters."""
+    return cut_to_bytes(text.encode("utf-8", "replace").decode(), _MAX_PARTIAL_BYTES)

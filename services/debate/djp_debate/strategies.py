@@ -24,6 +24,7 @@ FLOOR = 0.33
 _BEST, _PASSAGES = 4, 0.5  # how many are the best ones; the floor of those who choose passages, not sentences
 _ON_POINT = 0.6  # of the best statement of its passage: where an opening may start
 _ASIDE = 0.5  # what a term of the debater's role, or of a name in the task, counts: a name says where, not what
+_AGREED = 0.15  # what a term counts on which the other drafts agree
 _CANDIDATES = 60  # of each debater: far more than any draft holds
 _NEWNESS = 0.8  # the share of its relevance that a statement loses if the draft has all of its words already
 _JITTER = 0.2  # at a temperature of 1, chance moves a relevance by so much up or down
@@ -52,11 +53,14 @@ class View:
         return [statement for statement in self.statements if self.relevance[statement] >= least][:_CANDIDATES]
 
 
-def view(material: Material, task: str, debater: Debater) -> View:
-    """How `debater` sees the material. Its seed breaks ties; the higher its temperature, the more the seed may move."""
+def view(material: Material, task: str, debater: Debater, *, agreed: frozenset[str] = frozenset()) -> View:
+    """How `debater` sees the material. Its seed breaks ties; the higher its temperature, the more the seed may move.
+
+    `agreed` are terms that the drafts before this one hold together: they count a little, whether asked for or not.
+    """
     wanted = frozenset(terms(task))
     names = frozenset(terms(" ".join(_NAME.findall(task)))) if len(wanted) > 1 else frozenset()
-    lesser = dict.fromkeys(terms(debater.role), _ASIDE)
+    lesser = dict.fromkeys(sorted(agreed - wanted), _AGREED) | dict.fromkeys(terms(debater.role), _ASIDE)
     plain = material.relevance(lesser | {term: _ASIDE if term in names else 1.0 for term in sorted(wanted)})
     usable = [statement for statement in material.statements if statement.with_needed]
     salt = f"{debater.seed} {debater.debater_id} {debater.model} ".encode()

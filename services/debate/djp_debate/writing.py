@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]*$")
 _PARAGRAPH = 4  # sentences; longer ones are hard to read
+_QUOTED_WORDS = 75  # of one passage in a row: the guide's guardrail, by which the jury's rules disqualify longer quotes
 
 Paragraph = list["Statement"]
 
@@ -105,7 +106,8 @@ def _take(
         if len(chosen) >= max(required, 1) and words + sum(one.words for one in added) > 1.2 * plan.words:
             continue
         trial = [*chosen, *added]
-        if count_tokens(_render(_arranged(plan, trial), plan, required)) <= max_tokens:
+        arranged = _arranged(plan, trial)
+        if _longest_run(arranged) <= _QUOTED_WORDS and count_tokens(_render(arranged, plan, required)) <= max_tokens:
             chosen = trial
     return chosen
 
@@ -125,6 +127,17 @@ def _render(paragraphs: Sequence[Paragraph], plan: Plan, required: int) -> str:
         texts.append(" ".join(sentences))
     listed = plan.bullets and len(texts) > 1
     return "\n".join(f"- {text}" for text in texts) if listed else "\n\n".join(texts)
+
+
+def _longest_run(paragraphs: Sequence[Paragraph]) -> int:
+    """The most words that come in a row as they stand in one passage; taken as in a row is what follows in order."""
+    longest = run = 0
+    before: Statement | None = None
+    for one in (one for paragraph in paragraphs for one in paragraph):
+        follows = before is not None and one.rank == before.rank and one.order > before.order
+        run = run + one.words if follows else one.words
+        longest, before = max(longest, run), one
+    return longest
 
 
 def _ends_of_parts(paragraph: Paragraph) -> set[int]:
