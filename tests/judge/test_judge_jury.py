@@ -240,3 +240,27 @@ async def test_a_judgement_resumed_anywhere_skips_what_the_first_one_skipped(ben
     for done in range(3):
         casts, verdict = await bench.judge(bench.Scripted(fair), completed=bench.ballots(whole[:done]), **fields)
         assert (len(casts), verdict) == (2 - done, expected)
+
+
+async def test_a_juror_that_breaks_its_port_ends_the_judgement_instead_of_holding_it(bench: Any) -> None:
+    class Broken(Spy):
+        async def vote(self, shown: Sequence[Shown], asking: Asking, tell: Tell) -> Vote:
+            return Vote("x/y", marks=None)  # type: ignore[arg-type]
+
+    with pytest.raises(AttributeError):
+        await bench.judge(Broken(), seats=bench.seats(2), orders=2)
+
+
+async def test_a_lead_that_is_contested_skips_no_juror(bench: Any) -> None:
+    """The first juror's mean leads by 3, but its orders name different winners."""
+
+    def swayed(text: str, place: int) -> tuple[float, float, float]:
+        return {"a": (4, 4, 1) if place == 0 else (2, 2, 1), "b": (1, 1, 0) if place else (2, 3, 1)}[text]
+
+    casts, verdict = await bench.judge(
+        {"j1": bench.Scripted(swayed), "j2": bench.Scripted(fair)},
+        seats=bench.seats(2),
+        orders=2,
+        fast_path_margin=Fraction(2),
+    )
+    assert (len(casts), verdict.fast_path, verdict.winner_draft_id) == (4, False, "a")

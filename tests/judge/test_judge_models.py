@@ -284,6 +284,51 @@ async def test_a_stream_cut_anywhere_is_resumed_without_asking_again(models: Any
             assert verdict == expected
 
 
+async def test_a_judgement_cut_after_any_event_pays_no_ballot_twice(models: Any) -> None:
+    """Whatever came is resumed with; every call that was started is told again with its ballot, or owed at its bound."""
+    unreadable = itertools.cycle([False, True, False])
+
+    def script(model: Model, question: Question) -> Iterator[Any]:
+        if next(unreadable) and "could not be read" not in question.system:
+            yield "8/10"
+            yield Reply(Usage(70, output_tokens=7))
+        else:
+            yield from fair_ballot(model, question)
+
+    async with models(script) as opened:
+        for cut in range(1, 14):
+            ballots: dict[str, judge_pb2.Ballot] = {}
+            started: set[str] = set()
+            told: set[str] = set()
+            for attempt in (1, 2):
+                call = opened.judge.stub.Judge(
+                    request_of(
+                        opened,
+                        (A, B, C),
+                        jurors=[RED, SMALL],
+                        completed_ballots=list(ballots.values()),
+                        attempt=attempt,
+                    )
+                )
+                number = 0
+                async for event in call:
+                    number += 1
+                    if event.HasField("call_started"):
+                        assert event.call_started.call_id not in started
+                        started.add(event.call_started.call_id)
+                    elif event.HasField("ballot"):
+                        assert event.ballot.ballot.ballot_id not in ballots
+                        ballots[event.ballot.ballot.ballot_id] = event.ballot.ballot
+                        told |= {one.call_id for one in event.ballot.calls}
+                    if attempt == 1 and number == cut:
+                        call.cancel()
+                        break
+                await until(lambda: opened.provider.open == 0)
+            assert event.HasField("verdict")
+            assert sorted(ballots) == ["j1-o1", "j1-o2", "j3-o1", "j3-o2"]
+            assert told <= started
+
+
 async def test_ballots_are_cast_side_by_side_and_stream_as_they_come(models: Any) -> None:
     gates = [asyncio.Event() for _ in range(4)]
     left = iter(gates)

@@ -129,16 +129,21 @@ async def _side_by_side(
     castings: Sequence[Callable[[Tell], Awaitable[Cast]]],
 ) -> AsyncGenerator[CallStarted | CallFailed | Cast]:
     """What happens while the ballots are cast, as it comes."""
-    events: asyncio.Queue[CallStarted | CallFailed | Cast] = asyncio.Queue()
+    events: asyncio.Queue[CallStarted | CallFailed | Cast | Exception] = asyncio.Queue()
 
     async def run(casting: Callable[[Tell], Awaitable[Cast]]) -> None:
-        events.put_nowait(await casting(events.put_nowait))
+        try:
+            events.put_nowait(await casting(events.put_nowait))
+        except Exception as error:  # raised where it is waited for: nobody waits for a ballot that cannot come
+            events.put_nowait(error)
 
     tasks = [asyncio.create_task(run(casting)) for casting in castings]
     left = len(tasks)
     try:
         while left:
             event = await events.get()
+            if isinstance(event, Exception):
+                raise event
             left -= isinstance(event, Cast)
             yield event
     finally:
