@@ -285,7 +285,7 @@ async def test_a_stream_cut_anywhere_is_resumed_without_asking_again(models: Any
 
 
 async def test_a_judgement_cut_after_any_event_pays_no_ballot_twice(models: Any) -> None:
-    """Whatever came is resumed with; every call that was started is told again with its ballot, or owed at its bound."""
+    """Whatever came is resumed with; no call id comes twice, and no call is told that was not started."""
     unreadable = itertools.cycle([False, True, False])
 
     def script(model: Model, question: Question) -> Iterator[Any]:
