@@ -38,6 +38,7 @@ def total(text: str) -> list[Fraction]:
         f"{GOOD}\n\nOnce more:\n{GOOD}",
         f"{'As [1] says. ' * 500}{GOOD}",
         '{"A": nonsense}\n' + GOOD,
+        f"<think>Perhaps {GOOD.replace('3.5', '1')}? No.</think>\n{GOOD}",
     ],
 )
 def test_the_form_may_vary(text: str) -> None:

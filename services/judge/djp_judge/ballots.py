@@ -19,6 +19,8 @@ _MAX_STARTS = 64
 """At so many places of an answer a ballot is looked for: each look may read the rest of it."""
 _CRITERIA = ("task_fit", "support", "clarity")
 _LABEL_KEYS = ("draft", "label", "draftid", "id", "name")
+_THOUGHT_END = "</think>"
+"""Ends what some models think aloud before they answer; what they weigh there is not their ballot."""
 _OPENING = re.compile(r"\{|\[(?=\s*\{)")  # not the brackets of a citation
 _NUMBER = re.compile(r"\s*[0-9]{1,3}(?:\.[0-9]{1,6})?\s*")
 
@@ -39,7 +41,7 @@ def read_ballot(text: str, labels: Sequence[str]) -> dict[str, Marks]:
     """
     found: list[dict[str, Marks]] = []
     problem = "it holds no JSON object or array"
-    for value in _values(text):
+    for value in _values(text.rpartition(_THOUGHT_END)[2]):
         try:
             ballot = _ballot(value, labels)
         except UnreadableBallotError as error:
