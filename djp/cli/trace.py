@@ -116,7 +116,7 @@ def _nested(spans: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]
 
 
 def _name(span: dict[str, Any]) -> str:
-    """`debate` for a stage, `Debate` for the call of a method: the package says nothing here. A model keeps its name."""
+    """`debate` for a stage, `Debate` for a method's call: the package says nothing here. A model keeps its name."""
     name = str(span["name"])
     return one_line(name if " " in name else name.rpartition("/")[2] or name, 60)
 

@@ -53,15 +53,20 @@ def test_presets_are_those_of_the_guide(
     assert spec_of(preset=preset).grounded_required == 0
 
 
-def test_quick_skips_jurors_once_the_lead_is_clear() -> None:
+def test_quick_skips_jurors_once_the_lead_is_clear_and_rounds_once_the_drafts_agree() -> None:
+    assert spec_of(preset="quick").agreement_threshold == 0.9
     assert spec_of(preset="quick").fast_path_margin == FAST_PATH_MARGIN == 3.0
     assert not spec_of(preset="thorough").HasField("fast_path_margin")
     assert not spec_of().HasField("fast_path_margin")
 
 
-@pytest.mark.parametrize("preset", ["", "quick", "thorough", "research", "deterministic"])
-def test_every_preset_shows_each_juror_two_orders(preset: str) -> None:
-    assert spec_of(preset=preset).orders == 2
+@pytest.mark.parametrize(
+    ("preset", "rounds"), [("", 1), ("quick", 2), ("thorough", 2), ("research", 2), ("deterministic", 1)]
+)
+def test_every_preset_has_its_rounds_and_shows_each_juror_two_orders(preset: str, rounds: int) -> None:
+    spec = spec_of(preset=preset)
+    assert (spec.rounds, spec.orders) == (rounds, 2)
+    assert spec.HasField("agreement_threshold") == (preset == "quick")
 
 
 def test_rounds_and_the_threshold_of_agreement_come_from_the_preset() -> None:
