@@ -226,3 +226,23 @@ def test_a_wrong_value_does_not_fit(place: tuple[Any, ...], value: Any) -> None:
     problems = validate_against("artifact", document)
     assert problems
     assert all(len(problem) < 500 for problem in problems)
+
+
+def test_an_artifact_of_the_version_before_still_fits() -> None:
+    document = build_artifact(a_record("published", corpus=True, redaction=True))
+    assert document["schema_version"] == "2.1"
+    older = copy.deepcopy(document)
+    for field in ("rounds", "stopped_early", "agreement", "failures"):
+        del older["debate"][field]
+    for draft in older["debate"]["drafts"]:
+        del draft["confidence"], draft["safety_flags"], draft["evidence"]
+    for ballot in older["judge"]["ballots"]:
+        del ballot["recused_draft_ids"]
+    del older["judge"]["verdict"]["effective_jurors"], older["judge"]["verdict"]["fast_path"]
+    for call in older["provenance"]["calls"]:
+        del call["error"]
+    assert validate_against("artifact", older)  # it says that it is of the present version
+    older["schema_version"] = "2.0"
+    assert validate_against("artifact", older) == []
+    older["schema_version"] = "1.9"
+    assert validate_against("artifact", older)

@@ -296,6 +296,26 @@ async def test_a_debater_that_fails_is_told_without_its_words(gateway: Any, leav
     assert (await gateway.get(run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
 
 
+async def test_rounds_that_were_skipped_are_told(gateway: Any, leaves: Any) -> None:
+    draft = debate_pb2.Draft(draft_id="d1-r1", debater_id="d1", model="offline/lead", round=1, text="Yes.")
+
+    async def debate(request: debate_pb2.DebateRequest) -> Any:
+        assert (request.rounds, request.agreement_threshold) == (2, 0.9)
+        yield debate_pb2.DebateResponse(
+            finished=debate_pb2.DebateFinished(drafts=[draft], rounds=1, stopped_early=True, agreement=0.95)
+        )
+
+    leaves.debate = debate
+    run = await gateway.start(preset="quick")
+    events = await gateway.watch(run.run_id)
+    done = await gateway.get(run.run_id)
+    assert (done.result.rounds, done.result.stopped_early, done.result.agreement) == (1, True, 0.95)
+    told = leaves.artifact(done)["debate"]
+    assert (told["rounds"], told["stopped_early"], told["agreement"]) == (1, True, 0.95)
+    summaries = [event.stage_finished.summary for event in events if event.HasField("stage_finished")]
+    assert "1 draft; 1 round, for they agree (0.95)" in summaries
+
+
 async def test_a_stream_without_a_result_fails_the_run(gateway: Any, leaves: Any) -> None:
     async def empty(_request: Any) -> Any:
         for _ in ():

@@ -211,3 +211,27 @@ async def test_models_from_the_environment_take_part(home: Path, monkeypatch: py
         assert out.decode() == "They reserve it first, and write to [REDACTED:EMAIL].\n"
         assert process.returncode == 0
         assert len(server.calls) == 2 + 1
+
+
+async def test_drafts_that_agree_are_not_debated_again(home: Path) -> None:
+    """The fast path of the preset `quick`: there is no second round, and the artifact says why."""
+    answer = {"answer": "Reserve the most it can cost first.", "evidence": [], "confidence": 1, "safety_flags": []}
+
+    def script(call: Call) -> Behaviour:
+        if call.model == "writer":
+            return Behaviour(json.dumps(answer))
+        letters = [letter for _, letter, _ in DRAFT.findall(call.user)]
+        return Behaviour(json.dumps(dict.fromkeys(letters, Script._marks(good=True))))
+
+    async with ModelServer(script) as server:
+        (home.parent / "providers.yaml").write_text(providers(server))
+        code, out, err = await djp(home, "run", "--task", TASK, "--preset", "quick", *VOICES[:-2], "--json")
+        assert code in (0, 3), out + err
+        assert len([call for call in server.calls if call.model == "writer"]) == 2
+    result = json.loads(out)["run"]["result"]
+    assert (result["rounds"], result["stopped_early"], result["agreement"]) == (1, True, 1.0)
+    artifact = artifact_of(result)
+    assert validate_against("artifact", artifact) == []
+    debate = artifact["debate"]
+    assert (debate["rounds"], debate["stopped_early"], debate["agreement"]) == (1, True, 1.0)
+    assert artifact["judge"]["verdict"]["fast_path"] is result["verdict"]["fast_path"]
