@@ -36,7 +36,7 @@ def key(request_id=None):
     return RequestKey("acme", request_id or str(uuid.uuid4()), "body")
 
 def say(*words):
-    print(json.dumps(words), flush=True)
+    os.write(1, (json.dumps(words) + "\\n").encode())  # the others write too: a line at once
 
 async def reserve_many(ledger):
     async def one():

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import date
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import tuple_
-
 from djp.database import from_us, to_us
-from djp_governance.adapters.tables import windows
 from djp_governance.events import Event
 from djp_governance.limits import Budget
 from djp_governance.model import Call, ModelTotal, Reservation, Window
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Row, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Column, Row, Table
 
     from djp_governance.events import NewEvent
     from djp_governance.model import WindowKey
@@ -30,28 +27,24 @@ WindowId = tuple[str, str, str]
 """A window's primary key: scope, period, first day."""
 
 
-def insert_if_new(connection: AsyncConnection, table: Table) -> Any:
+@cache
+def insert_if_new(dialect: str, table: Table, returning: Column[Any]) -> Any:
     """An INSERT that leaves rows alone whose key exists; on SQLite and Postgres alike, though named twice.
 
-    Ask with RETURNING what was inserted: Postgres's driver counts no rows.
+    It gives a column of what was inserted: Postgres's driver counts no rows.
     """
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 
-        return insert_postgresql(table).on_conflict_do_nothing()
+        return insert_postgresql(table).on_conflict_do_nothing().returning(returning)
     from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-    return insert_sqlite(table).on_conflict_do_nothing()
+    return insert_sqlite(table).on_conflict_do_nothing().returning(returning)
 
 
 def window_id(key: WindowKey) -> WindowId:
     """The primary key of a window."""
     return key.scope, key.period, key.day.isoformat()
-
-
-def is_window(ids: Sequence[WindowId]) -> ColumnElement[bool]:
-    """Selects windows."""
-    return tuple_(windows.c.scope, windows.c.period, windows.c.starts_on).in_(ids)
 
 
 def filled(window: Window, row: Row[Any] | None) -> Window:

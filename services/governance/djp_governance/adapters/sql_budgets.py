@@ -38,8 +38,8 @@ class SqlBudgets:
         async def work(connection: AsyncConnection) -> Budget:
             await lock_scope(connection, scope)  # who reserves after this has read the new limits
             row = {"scope": scope, **budget_columns(budget)}
-            new = insert_if_new(connection, budgets).values(row).returning(budgets.c.scope)
-            if (await connection.execute(new)).one_or_none() is None:
+            new = insert_if_new(connection.dialect.name, budgets, budgets.c.scope)
+            if (await connection.execute(new, row)).one_or_none() is None:
                 await connection.execute(update(budgets).where(budgets.c.scope == scope).values(row))
             await append_event(connection, event)
             return budget

@@ -32,8 +32,8 @@ async def append_event(connection: AsyncConnection, event: NewEvent) -> bool:
         return False
     if connection.dialect.name == "postgresql":
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ORDER_LOCK})
-    new = insert_if_new(connection, events).values(event_row(event)).returning(events.c.sequence)
-    return (await connection.execute(new)).one_or_none() is not None
+    new = insert_if_new(connection.dialect.name, events, events.c.sequence)
+    return (await connection.execute(new, event_row(event))).one_or_none() is not None
 
 
 class SqlEvents:

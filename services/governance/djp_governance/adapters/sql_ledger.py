@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import and_, bindparam, insert, or_, select, update
 
 from djp.database import to_us
 from djp.mesh.errors import DjpError, NotFound
@@ -52,6 +52,16 @@ if TYPE_CHECKING:
 
 _GRANT, _CHARGED, _STATEMENT = TypeAdapter(Grant), TypeAdapter(Charged), TypeAdapter(Statement)
 _RESERVATION = TypeAdapter(Reservation)
+
+# Statements are built once: building one costs as much as running it.
+_FIND = select(reservations).where(
+    reservations.c.tenant == bindparam("by"), reservations.c.reservation_id == bindparam("name")
+)
+_FIND_AND_LOCK = _FIND.with_for_update()
+_RESERVE, _JOURNAL = insert(reservations), insert(entries)
+_CHANGE = update(reservations).where(reservations.c.reservation_id == bindparam("name"))
+_CALLS_OF = select(calls).where(calls.c.reservation_id == bindparam("name"))
+
 _LAPSES = 100  # how many are looked for at once
 
 _log = logging.getLogger(__name__)
@@ -88,7 +98,7 @@ class SqlLedger:
 
         async def work(connection: AsyncConnection) -> Grant:
             taken = (order.amount, 0, order.tokens, 0)
-            await connection.execute(insert(reservations).values(reservation_row(reservation, scopes)))
+            await connection.execute(_RESERVE, reservation_row(reservation, scopes))
             await _journal(connection, reservation.reservation_id, "reserve", taken, now)
             before = await lock_windows(connection, keys, limits)
             near = await _check_workflow(connection, key.tenant, order, limits)
@@ -139,11 +149,8 @@ class SqlLedger:
                 return reservation
             lease_s = reservation.lease_s or default_s
             after = replace(reservation, lease_expires_at=now + timedelta(seconds=lease_s) if lease_s else None)
-            await connection.execute(
-                update(reservations)
-                .where(reservations.c.reservation_id == reservation_id)
-                .values(open_calls=open_calls_column(open_calls), **changing_columns(after))
-            )
+            values = {"name": reservation_id, "open_calls": open_calls_column(open_calls), **changing_columns(after)}
+            await connection.execute(_CHANGE, values)
             return after
 
         return await self.transactions.once(key, _RESERVATION, now, work)
@@ -178,8 +185,7 @@ class SqlLedger:
 
     async def statement(self, tenant: str, reservation_id: str) -> Statement:
         async def work(connection: AsyncConnection) -> Statement:
-            query = select(reservations).where(_is_reservation(tenant, reservation_id))
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(_FIND, {"by": tenant, "name": reservation_id})).one_or_none()
             if row is None:
                 raise _unknown(reservation_id)
             return await _statement(connection, to_reservation(row))
@@ -210,10 +216,6 @@ class SqlLedger:
             await self._events.append(*told)
 
 
-def _is_reservation(tenant: str, reservation_id: str) -> Any:
-    return and_(reservations.c.tenant == tenant, reservations.c.reservation_id == reservation_id)
-
-
 def _is_due(now: datetime) -> Any:
     """As the index of leases has it."""
     return and_(
@@ -223,8 +225,7 @@ def _is_due(now: datetime) -> Any:
 
 async def _lock(connection: AsyncConnection, tenant: str, reservation_id: str) -> Any:
     """A reservation's row, which nobody else changes until the transaction ends."""
-    query = select(reservations).where(_is_reservation(tenant, reservation_id)).with_for_update()
-    row = (await connection.execute(query)).one_or_none()
+    row = (await connection.execute(_FIND_AND_LOCK, {"by": tenant, "name": reservation_id})).one_or_none()
     if row is None:
         raise _unknown(reservation_id)
     return row
@@ -255,7 +256,7 @@ async def _record(
     by_id = {call.call_id: call for call in reversed(calls_)}  # of one call told twice, the first telling counts
     name, tenant = reservation.reservation_id, reservation.tenant
     rows = [call_row(tenant, name, by_id[one], now, by_lapse=by_lapse) for one in sorted(by_id)]
-    stored = await connection.execute(insert_if_new(connection, calls).returning(calls.c.call_id), rows)
+    stored = await connection.execute(insert_if_new(connection.dialect.name, calls, calls.c.call_id), rows)
     recorded = [Recorded(by_id[row.call_id]) for row in stored]
     if reservation.state != "lapsed" or len(recorded) == len(by_id):
         return recorded
@@ -327,8 +328,7 @@ async def _move(
         after.held_tokens - before.held_tokens,
         after.charged_tokens - before.charged_tokens,
     )
-    this = reservations.c.reservation_id == after.reservation_id
-    await connection.execute(update(reservations).where(this).values(changing_columns(after)))
+    await connection.execute(_CHANGE, {"name": after.reservation_id, **changing_columns(after)})
     await _journal(connection, after.reservation_id, kind, change, now, reason)
     if any(change):
         await move(connection, in_windows, change)
@@ -338,12 +338,12 @@ async def _journal(
     connection: AsyncConnection, reservation_id: str, kind: str, change: Change, now: datetime, reason: str = ""
 ) -> None:
     entry = {"reservation_id": reservation_id, "kind": kind, "at_us": to_us(now), "reason": reason}
-    await connection.execute(insert(entries).values({**entry, **dict(zip(AMOUNTS, change, strict=True))}))
+    await connection.execute(_JOURNAL, {**entry, **dict(zip(AMOUNTS, change, strict=True))})
 
 
 async def _statement(connection: AsyncConnection, reservation: Reservation) -> Statement:
-    of_it = calls.c.reservation_id == reservation.reservation_id
-    return Statement(reservation, to_totals((await connection.execute(select(calls).where(of_it))).all()))
+    rows = (await connection.execute(_CALLS_OF, {"name": reservation.reservation_id})).all()
+    return Statement(reservation, to_totals(rows))
 
 
 def _unknown(reservation_id: str) -> NotFound:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import literal, select, tuple_, update
+from sqlalchemy import BigInteger, bindparam, literal, select, tuple_, update
 
 from djp.mesh.errors import FailedPrecondition
-from djp_governance.adapters.rows import filled, insert_if_new, is_window, to_budget, window_id
+from djp_governance.adapters.rows import filled, insert_if_new, to_budget, window_id
 from djp_governance.adapters.tables import budgets, windows
 from djp_governance.model import MAX_SUM
 
@@ -30,9 +30,26 @@ AMOUNTS = ("reserved_nano", "spent_nano", "reserved_tokens", "spent_tokens")
 _LOCK_ORDER = (windows.c.scope == "global", windows.c.scope, windows.c.period, windows.c.starts_on)
 _NAME = (windows.c.scope, windows.c.period, windows.c.starts_on)
 
+_IS_ONE = tuple_(*_NAME).in_(bindparam("ids", expanding=True))
+
 # reserved + spent never passes MAX_SUM, so neither of these can overflow an int64 on its way.
 _LEFT_NANO = literal(MAX_SUM) - windows.c.reserved_nano - windows.c.spent_nano
 _LEFT_TOKENS = literal(MAX_SUM) - windows.c.reserved_tokens - windows.c.spent_tokens
+
+# Statements are built once: building one costs as much as running it.
+_READ = select(windows).where(_IS_ONE)
+_LOCK = _READ.order_by(*_LOCK_ORDER).with_for_update()
+_BUDGETS = select(budgets).where(budgets.c.scope.in_(bindparam("scopes", expanding=True)))
+_ADD = (
+    update(windows)
+    .where(
+        bindparam("more_nano", type_=BigInteger) <= _LEFT_NANO,
+        bindparam("more_tokens", type_=BigInteger) <= _LEFT_TOKENS,
+    )
+    .values({name: windows.c[name] + bindparam(f"more_{name}", type_=BigInteger) for name in AMOUNTS})
+)
+_ADD_LOCKED = _ADD.where(_IS_ONE)
+_ADD_IN_ORDER = _ADD.where(tuple_(*_NAME).in_(select(*_NAME).where(_IS_ONE).order_by(*_LOCK_ORDER).with_for_update()))
 
 
 class WindowsMissing(Exception):  # noqa: N818  no error: they are made, and the work is done again
@@ -43,17 +60,18 @@ async def make_windows(connection: AsyncConnection, keys: Sequence[WindowKey]) -
     """Empty rows for the windows that have none. A transaction of its own: it locks what it makes in its own order."""
     nothing = dict.fromkeys(AMOUNTS, 0)
     rows = [dict(zip(("scope", "period", "starts_on"), window_id(key), strict=True)) | nothing for key in keys]
-    await connection.execute(insert_if_new(connection, windows), sorted(rows, key=lambda row: str(row["scope"])))
+    new = insert_if_new(connection.dialect.name, windows, windows.c.scope)
+    await connection.execute(new, sorted(rows, key=lambda row: str(row["scope"])))
 
 
 async def read_windows(connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits) -> list[Window]:
     """The windows as they are now, with their limits, in the order of the keys."""
-    return await _read(connection, keys, limits, select(windows))
+    return await _read(connection, keys, limits, _READ)
 
 
 async def lock_windows(connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits) -> list[Window]:
     """The same, and nobody else changes them, or their limits, until the transaction ends. Raises WindowsMissing."""
-    return await _read(connection, keys, limits, select(windows).order_by(*_LOCK_ORDER).with_for_update(), whole=True)
+    return await _read(connection, keys, limits, _LOCK, whole=True)
 
 
 async def lock_scope(connection: AsyncConnection, scope: str) -> None:
@@ -63,7 +81,7 @@ async def lock_scope(connection: AsyncConnection, scope: str) -> None:
 
 async def set_budgets(connection: AsyncConnection, scopes: Iterable[str]) -> Mapping[str, Budget]:
     """Of these scopes, the limits that were set at run time."""
-    rows = await connection.execute(select(budgets).where(budgets.c.scope.in_(sorted(scopes))))
+    rows = await connection.execute(_BUDGETS, {"scopes": list(scopes)})
     return {row.scope: to_budget(row) for row in rows}
 
 
@@ -72,14 +90,10 @@ async def move(connection: AsyncConnection, ids: Sequence[WindowId], change: Cha
 
     Raises FailedPrecondition when a window cannot count that far.
     """
-    in_order = select(*_NAME).where(is_window(ids)).order_by(*_LOCK_ORDER).with_for_update()
-    chosen = is_window(ids) if locked else tuple_(*_NAME).in_(in_order)
     reserved, spent, reserved_tokens, spent_tokens = change
-    moved = await connection.execute(
-        update(windows)
-        .where(chosen, reserved + spent <= _LEFT_NANO, reserved_tokens + spent_tokens <= _LEFT_TOKENS)
-        .values({name: windows.c[name] + more for name, more in zip(AMOUNTS, change, strict=True)})
-    )
+    values = {f"more_{name}": more for name, more in zip(AMOUNTS, change, strict=True)}
+    values |= {"more_nano": reserved + spent, "more_tokens": reserved_tokens + spent_tokens}
+    moved = await connection.execute(_ADD_LOCKED if locked else _ADD_IN_ORDER, {"ids": list(ids), **values})
     if moved.rowcount != len(ids):
         raise FailedPrecondition("a budget window would pass 2^63 - 1, the most that the ledger can count")
 
@@ -87,8 +101,8 @@ async def move(connection: AsyncConnection, ids: Sequence[WindowId], change: Cha
 async def _read(
     connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits, query: Any, *, whole: bool = False
 ) -> list[Window]:
-    query = query.where(is_window([window_id(key) for key in keys]))
-    rows = {(row.scope, row.period, row.starts_on): row for row in await connection.execute(query)}
+    found = await connection.execute(query, {"ids": [window_id(key) for key in keys]})
+    rows = {(row.scope, row.period, row.starts_on): row for row in found}
     if whole and len(rows) < len(keys):
         raise WindowsMissing
     # After the locks, in a statement of its own: so it sees what whoever had them before has set.

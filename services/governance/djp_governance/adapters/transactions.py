@@ -6,7 +6,7 @@ import asyncio
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, bindparam, select, update
 
 from djp.database import reading, to_us
 from djp.mesh.errors import RequestIdReused
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from djp_governance.model import RequestKey
 
 Answer = TypeVar("Answer")
+
+# Statements are built once: building one costs as much as running it.
+_MINE = and_(requests.c.tenant == bindparam("by"), requests.c.request_id == bindparam("id"))
+_FIRST, _ANSWER = select(requests).where(_MINE), update(requests).where(_MINE)
 
 
 class Transactions:
@@ -47,7 +51,7 @@ class Transactions:
         The request is claimed first, so that of two identical ones at once the second waits for the first. What raises
         leaves nothing behind, the claim included. Raises RequestIdReused.
         """
-        mine = and_(requests.c.tenant == key.tenant, requests.c.request_id == key.request_id)
+        mine = {"by": key.tenant, "id": key.request_id}
         claim = {
             "tenant": key.tenant,
             "request_id": key.request_id,
@@ -57,15 +61,15 @@ class Transactions:
         }
 
         async def answered(connection: AsyncConnection) -> Answer:
-            claimed = insert_if_new(connection, requests).values(claim).returning(requests.c.request_id)
-            if (await connection.execute(claimed)).one_or_none() is None:
-                first = (await connection.execute(select(requests).where(mine))).one()
+            claimed = insert_if_new(connection.dialect.name, requests, requests.c.request_id)
+            if (await connection.execute(claimed, claim)).one_or_none() is None:
+                first = (await connection.execute(_FIRST, mine)).one()
                 if first.body_sha256 != key.sha256:
                     raise RequestIdReused.by(key.request_id)
                 return kind.validate_json(first.answer)
             answer = await work(connection)
             remembered = kind.dump_json(answer).decode()
-            await connection.execute(update(requests).where(mine).values(answer=remembered))
+            await connection.execute(_ANSWER, {**mine, "answer": remembered})
             return answer
 
         return await self.change(answered)
