@@ -15,7 +15,7 @@ from djp.llm.attempt import Failed, attempt, output_tokens_limit
 from djp.llm.bounds import Bound, bound_call
 from djp.llm.calls import ModelCall, Usage, call_id
 from djp.llm.provider import ProviderError
-from djp.llm.tokens import prompt_bound
+from djp.llm.tokens import drafts_bound, prompt_bound
 from djp.mesh.deadline import remaining_s
 
 if TYPE_CHECKING:
@@ -127,14 +127,14 @@ class Asker:
         self._room: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_CONCURRENCY))
         self._room.update({name: asyncio.Semaphore(limit) for name, limit in max_concurrency.items()})
 
-    def bound(self, models: Sequence[Model], question: Question, *, further_bytes: int = 0) -> Bound:
+    def bound(self, models: Sequence[Model], question: Question, *, unwritten_tokens: int = 0) -> Bound:
         """The most that a question can cost: every attempt at every model fails after it was billed, but the last.
 
-        `further_bytes` is the size of text that will be in the prompt and is not known yet.
+        `unwritten_tokens` are the output tokens that drafts may have which will be in the prompt and are not known yet.
         """
         total = Bound()
         for model in models:
-            one = call_bound(model, question, further_bytes=further_bytes)
+            one = call_bound(model, question, unwritten_tokens=unwritten_tokens)
             tries = 1 + self._retries.max_retries
             total += Bound(one.nano_usd * tries, one.tokens * tries, one.calls * tries)
         return total
@@ -253,9 +253,10 @@ class Asker:
         return Answered(told.text, told.stop, model, tuple(calls))
 
 
-def call_bound(model: Model, question: Question, *, further_bytes: int = 0) -> Bound:
-    """The most that one attempt can cost; `further_bytes` of prompt are not known yet."""
-    tokens = prompt_bound(model.tokenizer, question, model.template_tokens) + further_bytes
+def call_bound(model: Model, question: Question, *, unwritten_tokens: int = 0) -> Bound:
+    """The most that one attempt can cost, with drafts in its prompt that are not written yet."""
+    tokens = prompt_bound(model.tokenizer, question, model.template_tokens)
+    tokens += drafts_bound(model.tokenizer, unwritten_tokens)
     return bound_call(model.price, tokens, output_tokens_limit(model, question))
 
 

@@ -20,10 +20,13 @@ BYTES_PER_TOKEN = 4
 """Of the offline provider: a token is never more bytes, so n tokens are at most 4 n bytes."""
 
 MAX_BYTES_PER_TOKEN = 10
-"""No draft that debate passes on has more bytes for each token that it was allowed: what is longer is cut off.
+MAX_O200K_PER_TOKEN = 4
+"""No draft that debate passes on has more bytes, or tokens of o200k_base, for each token that it was allowed.
 
-So the size of drafts that are not written yet is bounded. English has 4 to 5 bytes a token, Hindi and Thai up to 8.
+What is longer is cut off, so the size of drafts that are not written yet is bounded. English has 4 to 5 bytes a token,
+Hindi and Thai up to 8; of another model's token, o200k_base seldom makes two.
 """
+_DRAFT_SLACK = 16  # tokens: a draft between two lines of a prompt may be split otherwise at its ends
 
 TEMPLATE_TOKENS = 512
 """The most that a provider puts around the texts of a question, where nothing closer is known of the model.
@@ -83,6 +86,20 @@ def cut_to_prompt_bytes(text: str, limit: int) -> str:
         else:
             too_long = middle
     return text[:fits]
+
+
+def drafts_bound(tokenizer: Tokenizer, output_tokens: int) -> int:
+    """The most tokens of a prompt that drafts come to which may have so many output tokens together."""
+    return output_tokens * (MAX_O200K_PER_TOKEN if tokenizer == "o200k_base" else MAX_BYTES_PER_TOKEN)
+
+
+def cut_draft(text: str, output_tokens: int) -> str:
+    """A beginning of a draft that keeps to what `drafts_bound` says of so many output tokens; itself if it does."""
+    text = cut_to_prompt_bytes(text, MAX_BYTES_PER_TOKEN * output_tokens)
+    most = MAX_O200K_PER_TOKEN * output_tokens - _DRAFT_SLACK
+    while utf8_bytes(text) > most and (count := _counter("o200k_base")(_as_sent(text))) > most:
+        text = text[: min(len(text) - 1, len(text) * most // count)]
+    return text
 
 
 def prompt_bound(tokenizer: Tokenizer, question: Question, template_tokens: int = TEMPLATE_TOKENS) -> int:

@@ -145,8 +145,8 @@ class ScriptedJuror:
         }
         return Vote("x/y", marks, calls=(call_of(asking),))
 
-    def bound(self, drafts: int, draft_bytes: int) -> Bound:
-        return bound_call(PRICE, draft_bytes, drafts)
+    def bound(self, drafts: int, draft_tokens: int) -> Bound:
+        return bound_call(PRICE, draft_tokens, drafts)
 
 
 def call_of(asking: Asking) -> ModelCall:

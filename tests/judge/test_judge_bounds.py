@@ -17,7 +17,7 @@ from djp.llm.fake import FakeProvider
 from djp.llm.llm import Llm, open_llm
 from djp.llm.provider import ProviderError, Reply
 from djp.llm.settings import LlmSettings
-from djp.llm.tokens import MAX_BYTES_PER_TOKEN, count_tokens, cut_to_prompt_bytes
+from djp.llm.tokens import count_tokens, cut_draft
 from djp.v1 import common_pb2, debate_pb2, judge_pb2
 from djp_judge.model import Passage
 from djp_judge.offline import ANSWER_TOKENS_PER_DRAFT
@@ -145,7 +145,7 @@ async def test_no_judgement_costs_more_than_projected(
 ) -> None:
     servicer, moody = judging
     moody.moods = itertools.cycle(moods)
-    texts = [cut_to_prompt_bytes(text, max_tokens * MAX_BYTES_PER_TOKEN) for text in texts]
+    texts = [cut_draft(text, max_tokens) for text in texts]
     request = request_of(jurors, task, texts, passages=passages, orders=orders)
     bound = await projected(servicer, request, len(texts) + more_drafts, max_tokens)
     cost, bounds = await spent(servicer, request)
@@ -160,7 +160,7 @@ async def test_drafts_as_long_as_they_may_be_that_fail_as_often_as_they_can_stay
 ) -> None:
     servicer, moody = judging
     moody.moods = itertools.cycle(["lost"])
-    texts = [cut_to_prompt_bytes(f"tide {number} \u6d77" * 20_000, 30_000) for number in range(16)]
+    texts = [cut_draft(f"tide {number} \u6d77" * 20_000, 3_000) for number in range(16)]
     passages = [common_pb2.Passage(title="T" * 1000, text="tide " * 5_000)] * 10
     request = request_of([juror], "t" * 262_144, texts, passages=passages, orders=2)
     bound = await projected(servicer, request, 16, 3_000)

@@ -10,7 +10,7 @@ from djp.llm.asking import Asking, GaveUp, Piece
 from djp.llm.tokens import count_tokens
 from djp_debate.deltas import Deltas
 from djp_debate.model import Draft, Failed, Finished
-from djp_debate.prompts import draft_bytes, draft_question
+from djp_debate.prompts import draft_question
 from djp_debate.reading import UnreadableDraftError, read_draft
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class ModelWriter:
             return self._asker.bound(debater.models, self._ask(debater, round_, None, ()))
         others = len(self._brief.debaters) - 1
         question = self._ask(debater, round_, "", ("",) * others)
-        unknown = (1 + others) * draft_bytes(self._brief.max_tokens)
-        return self._asker.bound(debater.models, question, further_bytes=unknown)
+        unwritten = (1 + others) * self._brief.max_tokens
+        return self._asker.bound(debater.models, question, unwritten_tokens=unwritten)
 
     def _question(self, debater: Debater, work: Work) -> Question:
         own = work.own.text if work.own else None

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from djp.llm.bounds import Bound, bound_call
 from djp.llm.calls import ModelCall, Usage, call_id
-from djp.llm.tokens import BYTES_PER_TOKEN, count_tokens, utf8_bytes
+from djp.llm.tokens import BYTES_PER_TOKEN, MAX_BYTES_PER_TOKEN, count_tokens, utf8_bytes
 from djp.mesh import semconv, telemetry
 from djp_debate.compose import compose
 from djp_debate.material import Material
 from djp_debate.model import Delta, Draft, Failed, Finished
-from djp_debate.prompts import draft_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +84,8 @@ class OfflineWriter:
     def _bound(self, debater: Debater, round_: int) -> Bound:
         prompt = self._prompt[1] + utf8_bytes(debater.role)
         if round_ > 1:
-            written = draft_bytes(self._brief.max_tokens)
-            offline = BYTES_PER_TOKEN * self._brief.max_tokens
-            prompt += sum(offline if one.offline else written for one in self._brief.debaters)
+            per_token = (BYTES_PER_TOKEN if one.offline else MAX_BYTES_PER_TOKEN for one in self._brief.debaters)
+            prompt += self._brief.max_tokens * sum(per_token)
             prompt += sum(utf8_bytes(draft.text) for draft in self._brief.completed.values())
         return bound_call(debater.models[0].price, prompt, self._brief.max_tokens)
 

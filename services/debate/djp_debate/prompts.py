@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from djp.llm.fences import FENCED, Fence
 from djp.llm.offline import NO_ANSWER
 from djp.llm.provider import Question
-from djp.llm.tokens import MAX_BYTES_PER_TOKEN, cut_to_prompt_bytes
+from djp.llm.tokens import cut_draft
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,10 +53,9 @@ def draft_question(
     The others come in an order that the debater's seed decides, without names; each text is cut to what a draft may
     have, so that the prompt is bounded before the drafts are written.
     """
-    most = draft_bytes(brief.max_tokens)
-    shown = [cut_to_prompt_bytes(text, most) for text in others]
+    shown = [cut_draft(text, brief.max_tokens) for text in others]
     random.Random(f"{debater.seed} {debater.debater_id} {round_}").shuffle(shown)  # noqa: S311  no secret
-    mine = None if own is None else cut_to_prompt_bytes(own, most)
+    mine = None if own is None else cut_draft(own, brief.max_tokens)
     texts = [brief.task, *shown, *([] if mine is None else [mine])]
     texts += [part for passage in brief.passages for part in (passage.title, passage.text)]
     fence = Fence(texts, secret)
@@ -79,11 +78,6 @@ def draft_question(
         schema=_SCHEMA,
         schema_name="draft",
     )
-
-
-def draft_bytes(max_tokens: int) -> int:
-    """The most bytes that the text of a draft of so many tokens may have."""
-    return MAX_BYTES_PER_TOKEN * max_tokens
 
 
 def _system(brief: Brief, debater: Debater) -> str:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jiter
 
-from djp.llm.tokens import cut_to_bytes
-from djp_debate.prompts import draft_bytes
+from djp.llm.tokens import cut_draft
 
 if TYPE_CHECKING:
     from djp.llm.provider import Stop
@@ -62,7 +61,7 @@ def read_draft(answer: str, stop: Stop, max_tokens: int) -> ReadDraft:
     if not any(char.isalnum() for char in said):
         raise UnreadableDraftError("its `answer` is empty")
     flags = list(dict.fromkeys(_flag(flag) for flag in _texts(found.get("safety_flags"), _FLAG_CHARS)))[:_MAX_FLAGS]
-    kept = _cut(said, draft_bytes(max_tokens))
+    kept = _cut(said, max_tokens)
     if (stop == "length" or kept != said) and TRUNCATED not in flags:
         flags = [*flags[: _MAX_FLAGS - 1], TRUNCATED]
     return ReadDraft(
@@ -127,8 +126,8 @@ def _partial(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _cut(text: str, most: int) -> str:
-    kept = cut_to_bytes(text, most)
+def _cut(text: str, max_tokens: int) -> str:
+    kept = cut_draft(text, max_tokens)
     if len(kept) == len(text):
         return text
     at = max((gap.start() for gap in re.finditer(r"\s", kept)), default=0)

@@ -48,8 +48,8 @@ class Juror(Protocol):
         """Marks for the drafts shown, or an abstention. An exception counts as one; calls told before stay owed."""
         ...
 
-    def bound(self, drafts: int, draft_bytes: int) -> Bound:
-        """The most that one vote can cost over so many drafts that together have at most so many bytes."""
+    def bound(self, drafts: int, draft_tokens: int) -> Bound:
+        """The most that one vote can cost over so many drafts that together may have so many output tokens."""
         ...
 
 

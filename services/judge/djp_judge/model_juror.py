@@ -72,14 +72,14 @@ class ModelJuror:
         reason = problem if isinstance(answer, GaveUp) else f"no ballot in {TURNS} answers: {problem}"
         return Vote(model, abstain_reason=reason[:MAX_REASON_CHARS], calls=calls)
 
-    def bound(self, drafts: int, draft_bytes: int) -> Bound:
+    def bound(self, drafts: int, draft_tokens: int) -> Bound:
         """Every turn, every attempt of it at every model."""
         # A letter stands for each draft, so that the ends of the lines around it count as they will.
         shown = [Shown(label(place), "x") for place in range(drafts)]
         total = Bound()
         for turn in range(TURNS):
             question = ballot_question(self._task, self._passages, shown, again=turn > 0)
-            total += self._asker.bound(self._models, question, further_bytes=draft_bytes)
+            total += self._asker.bound(self._models, question, unwritten_tokens=draft_tokens)
         return total
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from djp.llm.bounds import Bound, bound_call
 from djp.llm.calls import ModelCall, Usage, call_id
-from djp.llm.tokens import BYTES_PER_TOKEN, count_tokens
+from djp.llm.tokens import BYTES_PER_TOKEN, MAX_BYTES_PER_TOKEN, count_tokens
 from djp_judge.jury import Tell, Vote
 from djp_judge.orders import label
 from djp_judge.prompts import RUBRIC
@@ -63,10 +63,10 @@ class OfflineJuror:
         call = replace(call, cost_nano_usd=self._model.price.cost(call.usage))
         return Vote(self._model.name, marks, calls=(call,))
 
-    def bound(self, drafts: int, draft_bytes: int) -> Bound:
+    def bound(self, drafts: int, draft_tokens: int) -> Bound:
         """One call, for it is never asked again. Its tokens are bytes divided by four, each text's rounded up."""
         labels = drafts * count_tokens(label(0))
-        return self._bound(drafts, labels + drafts + draft_bytes // BYTES_PER_TOKEN)
+        return self._bound(drafts, labels + drafts + draft_tokens * MAX_BYTES_PER_TOKEN // BYTES_PER_TOKEN)
 
     def _bound(self, drafts: int, draft_tokens: int) -> Bound:
         return bound_call(self._model.price, self._read_tokens() + draft_tokens, drafts * ANSWER_TOKENS_PER_DRAFT)
