@@ -29,7 +29,7 @@ class AnthropicProvider(SdkProvider):
         # Its own spans could be told by the environment to hold the questions.
         return sdk.AsyncAnthropic(**options, open_telemetry=False)
 
-    def _request(self, model: Model, question: Question) -> tuple[str, dict[str, Any]]:
+    def _request(self, sdk: ModuleType, model: Model, question: Question) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
             "model": model.remote_id,
             "messages": [{"role": "user", "content": plain(question.user)}],
@@ -40,7 +40,6 @@ class AnthropicProvider(SdkProvider):
         if model.temperature and question.temperature is not None:
             body["temperature"] = question.temperature
         if model.json_schema and question.schema is not None:
-            sdk, _ = self._open()
             # Bounds that Anthropic's schemas do not know become words in the schema's descriptions.
             schema = sdk.transform_schema(dict(question.schema))
             body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}

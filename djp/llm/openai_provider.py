@@ -29,7 +29,7 @@ class OpenAIProvider(SdkProvider):
     def _client(self, sdk: ModuleType, **options: Any) -> Any:
         return sdk.AsyncOpenAI(**options)
 
-    def _request(self, model: Model, question: Question) -> tuple[str, dict[str, Any]]:
+    def _request(self, sdk: ModuleType, model: Model, question: Question) -> tuple[str, dict[str, Any]]:
         messages = [{"role": "system", "content": plain(question.system)}] if question.system else []
         body: dict[str, Any] = {
             "model": model.remote_id,

@@ -69,7 +69,7 @@ class SdkProvider(ABC):
         self._opened: tuple[ModuleType, Any] | None = None
 
     @abstractmethod
-    def _request(self, model: Model, question: Question) -> tuple[str, dict[str, Any]]:
+    def _request(self, sdk: ModuleType, model: Model, question: Question) -> tuple[str, dict[str, Any]]:
         """Path and body of a call."""
 
     @abstractmethod
@@ -82,11 +82,12 @@ class SdkProvider(ABC):
 
     async def ask(self, model: Model, question: Question) -> AsyncGenerator[str | Reply]:
         """As the port says."""
-        path, body = self._request(model, question)
         answer = self._answer()
         failure: ProviderError | None = None
         waiting = ""
         try:
+            sdk, _ = await self._open()
+            path, body = self._request(sdk, model, question)
             async with aclosing(self._texts(path, body, answer, streaming=model.streaming)) as texts:
                 async for text in texts:
                     whole, waiting = whole_characters(waiting + text)
@@ -105,7 +106,7 @@ class SdkProvider(ABC):
         yield answer.reply()
 
     async def _texts(self, path: str, body: dict[str, Any], answer: Answer, *, streaming: bool) -> AsyncGenerator[str]:
-        sdk, client = self._open()
+        sdk, client = await self._open()
         if not streaming:
             yield answer.whole(await self._body_of(client.post, path, {}, body=body))
             return
@@ -129,7 +130,7 @@ class SdkProvider(ABC):
             await stream.close()
 
     async def _get(self, path: str, **query: str) -> dict[str, Any]:
-        _, client = self._open()
+        _, client = await self._open()
         return await self._body_of(client.get, path, query)
 
     async def _body_of(self, call: Callable[..., Any], path: str, query: dict[str, str], **more: Any) -> dict[str, Any]:
@@ -152,7 +153,7 @@ class SdkProvider(ABC):
         """As the port says."""
         failure: ProviderError | None = None
         try:
-            self._open()  # importing the SDK is not the provider's time
+            await self._open()  # importing the SDK is not the provider's time
             async with asyncio.timeout(REACHABLE_TIMEOUT_S):
                 return await self._list()
         except TimeoutError:
@@ -167,14 +168,16 @@ class SdkProvider(ABC):
             await self._opened[1].close()
             self._opened = None
 
-    def _open(self) -> tuple[ModuleType, Any]:
+    async def _open(self) -> tuple[ModuleType, Any]:
+        if self._opened is None:
+            # In a thread: it takes a second or two, in which others are to be served.
+            sdk = await asyncio.to_thread(importlib.import_module, self.sdk_name)
         if self._opened is None:
             import httpx2
 
             for value in (self._api_key or "", *self._headers.values()):
                 if not (value.isascii() and value.isprintable()):
                     raise self._failures.unfit("its key or one of its headers has characters that no header may have")
-            sdk = importlib.import_module(self.sdk_name)
             # They would log questions and headers where the program's level is DEBUG, and every call at INFO.
             for logger in (self.sdk_name, "httpx2", "httpcore2"):
                 logging.getLogger(logger).setLevel(logging.WARNING)

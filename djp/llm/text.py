@@ -26,6 +26,23 @@ _ABBREVIATIONS = frozenset(
 )
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+
+
+class _WithoutMarks(dict[int, str]):
+    """Characters in their compatibility form and without accents, each found once.
+
+    One by one: to put a run of accents in order, as normalising a whole text does, takes quadratic time.
+    """
+
+    def __missing__(self, code: int) -> str:
+        plain = "".join(
+            char for char in unicodedata.normalize("NFKD", chr(code)) if not unicodedata.category(char).startswith("M")
+        )
+        self[code] = plain
+        return plain
+
+
+_WITHOUT_MARKS = _WithoutMarks()
 _UNSPACED = (  # scripts that put no spaces between words: Thai to Khmer, kana, Han
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
@@ -109,10 +126,7 @@ def _ends(line: str, start: int, stop: re.Match[str], end: int) -> bool:
 
 def _words(text: str) -> list[str]:
     if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", text)
-        text = unicodedata.normalize(
-            "NFC", "".join(c for c in decomposed if not unicodedata.category(c).startswith("M"))
-        )
+        text = unicodedata.normalize("NFC", text.translate(_WITHOUT_MARKS))
     return _WORD.findall(text.casefold())
 
 

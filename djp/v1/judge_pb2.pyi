@@ -104,7 +104,7 @@ class JudgeRequest(_message.Message):
     required_citations: _builtins.int
     """Drafts with fewer resolved citations are disqualified."""
     orders: _builtins.int
-    """How many orders each juror sees."""
+    """How many orders each juror sees at most; none is shown twice."""
     seed: _builtins.int
     """Fixes the orders and the anonymous labels."""
     fast_path_margin: _builtins.float
@@ -216,7 +216,7 @@ class Ballot(_message.Message):
     juror_id: _builtins.str
     model: _builtins.str
     abstained: _builtins.bool
-    """The juror gave nothing readable: counts as no vote."""
+    """The juror gave nothing readable, or every draft is of its own model family: counts as no vote."""
     abstain_reason: _builtins.str
     @_builtins.property
     def order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -360,7 +360,7 @@ class Verdict(_message.Message):
     contested: _builtins.bool
     """The order of showing decided, or the margin is inside the spread."""
     agreement: _builtins.float
-    """Share of valid ballots whose first place is the winner, 0 to 1."""
+    """Share of the valid ballots that scored the winner and put it first, 0 to 1."""
     valid_ballots: _builtins.int
     abstentions: _builtins.int
     tie_break: _builtins.str

@@ -78,7 +78,7 @@ async def test_the_schema_of_the_question_is_left_as_it_is(provider: AnthropicPr
 
 async def test_the_makers_own_service_is_asked_for_its_standard_tier(model: Model) -> None:
     provider = AnthropicProvider("anthropic", api_key="key")
-    assert provider._request(model, QUESTION)[1]["service_tier"] == "standard_only"
+    assert provider._request((await provider._open())[0], model, QUESTION)[1]["service_tier"] == "standard_only"
     await provider.close()
 
 

@@ -95,7 +95,7 @@ async def test_half_characters_in_a_question_do_not_stop_it(
 
 async def test_the_makers_own_service_is_asked_for_its_standard_tier(model: Model) -> None:
     provider = OpenAIProvider("openai", api_key="key")
-    assert provider._request(model, QUESTION)[1]["service_tier"] == "default"
+    assert provider._request((await provider._open())[0], model, QUESTION)[1]["service_tier"] == "default"
 
 
 def openai_usage(**changes: Any) -> dict[str, Any]:

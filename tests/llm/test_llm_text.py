@@ -154,3 +154,7 @@ def test_hostile_text_comes_to_an_end(unit: str) -> None:
     text = unit * (60_000 // len(unit))
     assert "".join(sentences(text)).count(unit) <= len(text)
     assert len(terms(text)) <= len(text)
+
+
+def test_accents_are_dropped_from_any_run_of_them_in_linear_time() -> None:
+    assert terms("Cafe\u0301 \u1d00\u030a \ufb01n" + "a" + "\u0301\u0323" * 500_000)[:1] == terms("cafe")
