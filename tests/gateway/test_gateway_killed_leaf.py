@@ -44,9 +44,11 @@ async def test_a_debate_service_that_is_killed_twice(mesh: Any, leaves: Any, fol
                     for n in range(1, VOICES + 1)
                 ],
             )
-            await drafts_of(gateway, run, VOICES - 1)
+            await told(gateway, run, "draft_finished", VOICES - 1)
+            await server_hangs(server, 1)
             first.kill()
         async with Served("debate", leaves.address("debate"), folder) as second:
+            await told(gateway, run, "call_started", VOICES + 1)
             await server_hangs(server, 2)
             second.kill()
         answers.set()
@@ -87,8 +89,8 @@ async def test_a_judge_service_that_is_killed(mesh: Any, leaves: Any, folder: Pa
         async with Served("judge", leaves.address("judge"), folder) as first:
             jurors = [judge_pb2.Juror(juror_id=f"j{n}", model=f"local/{model}") for n, model in enumerate("mn", 1)]
             run = await gateway.start(jurors=jurors, preset="quick")
-            await ballots_of(gateway, run, 2)
-            await server_hangs(server, 1)
+            await told(gateway, run, "call_started", 4)
+            await server_hangs(server, 2)
             first.kill()
         answers.set()
         async with Served("judge", leaves.address("judge"), folder):
@@ -121,19 +123,10 @@ def billed(server: ModelServer) -> int:
     return sum(call.billed.input_tokens * 1000 + call.billed.output_tokens * 2000 for call in heard if call.billed)
 
 
-async def ballots_of(gateway: Any, run: run_pb2.Run, count: int) -> None:
-    """Wait until so many ballots of the run are cast."""
+async def told(gateway: Any, run: run_pb2.Run, kind: str, count: int) -> None:
+    """Wait until the gateway has so many events of that kind on record."""
     async for answer in gateway.runs.WatchRun(run_pb2.WatchRunRequest(run_id=run.run_id)):
-        count -= answer.event.HasField("ballot")
-        if not count:
-            return
-    raise AssertionError("the run ended before")
-
-
-async def drafts_of(gateway: Any, run: run_pb2.Run, count: int) -> None:
-    """Wait until so many drafts of the run are finished."""
-    async for answer in gateway.runs.WatchRun(run_pb2.WatchRunRequest(run_id=run.run_id)):
-        count -= answer.event.HasField("draft_finished")
+        count -= answer.event.HasField(kind)
         if not count:
             return
     raise AssertionError("the run ended before")
