@@ -100,6 +100,7 @@ _JITTER = 0.25
 _LONG_WAIT_S = 60.0
 """No wait of our own is longer. A provider that asks for more is given up where there is a fallback, or no deadline."""
 _MAX_CONCURRENCY = 16
+_LONG_CHARS = 65_536
 
 
 class _AttemptError(Exception):
@@ -132,10 +133,14 @@ class Asker:
 
         `unwritten_tokens` are the output tokens that drafts may have which will be in the prompt and are not known yet.
         """
-        total = Bound()
+        total, tries = Bound(), 1 + self._retries.max_retries
+        prompts: dict[tuple[str, int], int] = {}  # a long prompt is counted once for all models that count alike
         for model in models:
-            one = call_bound(model, question, unwritten_tokens=unwritten_tokens)
-            tries = 1 + self._retries.max_retries
+            key = model.tokenizer, model.template_tokens
+            if key not in prompts:
+                prompt = prompt_bound(model.tokenizer, question, model.template_tokens)
+                prompts[key] = prompt + drafts_bound(model.tokenizer, unwritten_tokens)
+            one = bound_call(model.price, prompts[key], output_tokens_limit(model, question))
             total += Bound(one.nano_usd * tries, one.tokens * tries, one.calls * tries)
         return total
 
@@ -160,7 +165,8 @@ class Asker:
                 if _no_time_left():
                     break
                 tell(CallFailed(failed.call))
-            bound, before = call_bound(model, question), len(calls)
+            before = len(calls)
+            bound = await _bound_of(model, question)
             try:
                 async for turn in self._turns(tell, has_fallback=number < len(models)):
                     with turn:
@@ -253,11 +259,17 @@ class Asker:
         return Answered(told.text, told.stop, model, tuple(calls))
 
 
-def call_bound(model: Model, question: Question, *, unwritten_tokens: int = 0) -> Bound:
-    """The most that one attempt can cost, with drafts in its prompt that are not written yet."""
+def call_bound(model: Model, question: Question) -> Bound:
+    """The most that one attempt can cost."""
     tokens = prompt_bound(model.tokenizer, question, model.template_tokens)
-    tokens += drafts_bound(model.tokenizer, unwritten_tokens)
     return bound_call(model.price, tokens, output_tokens_limit(model, question))
+
+
+async def _bound_of(model: Model, question: Question) -> Bound:
+    """The bound of a call; that of a long prompt is found in a thread, for it takes a while."""
+    if len(question.user) + len(question.system) < _LONG_CHARS:
+        return call_bound(model, question)
+    return await asyncio.to_thread(call_bound, model, question)
 
 
 def _no_time_left() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from functools import cache
+from functools import cache, lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder
 from importlib.util import find_spec, module_from_spec
 from typing import TYPE_CHECKING, Any
@@ -97,9 +97,17 @@ def cut_draft(text: str, output_tokens: int) -> str:
     """A beginning of a draft that keeps to what `drafts_bound` says of so many output tokens; itself if it does."""
     text = cut_to_prompt_bytes(text, MAX_BYTES_PER_TOKEN * output_tokens)
     most = MAX_O200K_PER_TOKEN * output_tokens - _DRAFT_SLACK
-    while utf8_bytes(text) > most and (count := _counter("o200k_base")(_as_sent(text))) > most:
-        text = text[: min(len(text) - 1, len(text) * most // count)]
-    return text
+    if utf8_bytes(text) <= most or _o200k(text) <= most:
+        return text
+    # A character has at most four bytes, hence tokens, so the first quarter fits. Nearer than a thousandth is enough.
+    fits, too_long = most // 4, len(text)
+    while too_long - fits > max(1, most // 1000):
+        middle = (fits + too_long) // 2
+        if _o200k(text[:middle]) <= most:
+            fits = middle
+        else:
+            too_long = middle
+    return text[:fits]
 
 
 def prompt_bound(tokenizer: Tokenizer, question: Question, template_tokens: int = TEMPLATE_TOKENS) -> int:
@@ -118,8 +126,16 @@ def prompt_bound(tokenizer: Tokenizer, question: Question, template_tokens: int 
     return sum(count(_as_sent(text)) for text in texts) + template_tokens
 
 
+def _o200k(text: str) -> int:
+    return _counter("o200k_base")(_as_sent(text))
+
+
 def _growth(word: str) -> int:
     """How many bytes longer than itself a word can become."""
+    return _known_growth(word) if len(word) <= _EXACT_CHARS else _found_growth(word)
+
+
+def _found_growth(word: str) -> int:
     if word.isascii() or all(unicodedata.is_normalized(form, word) for form in ("NFC", "NFKC")):
         return 0
     if len(word) <= _EXACT_CHARS:
@@ -127,6 +143,9 @@ def _growth(word: str) -> int:
     else:
         forms = sum(times * _decomposed_bytes(char) for char, times in Counter(word).items())
     return max(0, forms - utf8_bytes(word))
+
+
+_known_growth = lru_cache(maxsize=65_536)(_found_growth)
 
 
 def _decomposed_bytes(char: str) -> int:

@@ -339,7 +339,8 @@ async def test_call_ids_tell_the_attempts_at_a_run_apart_and_else_stay_the_same(
 async def test_thinking_is_part_of_the_bound() -> None:
     thinks = replace(FIRST, thinking_tokens=1000)
     assert call_bound(thinks, QUESTION).tokens == call_bound(FIRST, QUESTION).tokens + 1000
-    assert call_bound(FIRST, QUESTION, unwritten_tokens=7).tokens == call_bound(FIRST, QUESTION).tokens + 70
+    asker = Asker({}, max_concurrency={}, retries=Retries(max_retries=0))
+    assert asker.bound([FIRST], QUESTION, unwritten_tokens=7).tokens == call_bound(FIRST, QUESTION).tokens + 70
 
 
 async def test_a_provider_that_is_not_there_owes_nothing() -> None:

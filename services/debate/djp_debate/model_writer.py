@@ -16,6 +16,7 @@ from djp_debate.reading import UnreadableDraftError, read_draft
 if TYPE_CHECKING:
     from djp.llm.asking import Answered, Asker, CallFailed, CallStarted
     from djp.llm.bounds import Bound
+    from djp.llm.models import Model
     from djp.llm.provider import Question
     from djp_debate.model import Brief, Debater
     from djp_debate.ports import Tell, Work
@@ -30,6 +31,7 @@ class ModelWriter:
     def __init__(self, brief: Brief, asker: Asker) -> None:
         self._brief = brief
         self._asker = asker
+        self._bounds: dict[tuple[tuple[Model, ...], str, bool], Bound] = {}
 
     async def write(self, debater: Debater, work: Work, tell: Tell) -> Finished | Failed:
         """The draft that the model answers with, or why it gave none that can be read."""
@@ -48,7 +50,7 @@ class ModelWriter:
         if isinstance(answer, GaveUp):
             return Failed(debater, work.round, answer.message, answer.calls, answer.partial_text)
         try:
-            draft = self._draft(debater, work, answer)
+            draft = await asyncio.to_thread(self._draft, debater, work, answer)
         except UnreadableDraftError as error:
             return Failed(debater, work.round, f"{answer.model.name}: {error}", answer.calls, answer.text)
         deltas.end(draft.text)
@@ -56,13 +58,17 @@ class ModelWriter:
 
     async def bound(self, debater: Debater, round_: int) -> Bound:
         """The most that a draft can cost: every attempt at every model, the drafts before it as long as they may be."""
-        return await asyncio.to_thread(self._bound, debater, round_)
+        key = debater.models, debater.role, round_ > 1  # what else there is about a debater makes no difference
+        if key not in self._bounds:
+            self._bounds[key] = await asyncio.to_thread(self._bound, debater, round_)
+        return self._bounds[key]
 
     def _bound(self, debater: Debater, round_: int) -> Bound:
         if round_ == 1:
             return self._asker.bound(debater.models, self._ask(debater, round_, None, ()))
         others = len(self._brief.debaters) - 1
-        question = self._ask(debater, round_, "", ("",) * others)
+        # A letter stands for each draft, so that the ends of the lines around it count as they will.
+        question = self._ask(debater, round_, "x", ("x",) * others)
         unwritten = (1 + others) * self._brief.max_tokens
         return self._asker.bound(debater.models, question, unwritten_tokens=unwritten)
 

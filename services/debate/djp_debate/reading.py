@@ -60,13 +60,13 @@ def read_draft(answer: str, stop: Stop, max_tokens: int) -> ReadDraft:
     said = found["answer"].encode("utf-8", "replace").decode().strip()  # JSON can hold half a character
     if not any(char.isalnum() for char in said):
         raise UnreadableDraftError("its `answer` is empty")
-    flags = list(dict.fromkeys(_flag(flag) for flag in _texts(found.get("safety_flags"), _FLAG_CHARS)))[:_MAX_FLAGS]
+    flags = list(dict.fromkeys(map(_flag, _texts(found.get("safety_flags"), _MAX_FLAGS, _FLAG_CHARS))))
     kept = _cut(said, max_tokens)
     if (stop == "length" or kept != said) and TRUNCATED not in flags:
         flags = [*flags[: _MAX_FLAGS - 1], TRUNCATED]
     return ReadDraft(
         text=kept,
-        evidence=tuple(_texts(found.get("evidence"), _EVIDENCE_CHARS)[:_MAX_EVIDENCE]),
+        evidence=tuple(_texts(found.get("evidence"), _MAX_EVIDENCE, _EVIDENCE_CHARS)),
         confidence=_confidence(found.get("confidence")),
         safety_flags=tuple(flags),
     )
@@ -134,11 +134,12 @@ def _cut(text: str, max_tokens: int) -> str:
     return kept[:at].rstrip() if at > len(kept) // 2 else kept
 
 
-def _texts(value: Any, most_chars: int) -> list[str]:
+def _texts(value: Any, most: int, most_chars: int) -> list[str]:
+    """The texts among the first `most` values of a list, each cut to its beginning."""
     if not isinstance(value, list):
         return []
-    whole = [one.encode("utf-8", "replace").decode().strip() for one in value if isinstance(one, str)]
-    return [one[:most_chars] for one in whole if one]
+    begun = [one[:most_chars] for one in value[:most] if isinstance(one, str)]
+    return [text for one in begun if (text := one.encode("utf-8", "replace").decode().strip())]
 
 
 def _flag(flag: str) -> str:

@@ -9,7 +9,7 @@ from djp.llm.asking import CallFailed, CallStarted
 from djp.llm.convert import bound_to_proto, to_proto
 from djp.llm.errors import UnknownModel
 from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
-from djp.llm.tokens import cut_to_bytes
+from djp.llm.tokens import MAX_BYTES_PER_TOKEN, cut_to_bytes
 from djp.mesh.errors import InvalidInput
 from djp.v1 import common_pb2, debate_pb2, debate_pb2_grpc
 from djp_debate.debate import debate, project
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _NANO_USD_PER_USD = 10**9
 _MAX_PARTIAL_BYTES = 1 << 18
+_MAX_DRAFTS_BYTES = 15 << 20
+"""Of a debate's drafts together: a message has at most 16 MiB, and they all go into one when a debate is resumed."""
 
 
 class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
@@ -93,6 +95,13 @@ class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
             if debater_id in ids[:number]:
                 field = f"debaters[{number}].debater_id"
                 raise InvalidInput(f"{field}: {debater_id!r} is there twice; give each debater its own", field=field)
+        most = _MAX_DRAFTS_BYTES // (MAX_BYTES_PER_TOKEN * len(debaters) * request.rounds)
+        if request.max_tokens > most:
+            raise InvalidInput(
+                f"max_tokens: with {len(debaters)} debaters and {request.rounds} rounds at most {most}, for all drafts go "
+                "into one message; give less, or fewer debaters or rounds",
+                field="max_tokens",
+            )
         return Brief(
             run_id=request.run_id,
             task=request.task,
