@@ -98,8 +98,8 @@ class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
         most = _MAX_DRAFTS_BYTES // (MAX_BYTES_PER_TOKEN * len(debaters) * request.rounds)
         if request.max_tokens > most:
             raise InvalidInput(
-                f"max_tokens: with {len(debaters)} debaters and {request.rounds} rounds at most {most}, for all drafts go "
-                "into one message; give less, or fewer debaters or rounds",
+                f"max_tokens: with {len(debaters)} debaters and {request.rounds} rounds at most {most}, for all drafts "
+                "go into one message; give less, or fewer debaters or rounds",
                 field="max_tokens",
             )
         return Brief(
