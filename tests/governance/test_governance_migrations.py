@@ -68,6 +68,8 @@ async def test_an_older_ledger_goes_on(
         for scope in ("global", "tenant:acme")
         for period, first in (("day", "2026-03-31"), ("month", "2026-03-01"))
     ]
+    (request,) = await make.sql(database_url, "SELECT at_us FROM requests WHERE answer = '{}'")
+    assert request["at_us"] > MADE  # it is remembered as if it had come just now
     await make.sql(database_url, "DELETE FROM requests WHERE answer = '{}'")
     audit(database_url)
 

@@ -59,8 +59,8 @@ class Upkeep:
         if self._event_log:
             try:
                 await self._event_log.flush()
-            except OSError as error:
-                _log.error("the log of events cannot be written (%s); the ledger has them", error.strerror)
+            except (OSError, DjpError) as error:
+                _log.error("the log of events could not be written (%s); the ledger has them", error)
 
 
 async def _forever(every_s: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -53,6 +55,7 @@ def upgrade() -> None:
     )
     op.add_column("calls", sa.Column("by_lapse", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("requests", sa.Column("at_us", big, nullable=False, server_default="0"))
+    op.execute(f"UPDATE requests SET at_us = {time.time_ns() // 1000}")  # noqa: S608  remembered from now on
     op.create_index("ix_requests_at", "requests", ["at_us"])
 
     op.create_table(
