@@ -1,4 +1,4 @@
-"""The ledger against a simple model: any sequence of reserve, charge, settle and release, while time passes."""
+"""The ledger against a simple model: reserve, charge, extend, lapse, settle and release in any order, as time passes."""
 
 from __future__ import annotations
 
@@ -52,6 +52,9 @@ class Held:
     charged_tokens: int = 0
     state: str = "held"
     calls: dict[str, int] = field(default_factory=dict)
+    lease: datetime | None = None
+    open: dict[str, int] = field(default_factory=dict)
+    owed: set[str] = field(default_factory=set)  # charged by the lapse, while nobody knew better
 
     @property
     def rest(self) -> int:
@@ -148,17 +151,53 @@ class LedgerMachine(RuleBasedStateMachine):
         calls = [Call(call_id, "m", cost, tokens, 0) for call_id, cost in costs.items()]
         charged = self.send(held.tenant, repeat, lambda key: self.ledger.charge(key, name, calls, self.now))
         new = {one: cost for one, cost in costs.items() if (held.tenant, one) not in self.charged}
-        self.charged |= {(held.tenant, one) for one in new}
-        held.calls |= new
+        corrected = {one: cost for one, cost in costs.items() if one in held.owed}
         rest_before = held.rest
-        held.charged += sum(new.values())
-        held.charged_tokens += tokens * len(new)
+        held.charged += sum(new.values()) + sum(cost - held.calls[one] for one, cost in corrected.items())
+        held.charged_tokens += tokens * (len(new) + len(corrected))  # the calls of a lapse have none here
+        held.owed -= set(corrected)
+        self.charged |= {(held.tenant, one) for one in new}
+        held.calls |= new | corrected
         assert (charged.reservation.charged, charged.reservation.charged_tokens) == (held.charged, held.charged_tokens)
         uncovered = sum(new.values()) > rest_before - held.rest
         assert charged.over_reservation == (
             uncovered or held.charged > held.reserved or held.charged_tokens > held.tokens
         )
         return list(costs)
+
+    @rule(
+        target=call_ids,
+        name=reservations,
+        known=st.lists(call_ids, max_size=2),
+        cost=st.integers(0, 40),
+        repeat=st.booleans(),
+    )
+    def extend(self, name: str, known: list[str], cost: int, repeat: bool) -> Any:
+        held, new = self.model[name], str(uuid.uuid4())
+        under_way = {**dict.fromkeys(known, cost), new: cost}
+        calls = [Call(call_id, "m", cost, 0, 0, usage_unknown=True) for call_id in under_way]
+        extended = self.send(held.tenant, repeat, lambda key: self.ledger.extend(key, name, calls, 7200, self.now))
+        if held.state == "held":
+            held.lease, held.open = self.now + timedelta(hours=2), under_way
+        assert (extended.state, extended.lease_expires_at) == (held.state, held.lease)
+        return new
+
+    @rule()
+    def sweep(self) -> None:
+        due = {
+            name: held
+            for name, held in self.model.items()
+            if held.state == "held" and held.lease is not None and held.lease <= self.now
+        }
+        for one in self.run(self.ledger.lapse(self.now)):
+            held = due.pop(one.reservation_id)
+            owed = {call_id: cost for call_id, cost in held.open.items() if (held.tenant, call_id) not in self.charged}
+            self.charged |= {(held.tenant, call_id) for call_id in owed}
+            held.calls |= owed
+            held.charged += sum(owed.values())
+            held.owed, held.state = set(owed), "lapsed"
+            assert (one.state, one.charged) == ("lapsed", held.charged)
+        assert not due
 
     @rule(name=reservations, state=st.sampled_from(["settled", "released"]), repeat=st.booleans())
     def close(self, name: str, state: Any, repeat: bool) -> None:
