@@ -15,7 +15,7 @@ from djp_debate.offline import OfflineWriter
 from djp_debate.ports import Work
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from djp.llm.asking import Asker, CallFailed, CallStarted
     from djp_debate.model import Brief, Debater, Draft, Event
@@ -29,9 +29,8 @@ async def project(brief: Brief, asker: Asker) -> Bound:
     writer = _writers(brief, asker)
     total = Bound()
     for round_ in range(1, brief.rounds + 1):
-        for debater in brief.debaters:
-            if (debater.debater_id, round_) not in brief.completed:
-                total += await writer(debater).bound(debater, round_)
+        for debater in _missing(brief, brief.completed, round_):
+            total += await writer(debater).bound(debater, round_)
     return total
 
 
@@ -46,7 +45,7 @@ async def debate(brief: Brief, asker: Asker) -> AsyncGenerator[Event]:
     drafts = dict(brief.completed)
     agreed: float | None = None
     for round_ in range(1, brief.rounds + 1):
-        missing = [one for one in brief.debaters if (one.debater_id, round_) not in drafts]
+        missing = _missing(brief, drafts, round_)
         works = [(one, _work(brief, drafts, one, round_)) for one in missing]
         for debater in missing:
             yield Started(debater, round_)
@@ -70,6 +69,12 @@ async def debate(brief: Brief, asker: Asker) -> AsyncGenerator[Event]:
 def _writers(brief: Brief, asker: Asker) -> Callable[[Debater], Writer]:
     offline, models = OfflineWriter(brief), ModelWriter(brief, asker)
     return lambda debater: offline if debater.offline else models
+
+
+def _missing(brief: Brief, drafts: Mapping[tuple[str, int], Draft], round_: int) -> list[Debater]:
+    """Who is to write in a round: whoever has no draft of it or of a later one, before which it has failed for good."""
+    rounds = range(round_, brief.rounds + 1)
+    return [one for one in brief.debaters if not any((one.debater_id, later) in drafts for later in rounds)]
 
 
 def _work(brief: Brief, drafts: Drafts, debater: Debater, round_: int) -> Work:
