@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from djp_governance.adapters.budgets_file import BudgetsFile
+    from djp_governance.anomalies import AnomalyRules
     from djp_governance.limits import Limits
     from djp_governance.ports import BudgetStore, EventStore, Ledger
+    from djp_governance.reports import ReportStore
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,12 @@ class Parts:
     ledger: Ledger
     budgets: BudgetStore
     events: EventStore
+    reports: ReportStore
     file: BudgetsFile
     zone: tzinfo
     now: Callable[[], datetime]
     lease_s: float
+    anomaly_rules: AnomalyRules
 
     @property
     def limits(self) -> Limits:

@@ -15,6 +15,7 @@ from djp_governance.adapters.event_log import EventLog
 from djp_governance.adapters.sql_budgets import SqlBudgets
 from djp_governance.adapters.sql_events import SqlEvents
 from djp_governance.adapters.sql_ledger import SqlLedger
+from djp_governance.adapters.sql_reports import SqlReports
 from djp_governance.adapters.sql_retention import Retention
 from djp_governance.adapters.tables import metadata
 from djp_governance.parts import Parts, utc_now
@@ -49,7 +50,17 @@ async def open_service(settings: GovernanceSettings, now: Callable[[], datetime]
         ledger = SqlLedger(engine, zone)
         transactions = ledger.transactions
         events = SqlEvents(transactions)
-        parts = Parts(ledger, SqlBudgets(transactions), events, file, zone, now, settings.lease_s)
+        parts = Parts(
+            ledger,
+            SqlBudgets(transactions),
+            events,
+            SqlReports(engine),
+            file,
+            zone,
+            now,
+            settings.lease_s,
+            settings.anomaly_rules(),
+        )
         retention = Retention(
             transactions,
             zone,

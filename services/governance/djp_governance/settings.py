@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from djp.mesh.errors import InvalidInput
 from djp.mesh.settings import djp_home
 from djp.money import parse_usd
+from djp_governance.anomalies import AnomalyRules
 from djp_governance.limits import Budget, Limits, RunRule
 from djp_governance.model import RunLimits
 
@@ -97,6 +98,32 @@ class GovernanceSettings(BaseSettings):
     request_retention_days: int = Field(
         default=30, ge=1, le=36_500, description="Days that a repeated request still gets the first answer."
     )
+
+    anomaly_sigma: float = Field(
+        default=3.0,
+        ge=0,
+        le=1000,
+        validation_alias="ANOMALY_SIGMA",
+        description="Standard deviations above its usual spending from which a tenant's day is an anomaly.",
+    )
+    anomaly_min_dollars: Decimal = Field(
+        default=Decimal("3.0"),
+        ge=0,
+        validation_alias="ANOMALY_MIN_DOLLARS",
+        description="Dollars that a day must be above the usual ones, too.",
+    )
+    anomaly_min_events: int = Field(
+        default=10,
+        ge=1,
+        le=10**9,
+        validation_alias="ANOMALY_MIN_EVENTS",
+        description="Model calls without which there is nothing to compare with.",
+    )
+
+    def anomaly_rules(self) -> AnomalyRules:
+        """When a day stands out. Raises InvalidInput that names the variable."""
+        least = parse_usd(self.anomaly_min_dollars, field="ANOMALY_MIN_DOLLARS")
+        return AnomalyRules(self.anomaly_sigma, least, self.anomaly_min_events)
 
     def limits(self) -> Limits:
         """The limits of the environment in nano-dollars. Raises InvalidInput that names the variable."""

@@ -1,4 +1,4 @@
-"""What governance does unasked: leases that lapse, a budgets file that changes, events for the log, old entries."""
+"""What governance does unasked: leases that lapse, a budgets file that changes, events, anomalies, old entries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import DjpError
+from djp_governance.anomalies import find_anomalies, of_anomaly
+from djp_governance.reports import first_of
+from djp_governance.windows import day_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 _POLL_S = 1.0
 _SWEEP_S = 5.0  # a lease is to have lapsed within 30 s of its end
 _RETENTION_S = 3600.0
+_ANOMALY_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ class Upkeep:
             tasks.create_task(_forever(_POLL_S, self.look_around))
             tasks.create_task(_forever(_SWEEP_S, self.sweep))
             tasks.create_task(_forever(_RETENTION_S, self.retire))
+            tasks.create_task(_forever(_ANOMALY_S, self.tell_anomalies))
 
     async def look_around(self) -> None:
         """Take over a changed budgets file, and write new events to the log."""
@@ -49,6 +54,13 @@ class Upkeep:
         """End the reservations whose holders are lost."""
         for one in await self._parts.ledger.lapse(self._parts.now()):
             _log.warning("the lease of reservation %s of run %s lapsed", one.reservation_id, one.run_id)
+
+    async def tell_anomalies(self) -> None:
+        """Record an event for each tenant that spends unusually much today, or did until midnight."""
+        parts = self._parts
+        now, today = parts.now(), day_of(parts.now(), parts.zone)
+        for one in await find_anomalies(parts.reports, None, first_of(2, today), today, parts.anomaly_rules):
+            await parts.events.append(of_anomaly(one, now))
 
     async def retire(self) -> None:
         """Forget what is older than it has to be kept."""

@@ -1,8 +1,9 @@
 """The ledger in a SQL database (SQLite or Postgres): one transaction a change.
 
 Two runs that start at the same instant can never both take the last dollar: who looks for room has locked the windows
-until what it takes is written. Locks are always taken in the same order (the request, the reservation, its calls, then
-the windows as sql_windows.py orders them, then that of events), so that no two transactions wait for each other.
+until what it takes is written. Locks are always taken in the same order (the request, the reservation, its calls, the
+roll-ups, then the windows as sql_windows.py orders them, then that of events), so that no two transactions wait for
+each other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from djp_governance.adapters.rows import (
     window_id,
 )
 from djp_governance.adapters.sql_events import SqlEvents, append_event
+from djp_governance.adapters.sql_reports import roll_up
 from djp_governance.adapters.sql_windows import AMOUNTS, WindowsMissing, lock_windows, make_windows, move, read_windows
 from djp_governance.adapters.tables import calls, entries, reservations
 from djp_governance.adapters.transactions import Transactions
@@ -278,6 +280,7 @@ async def _charge(
     now: datetime,
 ) -> tuple[Reservation, bool]:
     """Move what was recorded to spent; the reservation after it, and whether not all of it was covered."""
+    await roll_up(connection, before, recorded)
     after, fresh = before, 0
     for kind in ("adjust", "charge"):
         some = [one for one in recorded if (one.replaced is not None) == (kind == "adjust")]

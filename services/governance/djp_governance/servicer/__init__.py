@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 from djp.v1 import governance_pb2_grpc
 from djp_governance.servicer.budgets import BudgetRpcs
 from djp_governance.servicer.events import EventRpcs
+from djp_governance.servicer.reports import ReportRpcs
 from djp_governance.servicer.reservations import ReservationRpcs
 
 if TYPE_CHECKING:
     from djp_governance.parts import Parts
 
 
-class GovernanceServicer(ReservationRpcs, BudgetRpcs, EventRpcs, governance_pb2_grpc.GovernanceServiceServicer):
+class GovernanceServicer(
+    ReservationRpcs, BudgetRpcs, EventRpcs, ReportRpcs, governance_pb2_grpc.GovernanceServiceServicer
+):
     """Serves a tenant what is its own and the global budget, and operators everything."""
 
     def __init__(self, parts: Parts) -> None:

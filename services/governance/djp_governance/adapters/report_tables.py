@@ -1,0 +1,25 @@
+"""The table of roll-ups, from which reports are read: they never scan the ledger."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, String, Table
+
+from djp_governance.adapters.tables import metadata
+
+# What was charged, by tenant, the day of the reservation, model, workflow and preset. The row whose model is empty has
+# the sum over models, in which a run with several models counts once. A run counts in the row of its first call.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("day", String(10), primary_key=True),  # in the deployment's zone: 2026-03-31
+    Column("model", String(200), primary_key=True),
+    Column("workflow", String(100), primary_key=True),
+    Column("preset", String(100), primary_key=True),
+    Column("runs", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+)
+Index("ix_rollups_day", rollups.c.day)

@@ -1,0 +1,87 @@
+"""What reports are made of: sums of what was charged, and how far back they look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from djp.mesh.errors import FailedPrecondition
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+DEFAULT_DAYS = 30
+"""How far back a report looks that says nothing else: the operations guide's."""
+
+MAX_ROWS = 10_000
+"""Of one answer, about a megabyte: a report is for people, and has to fit into a message."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What was charged, in whole nano-dollars and tokens.
+
+    Attributes:
+        tenant: empty in a row over all tenants.
+        day: in the deployment's zone, YYYY-MM-DD; empty in totals.
+        model: empty in a total over all models.
+        runs: that made a call in it; each counts on the day of its first call, once a model and once over all models.
+    """
+
+    tenant: str
+    day: str
+    model: str
+    workflow: str
+    preset: str
+    runs: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: int
+
+
+@dataclass(frozen=True)
+class DaySpend:
+    """What a tenant spent on a day, in nano-dollars, over so many model calls."""
+
+    tenant: str
+    day: date
+    calls: int
+    cost: int
+
+
+class ReportStore(Protocol):
+    """Reads the roll-ups, which agree with the ledger at every moment. `tenant` None is everybody.
+
+    `rows` and `totals` raise FailedPrecondition for more rows than an answer holds.
+    """
+
+    async def rows(self, tenant: str | None, first: date, last: date) -> Sequence[Sums]:
+        """By day (newest first), model, workflow and preset, from the first day to the last one."""
+
+    async def totals(self, tenant: str | None, first: date, last: date) -> Sequence[Sums]:
+        """By tenant, over all models and then by model; the tenants that spent most come first."""
+
+    def days(
+        self, tenant: str | None, first: date, last: date, spent_since: date, least: int
+    ) -> AsyncGenerator[DaySpend]:
+        """What each day cost, by tenant and day, of tenants that spent at least `least` on a day from `spent_since`
+        on. Days without a call are left out."""
+
+
+def first_of(days: int, today: date) -> date:
+    """The first of so many days, of which today is the last; 0 are DEFAULT_DAYS. Never before the calendar begins."""
+    return date.fromordinal(max(1, today.toordinal() + 1 - (days or DEFAULT_DAYS)))
+
+
+def before(day: date, days: int) -> date:
+    """So many days before; never before the calendar begins."""
+    return date.min if day.toordinal() <= days else day - timedelta(days=days)
+
+
+def too_large() -> FailedPrecondition:
+    """The refusal of a report that does not fit into an answer."""
+    return FailedPrecondition(
+        f"the report has more than {MAX_ROWS:,} rows; ask for fewer days, or for one tenant", field="days"
+    )
