@@ -31,6 +31,10 @@ _SQLITE_CONNECTIONS = 4
 """Of one process to one SQLite file: one writes, the others read, and who finds none free waits in line. (SQLAlchemy's
 own 5 and 10 more are opened and closed over and over by a busy service, each with a thread of its own.)"""
 
+_POSTGRES_CONNECTIONS = 8
+"""Of one process to one Postgres, which takes 100 unless told otherwise: so ten replicas find room, and who finds no
+connection free waits in line instead of being refused."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UPGRADE_LOCK = 0x646A70  # "djp": which advisory lock upgrades take on Postgres
 
@@ -150,7 +154,8 @@ class _Pool(AsyncAdaptedQueuePool):
 def _create(url: str) -> AsyncEngine:
     try:
         sqlite = make_url(url).get_backend_name() == "sqlite"
-        options = {"pool_size": _SQLITE_CONNECTIONS, "max_overflow": 0} if sqlite else {"pool_pre_ping": True}
+        size = _SQLITE_CONNECTIONS if sqlite else _POSTGRES_CONNECTIONS
+        options = {"pool_size": size, "max_overflow": 0, "pool_pre_ping": not sqlite}
         engine = create_async_engine(url, poolclass=_Pool, pool_timeout=BUSY_TIMEOUT_S, **options)
     except ArgumentError as error:
         raise FailedPrecondition(

@@ -1,4 +1,4 @@
-"""The ledger against a simple model: reserve, charge, extend, lapse, settle and release in any order, as time passes."""
+"""The ledger against a simple model: reserve, charge, extend, lapse, settle, release in any order, as time passes."""
 
 from __future__ import annotations
 
