@@ -155,9 +155,11 @@ class DjpClient:
             began = heard = loop.time()
             call = self._runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence, deltas=deltas))
             try:
-                while isinstance(
-                    response := await asyncio.wait_for(call.read(), SILENCE_S), run_pb2.WatchRunResponse
-                ):  # grpc.aio.EOF is what ends it
+                while True:
+                    async with asyncio.timeout(SILENCE_S):  # wait_for would lose a cancellation that meets an event
+                        response = await call.read()
+                    if not isinstance(response, run_pb2.WatchRunResponse):
+                        break  # grpc.aio.EOF
                     event, heard = response.event, loop.time()
                     if event.sequence <= sequence:  # a heartbeat, a piece of a draft, or known already
                         if not event.sequence and not event.HasField("heartbeat"):
