@@ -22,8 +22,12 @@ def agreement(texts: Sequence[str]) -> float:
     """The mean over all pairs of texts of how alike they are: the cosine of what they hold (Salton 1975).
 
     Counted are a text's content words, reduced to their stems, and the pairs in which they stand, citations left out.
-    Words alone would find that opposite answers to one question agree. Two empty texts agree in nothing. Raises
-    ValueError for fewer than two texts.
+    Words alone would find that opposite answers to one question agree. Two empty texts agree in nothing.
+
+    On the sample tasks of benchmarks/agreement.py, answers that say the same agree from 0.35 to 0.95, answers that do
+    not up to 0.87, where one word is another: so 0.9, the threshold of the preset `quick`, stops on near copies only.
+
+    Raises ValueError for fewer than two texts.
     """
     if len(texts) < 2:
         raise ValueError("one text agrees with nobody")
