@@ -25,6 +25,7 @@ _BEST, _PASSAGES = 4, 0.5  # how many are the best ones; the floor of those who 
 _ON_POINT = 0.6  # of the best statement of its passage: where an opening may start
 _ASIDE = 0.5  # what a term of the debater's role, or of a name in the task, counts: a name says where, not what
 _AGREED = 0.15  # what a term counts on which the other drafts agree
+_FEW_WORDS = 2  # of a task: with more, a statement that shares one only is a chance hit
 _CANDIDATES = 60  # of each debater: far more than any draft holds
 _NEWNESS = 0.8  # the share of its relevance that a statement loses if the draft has all of its words already
 _JITTER = 0.2  # at a temperature of 1, chance moves a relevance by so much up or down
@@ -45,12 +46,18 @@ class View:
     statements: tuple[Statement, ...]
     relevance: Mapping[Statement, float]
     wanted: frozenset[str]
+    core: frozenset[str]
 
     def near(self, floor: float = FLOOR) -> list[Statement]:
         """Those that are to the point, best first."""
-        best = [self.relevance[statement] for statement in self.statements[:_BEST]]
-        least = floor * sum(best) / len(best)
-        return [statement for statement in self.statements if self.relevance[statement] >= least][:_CANDIDATES]
+        best = self.statements[:_BEST]
+        least = floor * sum(self.relevance[one] for one in best) / len(best)
+        near = [one for one in self.statements if self.relevance[one] >= least]
+        return [one for one in near if one in best or self._shares(one)][:_CANDIDATES]
+
+    def _shares(self, one: Statement) -> bool:
+        """Whether a statement with its headings has two of the words of the task, or one if it has few; names aside."""
+        return len((one.terms | one.context) & self.core) >= (2 if len(self.core) > _FEW_WORDS else 1)
 
 
 def view(material: Material, task: str, debater: Debater, *, agreed: frozenset[str] = frozenset()) -> View:
@@ -72,7 +79,7 @@ def view(material: Material, task: str, debater: Debater, *, agreed: frozenset[s
     spread = _JITTER * debater.temperature
     moved = {one: plain[one] * (1 + spread * (2 * chance(one) - 1)) for one in usable or material.statements}
     ranked = sorted(moved, key=lambda one: (-moved[one], chance(one), one.rank, one.order))
-    return View(tuple(ranked), moved, wanted)
+    return View(tuple(ranked), moved, wanted, wanted - names)
 
 
 def _lead(seen: View) -> Plan:
