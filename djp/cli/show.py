@@ -124,6 +124,8 @@ def remedy(run: run_pb2.Run) -> str:
             return "give it documents to answer from: --grounded-corpus DIR"
         case run_pb2.RUN_STATE_ADVISORY:
             return "give a corpus that speaks about the task, or ask in the words of its documents"
+        case run_pb2.RUN_STATE_NO_RESULT if not run.result.verdict.disqualified:
+            return "`djp models` shows which models can be called; --juror names others"
         case run_pb2.RUN_STATE_NO_RESULT:
             return "see below why each draft was disqualified, and change the task or the rules"
         case run_pb2.RUN_STATE_FAILED if reason in _SAY_WHAT_TO_DO:
