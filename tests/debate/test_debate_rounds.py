@@ -132,12 +132,6 @@ async def test_each_sees_the_drafts_of_the_others_without_names(stub: Any, scrip
         shown = [f"voice {n} says this in round 1" in question.user for n in others]
         assert shown == [round_ == 2] * 2
         assert (question.user.count("Your last draft\n") == 1) == (round_ == 2)
-    orders = {
-        question.user.index("voice 1 says") < question.user.index("voice 2 says")
-        for _, round_, question in script.questions
-        if round_ == 2
-    }
-    assert orders, "the order is the seed's"
 
 
 async def test_what_stands_in_a_draft_cannot_close_its_fence(stub: Any, script: Script) -> None:
@@ -210,8 +204,11 @@ async def test_the_text_comes_in_pieces_and_a_new_attempt_begins_it_anew(stub: A
 
 
 @pytest.mark.parametrize("keep", [(), ((1, 1),), ((1, 1), (2, 1), (3, 1)), ((1, 1), (2, 1), (3, 1), (2, 2)), ((2, 2),)])
-async def test_what_is_completed_is_not_written_again(stub: Any, script: Script, keep: Any) -> None:
-    asked = request()
+@pytest.mark.parametrize("threshold", [None, 0.99])
+async def test_what_is_completed_is_not_written_again(
+    stub: Any, script: Script, keep: Any, threshold: float | None
+) -> None:
+    asked = request(agreement_threshold=threshold)
     whole = [event.draft.draft for event in await events(stub, asked) if event.HasField("draft")]
     script.questions.clear()
     kept = [draft for draft in whole if (int(draft.debater_id[1:]), draft.round) in keep]

@@ -57,8 +57,8 @@ async def debate(brief: Brief, asker: Asker) -> AsyncGenerator[Event]:
         last = _last(brief, drafts)
         if not last or round_ == brief.rounds:
             break
-        if round_ == 1 and brief.agreement_threshold is not None and len(last) > 1:
-            firsts = [draft.text for draft in last if draft.round == 1]
+        firsts = [drafts[key].text for one in brief.debaters if (key := (one.debater_id, 1)) in drafts]
+        if round_ == 1 and brief.agreement_threshold is not None and len(firsts) > 1:
             agreed = await asyncio.to_thread(agreement, firsts)
             # A debate that went on before it was interrupted goes on now, whatever its drafts say together.
             if agreed >= brief.agreement_threshold and all(at == 1 for _, at in drafts):
