@@ -1,9 +1,10 @@
 """Calibrates the threshold at which a debate ends early: how alike drafts are that say the same, and that do not.
 
 For each sample task (agreement.yaml) there are three answers that say the same in other words, and three that say
-something else. A pair of which one says something else and that reaches the threshold is a false stop: a debate that
-ends although there was something to debate. The threshold of the preset `quick` must have none, so it ends only on near
-copies. Beside it: the agreement of the first round's drafts of the offline debaters over docs/.
+something else, some of them in nearly the same words. Long drafts are made of one answer to every task; of two of them
+only one answer says something else. A pair that says something else and reaches the threshold is a false stop: a
+debate that ends although there was something to debate. The threshold of the preset `quick` must have none, so it ends
+on near copies only. Beside it: the agreement of the first round's drafts of the offline debaters over docs/.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import sys
 from itertools import combinations, product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -24,6 +26,9 @@ from djp_debate.compose import compose
 from djp_debate.material import Material
 from djp_debate.model import Brief, Debater, Passage
 from djp_debate.ports import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 TASKS = (
@@ -40,18 +45,22 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the same: it takes a second or two")
     parser.parse_args()
     chosen = json.loads((ROOT / "presets" / "quick.json").read_text())["agreement_threshold"]
+    samples = yaml.safe_load((Path(__file__).parent / "agreement.yaml").read_text())
     same, other = [], []
-    for sample in yaml.safe_load((Path(__file__).parent / "agreement.yaml").read_text()):
+    for sample in samples:
         same += [agreement(pair) for pair in combinations(sample["same"], 2)]
         other += [agreement(pair) for pair in product(sample["same"], sample["other"])]
         other += [agreement(pair) for pair in combinations(sample["other"], 2)]
+    long = [agreement(pair) for pair in long_pairs(samples)]
     offline = [agreement(offline_drafts(task)) for task in TASKS]
 
     print(f"pairs that say the same: {spread(same)}")
     print(f"pairs that do not:       {spread(other)}")
+    print(f"one answer differs:      {spread(long)}")
     print(f"offline debaters:        {spread(offline)}")
+    other += long
     print("threshold  ends early when they say the same  when they do not")
-    for threshold in sorted({0.5, 0.6, 0.7, 0.8, 0.9, chosen}):
+    for threshold in sorted({0.5, 0.6, 0.7, 0.8, 0.9, 0.95, chosen}):
         mark = "  <- preset quick" if threshold == chosen else ""
         print(f"{threshold:9.2f}  {share(same, threshold):33.0%}  {share(other, threshold):16.0%}{mark}")
     figures = {
@@ -61,10 +70,19 @@ def main() -> int:
         "stops_of_same": round(share(same, chosen), 3),
         "false_stops": sum(value >= chosen for value in other),
         "nearest_false": round(max(other), 3),
+        "nearest_false_long": round(max(long), 3),
         "offline_most": round(max(offline), 3),
     }
     print(json.dumps({"benchmark": "agreement", "figures": figures}))
     return 1 if figures["false_stops"] else 0
+
+
+def long_pairs(samples: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Drafts that give one answer to every task, each beside one of which a single answer says something else."""
+    answers = [sample["same"][0] for sample in samples]
+    for place, sample in enumerate(samples):
+        for other in sample["other"]:
+            yield "\n\n".join(answers), "\n\n".join([*answers[:place], other, *answers[place + 1 :]])
 
 
 def spread(values: list[float]) -> str:

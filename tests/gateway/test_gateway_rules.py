@@ -54,7 +54,7 @@ def test_presets_are_those_of_the_guide(
 
 
 def test_quick_skips_jurors_once_the_lead_is_clear_and_rounds_once_the_drafts_agree() -> None:
-    assert spec_of(preset="quick").agreement_threshold == 0.9
+    assert spec_of(preset="quick").agreement_threshold == 0.95
     assert spec_of(preset="quick").fast_path_margin == FAST_PATH_MARGIN == 3.0
     assert not spec_of(preset="thorough").HasField("fast_path_margin")
     assert not spec_of().HasField("fast_path_margin")

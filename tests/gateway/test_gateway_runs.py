@@ -300,7 +300,7 @@ async def test_rounds_that_were_skipped_are_told(gateway: Any, leaves: Any) -> N
     draft = debate_pb2.Draft(draft_id="d1-r1", debater_id="d1", model="offline/lead", round=1, text="Yes.")
 
     async def debate(request: debate_pb2.DebateRequest) -> Any:
-        assert (request.rounds, request.agreement_threshold) == (2, 0.9)
+        assert (request.rounds, request.agreement_threshold) == (2, 0.95)
         yield debate_pb2.DebateResponse(
             finished=debate_pb2.DebateFinished(drafts=[draft], rounds=1, stopped_early=True, agreement=0.95)
         )
