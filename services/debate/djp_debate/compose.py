@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from djp.llm.offline import NO_ANSWER
@@ -12,10 +11,8 @@ from djp_debate.strategies import STRATEGIES, view
 from djp_debate.writing import Written, write
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from djp_debate.material import Material
-    from djp_debate.model import Brief, Debater, Draft
+    from djp_debate.model import Brief, Debater
     from djp_debate.ports import Work
 
 
@@ -26,16 +23,10 @@ def compose(brief: Brief, debater: Debater, material: Material, work: Work) -> W
     """
     if not material.speaks_about(brief.task):
         return Written(write_note(debater.model, brief), safety_flags=(NO_ANSWER,))
-    seen = view(material, brief.task, debater, agreed=_agreed(work.others))
+    seen = view(material, brief.task, debater, others=[frozenset(terms(draft.text)) for draft in work.others])
     return write(
         STRATEGIES[debater.model](seen),
         seen.statements,
         max_tokens=brief.max_tokens,
         required_citations=brief.required_citations,
     )
-
-
-def _agreed(others: Sequence[Draft]) -> frozenset[str]:
-    """The terms that more than half of the other drafts hold, and at least two: they are worth another look."""
-    counts = Counter(term for draft in others for term in set(terms(draft.text)))
-    return frozenset(term for term, count in counts.items() if count > 1 and 2 * count > len(others))

@@ -30,6 +30,7 @@ _FRAGMENT_WORDS = 40
 _MOST_NEEDED = 3
 _MIN_CHARS = 4  # of a paragraph: four words of one Chinese character
 
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _NUMBERED = re.compile(r"\s*\[\^?[0-9]{1,3}\]")
 _CODE = re.compile(r"`[^`]*`")
 _BRACKETS = re.compile(r"\[REDACTED:[A-Z_]+\]|[\[\]]")
@@ -146,6 +147,8 @@ def _fragments(passages: Sequence[Passage], read: Sequence[list[Block]]) -> Iter
             if len(words) < 2 or any(len(word) > LONGEST_WORD for word in words):
                 continue
             text = f"{' '.join(words)}\u2026"
+            if _words(text) > MAX_WORDS:
+                continue
             yield _statement(text, passage, rank, (passage.start, number, 0), frozenset(terms(passage.title)), None)
             found += 1
             if found == MAX_STATEMENTS:
@@ -172,7 +175,7 @@ def _statement(
         context,
         before,
         dangling,
-        word_count(text),
+        _words(text),
     )
 
 
@@ -181,6 +184,11 @@ def _distinct(statements: Iterable[Statement]) -> list[Statement]:
     for statement in statements:
         seen.setdefault("".join(c for c in statement.text.casefold() if c.isalnum()), statement)
     return list(seen.values())
+
+
+def _words(text: str) -> int:
+    """How many words a text has, each part of "half-way" and `run_id` one: so the jury's rule on long quotes counts."""
+    return max(word_count(text), len(_WORD.findall(text)))
 
 
 def _quotable(sentence: str) -> str:
@@ -192,7 +200,7 @@ def _is_whole(text: str) -> bool:
     begins = _BEGINS.match(text)
     if begins is None or (begins[1].islower() and not text.startswith("`")) or not _ENDS.search(_CODE.sub("`", text)):
         return False
-    if len(text) > MAX_CHARS or not MIN_WORDS <= word_count(text) <= MAX_WORDS:
+    if len(text) > MAX_CHARS or not MIN_WORDS <= _words(text) <= MAX_WORDS:
         return False
     if any(len(word) > LONGEST_WORD and word.isascii() for word in text.split()):
         return False

@@ -12,7 +12,8 @@ from djp.llm.text import terms
 from djp_debate.writing import Plan, by_document, by_passage, one_paragraph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from djp_debate.material import Material
     from djp_debate.model import Debater
@@ -24,8 +25,9 @@ FLOOR = 0.33
 _BEST, _PASSAGES = 4, 0.5  # how many are the best ones; the floor of those who choose passages, not sentences
 _ON_POINT = 0.6  # of the best statement of its passage: where an opening may start
 _ASIDE = 0.5  # what a term of the debater's role, or of a name in the task, counts: a name says where, not what
-_AGREED = 0.15  # what a term counts on which the other drafts agree
-_FEW_WORDS = 2  # of a task: with more, a statement that shares one only is a chance hit
+_AGREED = 0.5  # what a statement gains in relevance when all other drafts hold it
+_HELD = 0.8  # a draft holds a statement when it has so many of its terms
+_SHARED = 0.2  # of the weight of the task's own words: a statement that holds less is a chance hit
 _CANDIDATES = 60  # of each debater: far more than any draft holds
 _NEWNESS = 0.8  # the share of its relevance that a statement loses if the draft has all of its words already
 _JITTER = 0.2  # at a temperature of 1, chance moves a relevance by so much up or down
@@ -46,28 +48,29 @@ class View:
     statements: tuple[Statement, ...]
     relevance: Mapping[Statement, float]
     wanted: frozenset[str]
-    core: frozenset[str]
+    subject: Mapping[str, float]
 
     def near(self, floor: float = FLOOR) -> list[Statement]:
         """Those that are to the point, best first."""
         best = self.statements[:_BEST]
         least = floor * sum(self.relevance[one] for one in best) / len(best)
-        near = [one for one in self.statements if self.relevance[one] >= least]
-        return [one for one in near if one in best or self._shares(one)][:_CANDIDATES]
+        near = [one for one in self.statements if self.relevance[one] >= least and self._shares(one)]
+        return near[:_CANDIDATES] or [*best]
 
     def _shares(self, one: Statement) -> bool:
-        """Whether a statement with its headings has two of the words of the task, or one if it has few; names aside."""
-        return len((one.terms | one.context) & self.core) >= (2 if len(self.core) > _FEW_WORDS else 1)
+        """Whether a statement has enough of what the task is about itself; its headings are those of others too."""
+        held = sum(self.subject[term] for term in sorted(one.terms & self.subject.keys()))
+        return held > 0 and held >= _SHARED * sum(self.subject.values())
 
 
-def view(material: Material, task: str, debater: Debater, *, agreed: frozenset[str] = frozenset()) -> View:
+def view(material: Material, task: str, debater: Debater, *, others: Sequence[frozenset[str]] = ()) -> View:
     """How `debater` sees the material. Its seed breaks ties; the higher its temperature, the more the seed may move.
 
-    `agreed` are terms that the drafts before this one hold together: they count a little, whether asked for or not.
+    `others` are the terms of each of the other drafts before this one: what they hold weighs more.
     """
     wanted = frozenset(terms(task))
     names = frozenset(terms(" ".join(_NAME.findall(task)))) if len(wanted) > 1 else frozenset()
-    lesser = dict.fromkeys(sorted(agreed - wanted), _AGREED) | dict.fromkeys(terms(debater.role), _ASIDE)
+    lesser = dict.fromkeys(terms(debater.role), _ASIDE)
     plain = material.relevance(lesser | {term: _ASIDE if term in names else 1.0 for term in sorted(wanted)})
     usable = [statement for statement in material.statements if statement.with_needed]
     salt = f"{debater.seed} {debater.debater_id} {debater.model} ".encode()
@@ -76,22 +79,31 @@ def view(material: Material, task: str, debater: Debater, *, agreed: frozenset[s
         """From 0 to 1, the same for the same seed, debater and statement."""
         return int.from_bytes(sha256(salt + statement.text.encode()).digest()[:6]) / 2**48
 
+    def backing(statement: Statement) -> float:
+        """The share of the other drafts that hold it."""
+        return sum(_share(statement, said) >= _HELD for said in others) / (len(others) or 1)
+
     spread = _JITTER * debater.temperature
-    moved = {one: plain[one] * (1 + spread * (2 * chance(one) - 1)) for one in usable or material.statements}
+    moved = {
+        one: plain[one] * (1 + spread * (2 * chance(one) - 1)) * (1 + _AGREED * backing(one))
+        for one in usable or material.statements
+    }
     ranked = sorted(moved, key=lambda one: (-moved[one], chance(one), one.rank, one.order))
-    return View(tuple(ranked), moved, wanted, wanted - names)
+    return View(tuple(ranked), moved, wanted, material.subject(wanted - names))
 
 
 def _lead(seen: View) -> Plan:
     """What the best passages open with: up to three statements in a row, from where a passage is first to the point."""
     best: defaultdict[int, float] = defaultdict(float)
-    for statement in seen.near(_PASSAGES):
+    near = dict.fromkeys(seen.near(_PASSAGES))
+    for statement in near:
         best[statement.rank] = max(best[statement.rank], seen.relevance[statement])
     passages = sorted(best, key=lambda rank: (-best[rank], rank))[:4]
     openings: list[list[Statement]] = []
     for rank in passages:
         inside = sorted((one for one in seen.statements if one.rank == rank), key=lambda one: one.order)
-        first = next(at for at, one in enumerate(inside) if seen.relevance[one] >= _ON_POINT * best[rank])
+        least = _ON_POINT * best[rank]
+        first = next(at for at, one in enumerate(inside) if seen.relevance[one] >= least and one in near)
         openings.append(inside[first : first + 3])
     # First the first statement of every passage's opening, then the second ones, so that a short draft has them all.
     return Plan([opening[turn] for turn in range(3) for opening in openings if turn < len(opening)], by_passage, 190)
@@ -113,7 +125,7 @@ def _unlike(seen: View, pool: list[Statement]) -> Iterator[Statement]:
         yield taken
 
 
-def _share(statement: Statement, said: set[str]) -> float:
+def _share(statement: Statement, said: AbstractSet[str]) -> float:
     return len(statement.terms & said) / (len(statement.terms) or 1)
 
 

@@ -130,11 +130,11 @@ def _render(paragraphs: Sequence[Paragraph], plan: Plan, required: int) -> str:
 
 
 def _longest_run(paragraphs: Sequence[Paragraph]) -> int:
-    """The most words that come in a row as they stand in one passage; taken as in a row is what follows in order."""
+    """The most words that may stand in a row in one passage as they do here: of what follows in order in a document."""
     longest = run = 0
     before: Statement | None = None
     for one in (one for paragraph in paragraphs for one in paragraph):
-        follows = before is not None and one.rank == before.rank and one.order > before.order
+        follows = before is not None and one.document == before.document and one.order > before.order
         run = run + one.words if follows else one.words
         longest, before = max(longest, run), one
     return longest
