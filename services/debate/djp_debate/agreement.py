@@ -49,7 +49,7 @@ def agreement(texts: Sequence[str]) -> float:
 @dataclass(frozen=True)
 class _Sentence:
     units: Counter[object]
-    norm: float
+    square: int
     numbers: Counter[str]
     negations: int
 
@@ -60,13 +60,15 @@ class _Sentence:
         if not found:
             return None
         units: Counter[object] = Counter([*found, *pairwise(found)])
-        norm = math.sqrt(sum(count * count for count in units.values()))
+        square = sum(count * count for count in units.values())
         numbers = Counter(term for term in found if any(char.isdigit() for char in term))
-        return cls(units, norm, numbers, len(_NEGATION.findall(text)))
+        return cls(units, square, numbers, len(_NEGATION.findall(text)))
 
     def like(self, other: _Sentence) -> float:
         few, many = sorted((self.units, other.units), key=len)
-        cosine = min(1.0, sum(count * many[unit] for unit, count in few.items()) / (self.norm * other.norm))
+        cosine = min(
+            1.0, sum(count * many[unit] for unit, count in few.items()) / math.sqrt(self.square * other.square)
+        )
         same = self.numbers == other.numbers and self.negations == other.negations
         return cosine if same else _CONTRADICTS * cosine
 
