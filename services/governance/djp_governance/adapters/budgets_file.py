@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import stat
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from djp.mesh.errors import FailedPrecondition, InvalidInput
 from djp.money import parse_usd
+from djp.strict_yaml import load_yaml
 from djp_governance.events import NewEvent
 from djp_governance.limits import Budget, Limits, RunRule, check_scope, workflow_key
 from djp_governance.model import MAX_SUM, RunLimits
@@ -81,7 +82,7 @@ class BudgetsFile:
         except UnicodeDecodeError as error:
             raise self._refused("", "is not UTF-8") from error
         try:
-            document = yaml.load(text, Loader=_Literal)  # noqa: S506  makes strings only
+            document = load_yaml(text)
         except yaml.YAMLError as error:
             raise self._refused("", f"is not YAML: {' '.join(str(error).split())[:300]}") from error
         except RecursionError as error:
@@ -158,18 +159,3 @@ class BudgetsFile:
 
     def _refused(self, field: str, why: str) -> InvalidInput:
         return InvalidInput(f"{self._path}: {field}{': ' if field else ''}{why}")
-
-
-class _Literal(yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader):  # type: ignore[misc]
-    """Leaves every value as it is written, so that 0.1 does not become a float, and takes no name twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in names:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value[:80]!r} is there twice", key.start_mark
-                )
-            names.add(str(key.value))
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
