@@ -7,17 +7,18 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from djp.llm.bounds import Bound
+from djp.llm.side_by_side import side_by_side
 from djp.mesh import semconv, telemetry
 from djp_debate.agreement import agreement
-from djp_debate.model import Delta, Failed, Finished, Over, Started
+from djp_debate.model import Failed, Finished, Over, Started
 from djp_debate.model_writer import ModelWriter
 from djp_debate.offline import OfflineWriter
 from djp_debate.ports import Work
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
-    from djp.llm.asking import Asker, CallFailed, CallStarted
+    from djp.llm.asking import Asker
     from djp_debate.model import Brief, Debater, Draft, Event
     from djp_debate.ports import Tell, Writer
 
@@ -46,10 +47,11 @@ async def debate(brief: Brief, asker: Asker) -> AsyncGenerator[Event]:
     agreed: float | None = None
     for round_ in range(1, brief.rounds + 1):
         missing = _missing(brief, drafts, round_)
-        works = [(one, _work(brief, drafts, one, round_)) for one in missing]
+        before = _last(brief, {key: draft for key, draft in drafts.items() if key[1] < round_})
+        works = [_writing(writer(one), one, _work(one, before, round_)) for one in missing]
         for debater in missing:
             yield Started(debater, round_)
-        async with aclosing(_side_by_side(writer, works)) as events:
+        async with aclosing(side_by_side(works)) as events:
             async for event in events:
                 if isinstance(event, Finished):
                     drafts[event.draft.debater_id, round_] = event.draft
@@ -57,8 +59,10 @@ async def debate(brief: Brief, asker: Asker) -> AsyncGenerator[Event]:
         last = _last(brief, drafts)
         if not last or round_ == brief.rounds:
             break
+        if round_ > 1 or brief.agreement_threshold is None:
+            continue
         firsts = [drafts[key].text for one in brief.debaters if (key := (one.debater_id, 1)) in drafts]
-        if round_ == 1 and brief.agreement_threshold is not None and len(firsts) > 1:
+        if len(firsts) > 1:
             agreed = await asyncio.to_thread(agreement, firsts)
             # A debate that went on before it was interrupted goes on now, whatever its drafts say together.
             if agreed >= brief.agreement_threshold and all(at == 1 for _, at in drafts):
@@ -77,8 +81,7 @@ def _missing(brief: Brief, drafts: Mapping[tuple[str, int], Draft], round_: int)
     return [one for one in brief.debaters if not any((one.debater_id, later) in drafts for later in rounds)]
 
 
-def _work(brief: Brief, drafts: Drafts, debater: Debater, round_: int) -> Work:
-    before = _last(brief, {key: draft for key, draft in drafts.items() if key[1] < round_})
+def _work(debater: Debater, before: Sequence[Draft], round_: int) -> Work:
     own = next((draft for draft in before if draft.debater_id == debater.debater_id), None)
     return Work(round_, own, tuple(draft for draft in before if draft is not own))
 
@@ -91,32 +94,13 @@ def _last(brief: Brief, drafts: Drafts) -> tuple[Draft, ...]:
     return tuple(last[one.debater_id] for one in brief.debaters if one.debater_id in last)
 
 
-async def _side_by_side(
-    writer: Callable[[Debater], Writer], works: Sequence[tuple[Debater, Work]]
-) -> AsyncGenerator[CallStarted | CallFailed | Delta | Finished | Failed]:
-    """What happens while the drafts of a round are written, as it comes."""
-    events: asyncio.Queue[CallStarted | CallFailed | Delta | Finished | Failed] = asyncio.Queue()
-
-    async def run(debater: Debater, work: Work) -> None:
+def _writing(writer: Writer, debater: Debater, work: Work) -> Callable[[Tell], Awaitable[Finished | Failed]]:
+    async def write(tell: Tell) -> Finished | Failed:
         try:
-            events.put_nowait(await _write(writer(debater), debater, work, events.put_nowait))
+            with telemetry.span(f"draft {debater.debater_id}", **{semconv.DJP_ROUND: work.round}):
+                return await writer.write(debater, work, tell)
         except Exception as error:  # one debater's failure must not end the debate; the message could quote a text
             message = f"{debater.debater_id} ({debater.model}): an internal error ({type(error).__name__})"
-            events.put_nowait(Failed(debater, work.round, message, ()))
+            return Failed(debater, work.round, message, ())
 
-    tasks = [asyncio.create_task(run(debater, work)) for debater, work in works]
-    left = len(tasks)
-    try:
-        while left:
-            event = await events.get()
-            left -= isinstance(event, Finished | Failed)
-            yield event
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _write(writer: Writer, debater: Debater, work: Work, tell: Tell) -> Finished | Failed:
-    with telemetry.span(f"draft {debater.debater_id}", **{semconv.DJP_ROUND: work.round}):
-        return await writer.write(debater, work, tell)
+    return write

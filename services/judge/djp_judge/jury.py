@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from djp.llm.asking import Asking, CallFailed, CallStarted
+from djp.llm.side_by_side import side_by_side
 from djp_judge.blind import Blinder
 from djp_judge.model import Ballot, Shown
 from djp_judge.orders import different_orders, label, showing_order
@@ -106,7 +107,7 @@ async def judge(case: Case, jurors: Mapping[str, Juror]) -> AsyncGenerator[CallS
         if len(missing) == len(orders) and _is_clear(case, session.left, list(ballots.values())):
             skipped = True
             continue
-        async with aclosing(_side_by_side([_casting(session, *one) for one in missing])) as events:
+        async with aclosing(side_by_side([_casting(session, *one) for one in missing])) as events:
             async for event in events:
                 if isinstance(event, Cast):
                     ballots[event.ballot.ballot_id] = event.ballot
@@ -123,33 +124,6 @@ def _is_clear(case: Case, candidates: Sequence[Candidate], ballots: Sequence[Bal
 
 def _casting(session: _Session, number: int, order: int) -> Callable[[Tell], Awaitable[Cast]]:
     return lambda tell: session.cast(number, order, tell)
-
-
-async def _side_by_side(
-    castings: Sequence[Callable[[Tell], Awaitable[Cast]]],
-) -> AsyncGenerator[CallStarted | CallFailed | Cast]:
-    """What happens while the ballots are cast, as it comes."""
-    events: asyncio.Queue[CallStarted | CallFailed | Cast | Exception] = asyncio.Queue()
-
-    async def run(casting: Callable[[Tell], Awaitable[Cast]]) -> None:
-        try:
-            events.put_nowait(await casting(events.put_nowait))
-        except Exception as error:  # raised where it is waited for: nobody waits for a ballot that cannot come
-            events.put_nowait(error)
-
-    tasks = [asyncio.create_task(run(casting)) for casting in castings]
-    left = len(tasks)
-    try:
-        while left:
-            event = await events.get()
-            if isinstance(event, Exception):
-                raise event
-            left -= isinstance(event, Cast)
-            yield event
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open(case: Case, jurors: Mapping[str, Juror]) -> tuple[_Session, list[Disqualification]]:
