@@ -83,29 +83,38 @@ def of_threshold(
 
 def of_excess(reservation: Reservation, now: datetime) -> NewEvent:
     """That a run cost more than was reserved for it: once a reservation."""
-    return NewEvent(
-        kind="over_reservation",
-        at=now,
-        key=f"over_reservation|{reservation.reservation_id}",
-        scope=f"tenant:{reservation.tenant}",
-        message=f"reservation {reservation.reservation_id} held {format_usd(reservation.reserved)} and "
+    return _of_reservation(
+        "over_reservation",
+        reservation,
+        now,
+        f"reservation {reservation.reservation_id} held {format_usd(reservation.reserved)} and "
         f"{reservation.reserved_tokens:,} tokens, and was charged beyond them: {format_usd(reservation.charged)} and "
         f"{reservation.charged_tokens:,} tokens so far",
-        tenant=reservation.tenant,
-        run_id=reservation.run_id,
     )
 
 
 def of_lapse(reservation: Reservation, owed: Sequence[int], back: int, now: datetime) -> NewEvent:
     """That nobody extended a reservation's lease; `owed` are the bounds of its unfinished calls."""
     calls = "no call was under way" if not owed else f"{len(owed)} unfinished calls stand at their bound"
-    return NewEvent(
-        kind="lease_lapsed",
-        at=now,
-        key=f"lease_lapsed|{reservation.reservation_id}",
-        scope=f"tenant:{reservation.tenant}",
-        message=f"the lease of reservation {reservation.reservation_id} lapsed: {calls} ({format_usd(sum(owed))}), "
+    return _of_reservation(
+        "lease_lapsed",
+        reservation,
+        now,
+        f"the lease of reservation {reservation.reservation_id} lapsed: {calls} ({format_usd(sum(owed))}), "
         f"{format_usd(back)} went back",
+    )
+
+
+def _of_reservation(
+    kind: Literal["over_reservation", "lease_lapsed"], reservation: Reservation, now: datetime, message: str
+) -> NewEvent:
+    """What there is one event of for each reservation."""
+    return NewEvent(
+        kind=kind,
+        at=now,
+        key=f"{kind}|{reservation.reservation_id}",
+        scope=f"tenant:{reservation.tenant}",
+        message=message,
         tenant=reservation.tenant,
         run_id=reservation.run_id,
     )

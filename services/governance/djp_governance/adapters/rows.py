@@ -33,13 +33,17 @@ def insert_if_new(dialect: str, table: Table, returning: Column[Any]) -> Any:
 
     It gives a column of what was inserted: Postgres's driver counts no rows.
     """
+    return insert_into(dialect, table).on_conflict_do_nothing().returning(returning)
+
+
+def insert_into(dialect: str, table: Table) -> Any:
+    """An INSERT that knows conflicts, of the dialect."""
+    insert: Any
     if dialect == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(table).on_conflict_do_nothing().returning(returning)
-    from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-    return insert_sqlite(table).on_conflict_do_nothing().returning(returning)
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert
+    return insert(table)
 
 
 def window_id(key: WindowKey) -> WindowId:

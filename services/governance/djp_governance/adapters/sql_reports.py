@@ -16,6 +16,7 @@ from sqlalchemy import and_, bindparam, func, select
 
 from djp.database import reading
 from djp_governance.adapters.report_tables import rollups
+from djp_governance.adapters.rows import insert_into
 from djp_governance.adapters.tables import calls, reservations
 from djp_governance.reports import MAX_ROWS, DaySpend, Sums, too_large
 
@@ -101,12 +102,7 @@ async def roll_up(connection: AsyncConnection, reservation: Reservation, recorde
 @cache
 def _add(dialect: str) -> Any:
     """An INSERT that adds to a row that is there."""
-    insert: Any
-    if dialect == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert
-    new = insert(rollups)
+    new = insert_into(dialect, rollups)
     return new.on_conflict_do_update(
         index_elements=[rollups.c[name] for name in _KEY],
         set_={name: rollups.c[name] + new.excluded[name] for name in _SUMS},
