@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from djp.llm.answers import Answer, MalformedError, model_ids, tokens
 from djp.llm.calls import Usage
 from djp.llm.provider import Reply
-from djp.llm.sdk_provider import SdkProvider, plain
+from djp.llm.sdk_provider import SdkProvider
+from djp.llm.text import sendable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,11 +33,11 @@ class AnthropicProvider(SdkProvider):
     def _request(self, sdk: ModuleType, model: Model, question: Question) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
             "model": model.remote_id,
-            "messages": [{"role": "user", "content": plain(question.user)}],
+            "messages": [{"role": "user", "content": sendable(question.user)}],
             "max_tokens": question.max_tokens + model.thinking_tokens,
         }
         if question.system:
-            body["system"] = plain(question.system)
+            body["system"] = sendable(question.system)
         if model.temperature and question.temperature is not None:
             body["temperature"] = question.temperature
         if model.json_schema and question.schema is not None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from djp.llm.answers import Answer, MalformedError, model_ids, tokens
 from djp.llm.calls import Usage
 from djp.llm.provider import Reply
-from djp.llm.sdk_provider import SdkProvider, plain
+from djp.llm.sdk_provider import SdkProvider
+from djp.llm.text import sendable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,10 +31,10 @@ class OpenAIProvider(SdkProvider):
         return sdk.AsyncOpenAI(**options)
 
     def _request(self, sdk: ModuleType, model: Model, question: Question) -> tuple[str, dict[str, Any]]:
-        messages = [{"role": "system", "content": plain(question.system)}] if question.system else []
+        messages = [{"role": "system", "content": sendable(question.system)}] if question.system else []
         body: dict[str, Any] = {
             "model": model.remote_id,
-            "messages": [*messages, {"role": "user", "content": plain(question.user)}],
+            "messages": [*messages, {"role": "user", "content": sendable(question.user)}],
             model.max_tokens_field: question.max_tokens + model.thinking_tokens,
         }
         if model.temperature and question.temperature is not None:

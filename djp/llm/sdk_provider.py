@@ -254,8 +254,3 @@ class SdkProvider(ABC):
 def _place(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
-
-
-def plain(text: str) -> str:
-    """A text that JSON can carry: lone surrogates become question marks."""
-    return text.encode("utf-8", "replace").decode()

@@ -25,7 +25,9 @@ _ABBREVIATIONS = frozenset(
     """.split()  # noqa: SIM905  a paragraph of words reads better than a list of strings
 )
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+MAX_QUOTED_WORDS = 75
+"""The guide's guardrail: no verbatim quote has more words. The jury's rules and the offline debaters keep to it."""
+WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
 
 class _WithoutMarks(dict[int, str]):
@@ -43,11 +45,10 @@ class _WithoutMarks(dict[int, str]):
 
 
 _WITHOUT_MARKS = _WithoutMarks()
-_UNSPACED = (  # scripts that put no spaces between words: Thai to Khmer, kana, Han
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_RUN = re.compile(rf"[{_UNSPACED}]+|[^{_UNSPACED}]+")
-_UNSPACED_CHAR = re.compile(rf"[{_UNSPACED}]")
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""The scripts that put no spaces between words, for a class of characters: Thai to Khmer, kana, Han."""
+_RUN = re.compile(rf"[{UNSPACED}]+|[^{UNSPACED}]+")
+_UNSPACED_CHAR = re.compile(rf"[{UNSPACED}]")
 _LONGEST_WORD = 60  # longer ones are keys, hashes and addresses
 _STOP_WORDS = frozenset(
     """
@@ -60,6 +61,11 @@ _STOP_WORDS = frozenset(
     which while who whom whose why will with within without won would wouldn yet you your
     """.split()  # noqa: SIM905
 )
+
+
+def sendable(text: str) -> str:
+    """The text as UTF-8 can hold it: question marks stand for lone surrogates, which JSON has and protobuf refuses."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def sentences(text: str) -> list[str]:
@@ -127,7 +133,7 @@ def _ends(line: str, start: int, stop: re.Match[str], end: int) -> bool:
 def _words(text: str) -> list[str]:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text.translate(_WITHOUT_MARKS))
-    return _WORD.findall(text.casefold())
+    return WORD.findall(text.casefold())
 
 
 @lru_cache(maxsize=50_000)

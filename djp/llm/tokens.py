@@ -10,6 +10,8 @@ from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFin
 from importlib.util import find_spec, module_from_spec
 from typing import TYPE_CHECKING, Any
 
+from djp.llm.text import sendable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -123,11 +125,11 @@ def prompt_bound(tokenizer: Tokenizer, question: Question, template_tokens: int 
     if question.schema is not None:
         texts += [json.dumps(question.schema, indent=2), question.schema_name]
     count = prompt_bytes if tokenizer == "bytes" else _counter(tokenizer)
-    return sum(count(_as_sent(text)) for text in texts) + template_tokens
+    return sum(count(sendable(text)) for text in texts) + template_tokens
 
 
 def _o200k(text: str) -> int:
-    return _counter("o200k_base")(_as_sent(text))
+    return _counter("o200k_base")(sendable(text))
 
 
 def _growth(word: str) -> int:
@@ -150,11 +152,6 @@ _known_growth = lru_cache(maxsize=65_536)(_found_growth)
 
 def _decomposed_bytes(char: str) -> int:
     return max(utf8_bytes(char), *(utf8_bytes(unicodedata.normalize(form, char)) for form in ("NFD", "NFKD")))
-
-
-def _as_sent(text: str) -> str:
-    """The text without lone surrogates, which UTF-8 cannot hold: as it is sent, question marks stand for them."""
-    return text.encode("utf-8", "replace").decode()
 
 
 @cache

@@ -38,7 +38,7 @@ class Debater:
     @property
     def offline(self) -> bool:
         """Whether it calls no model."""
-        return self.models[0].provider == "offline"
+        return self.models[0].offline
 
 
 @dataclass(frozen=True)

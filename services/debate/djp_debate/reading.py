@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jiter
 
+from djp.llm.text import sendable
 from djp.llm.tokens import cut_draft
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def read_draft(answer: str, stop: Stop, max_tokens: int) -> ReadDraft:
         if _looks_like_json(text):
             raise UnreadableDraftError("the answer is JSON without an `answer` in it")
         found = {"answer": text}
-    said = found["answer"].encode("utf-8", "replace").decode().strip()  # JSON can hold half a character
+    said = sendable(found["answer"]).strip()  # JSON can hold half a character
     if not any(char.isalnum() for char in said):
         raise UnreadableDraftError("its `answer` is empty")
     flags = list(dict.fromkeys(map(_flag, _texts(found.get("safety_flags"), _MAX_FLAGS, _FLAG_CHARS))))
@@ -139,7 +140,7 @@ def _texts(value: Any, most: int, most_chars: int) -> list[str]:
     if not isinstance(value, list):
         return []
     begun = [one[:most_chars] for one in value[:most] if isinstance(one, str)]
-    return [text for one in begun if (text := one.encode("utf-8", "replace").decode().strip())]
+    return [text for one in begun if (text := sendable(one).strip())]
 
 
 def _flag(flag: str) -> str:

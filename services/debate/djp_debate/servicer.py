@@ -9,8 +9,10 @@ from djp.llm.asking import CallFailed, CallStarted
 from djp.llm.convert import bound_to_proto, to_proto
 from djp.llm.errors import UnknownModel
 from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
+from djp.llm.text import sendable
 from djp.llm.tokens import MAX_BYTES_PER_TOKEN, cut_to_bytes
 from djp.mesh.errors import InvalidInput
+from djp.money import NANO_PER_USD
 from djp.v1 import common_pb2, debate_pb2, debate_pb2_grpc
 from djp_debate.debate import debate, project
 from djp_debate.errors import AllDebatersFailed
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from djp.llm.llm import Llm
     from djp.llm.models import Model
 
-_NANO_USD_PER_USD = 10**9
 _MAX_PARTIAL_BYTES = 1 << 18
 _MAX_DRAFTS_BYTES = 15 << 20
 """Of a debate's drafts together: a message has at most 16 MiB, and they all go into one when a debate is resumed."""
@@ -121,7 +122,7 @@ class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
         for at, name in enumerate(debater.fallback_models):
             field = f"{place}.fallback_models[{at}]"
             fallback = self._model(name, field)
-            if "offline" in (models[0].provider, fallback.provider):
+            if models[0].offline or fallback.offline:
                 raise InvalidInput(
                     f"{field}: an offline debater has no fallback and is none; leave it out", field=field
                 )
@@ -196,9 +197,9 @@ def _listed(model: ListedModel) -> debate_pb2.Model:
         model=model.name, reachable=model.reachable, problem=model.problem, offline=model.offline, family=model.family
     )
     if model.price:
-        listed.input_nano_usd_per_million = int(model.price.input * _NANO_USD_PER_USD)
-        listed.cached_input_nano_usd_per_million = int(model.price.cached_input * _NANO_USD_PER_USD)
-        listed.output_nano_usd_per_million = int(model.price.output * _NANO_USD_PER_USD)
+        listed.input_nano_usd_per_million = int(model.price.input * NANO_PER_USD)
+        listed.cached_input_nano_usd_per_million = int(model.price.cached_input * NANO_PER_USD)
+        listed.output_nano_usd_per_million = int(model.price.output * NANO_PER_USD)
     return listed
 
 
@@ -242,4 +243,4 @@ def _response(event: Event) -> debate_pb2.DebateResponse:
 
 def _shown(text: str) -> str:
     """As much of a text as a message should hold, without halves of characters."""
-    return cut_to_bytes(text.encode("utf-8", "replace").decode(), _MAX_PARTIAL_BYTES)
+    return cut_to_bytes(sendable(text), _MAX_PARTIAL_BYTES)

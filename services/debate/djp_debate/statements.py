@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from djp.llm.markdown import outside_code, prose
-from djp.llm.text import split_sentences, terms, word_count
+from djp.llm.text import WORD, split_sentences, terms, word_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +30,6 @@ _FRAGMENT_WORDS = 40
 _MOST_NEEDED = 3
 _MIN_CHARS = 4  # of a paragraph: four words of one Chinese character
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _NUMBERED = re.compile(r"\s*\[\^?[0-9]{1,3}\]")
 _CODE = re.compile(r"`[^`]*`")
 _BRACKETS = re.compile(r"\[REDACTED:[A-Z_]+\]|[\[\]]")
@@ -188,7 +187,7 @@ def _distinct(statements: Iterable[Statement]) -> list[Statement]:
 
 def _words(text: str) -> int:
     """How many words a text has, each part of "half-way" and `run_id` one: so the jury's rule on long quotes counts."""
-    return max(word_count(text), len(_WORD.findall(text)))
+    return max(word_count(text), len(WORD.findall(text)))
 
 
 def _quotable(sentence: str) -> str:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from djp.llm.text import MAX_QUOTED_WORDS
 from djp.llm.tokens import count_tokens, utf8_bytes
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]*$")
 _PARAGRAPH = 4  # sentences; longer ones are hard to read
-_QUOTED_WORDS = 75  # of one passage in a row: the guide's guardrail, by which the jury's rules disqualify longer quotes
 
 Paragraph = list["Statement"]
 
@@ -107,7 +107,7 @@ def _take(
             continue
         trial = [*chosen, *added]
         arranged = _arranged(plan, trial)
-        if _longest_run(arranged) <= _QUOTED_WORDS and count_tokens(_render(arranged, plan, required)) <= max_tokens:
+        if _longest_run(arranged) <= MAX_QUOTED_WORDS and count_tokens(_render(arranged, plan, required)) <= max_tokens:
             chosen = trial
     return chosen
 

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from djp.llm.text import sendable
 from djp_judge.model import Marks, points
 from djp_judge.prompts import letter
 
@@ -149,5 +150,5 @@ def _points(value: Any, criterion: str) -> Fraction:
 
 def _trimmed(reason: str) -> str:
     """Within the contract, and without lone surrogates, which JSON can hold and protobuf cannot."""
-    whole = reason.encode("utf-8", "replace").decode().strip()
+    whole = sendable(reason).strip()
     return whole if len(whole) <= MAX_REASON_CHARS else f"{whole[: MAX_REASON_CHARS - 1]}\u2026"

@@ -7,22 +7,18 @@ import secrets
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from djp.llm.text import word_count
+from djp.llm.text import MAX_QUOTED_WORDS, UNSPACED, word_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-MAX_QUOTED_WORDS = 75
-"""The guide's guardrail: no verbatim quote has more words."""
 
 # Each repetition stops at what comes after it, so every search takes linear time.
 _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 _BLOCKQUOTE = re.compile(r"[ ]{0,3}>[ \t]?")
 _MARK = re.compile('["\u201c\u201d\u201e\u00ab\u00bb]')
 _CLOSING = {"\u201c": "\u201d", "\u201e": "\u201c\u201d", "\u00ab": "\u00bb", "\u00bb": "\u00ab", "\u201d": "\u201d"}
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:['\u2019][^\W_{_UNSPACED}]+)*")
-_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+(?:['\u2019][^\W_{UNSPACED}]+)*")
+_IS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _MODULUS = 2**61 - 1
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djp.llm.text import word_count
+from djp.llm.text import MAX_QUOTED_WORDS, word_count
 from djp_judge.model import Disqualification
-from djp_judge.quotes import MAX_QUOTED_WORDS, Copies, longest_quote
+from djp_judge.quotes import Copies, longest_quote
 from djp_judge.refusals import is_refusal
 
 if TYPE_CHECKING:

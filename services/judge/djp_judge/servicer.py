@@ -121,7 +121,7 @@ class JudgeServicer(judge_pb2_grpc.JudgeServiceServicer):
                     field=f"{field}.juror_id",
                 )
             models = self._models(juror, field)
-            if models[0].name in JUROR_MODELS:
+            if models[0].offline:
                 offline = opened[juror.juror_id] = offline or OfflineJuror(models[0], task, passages)
                 families: frozenset[str] = frozenset()  # it measures, so it has no favourites
             else:
@@ -143,7 +143,7 @@ class JudgeServicer(judge_pb2_grpc.JudgeServiceServicer):
                 f"{place}: an offline juror never fails, and stands in for no other; leave it out", field=place
             )
         models = [self._llm.catalogue.model(name, field=place) for name, place in zip(names, places, strict=True)]
-        fixed = next((one.name for one in models if one.name in JUROR_MODELS or not one.temperature), "")
+        fixed = next((one.name for one in models if one.offline or not one.temperature), "")
         if juror.temperature and fixed:
             place = f"{field}.temperature"
             raise InvalidInput(f"{place}: {fixed} takes no temperature; leave it out or give 0", field=place)
