@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +20,7 @@ from djp.llm.tokens import drafts_bound, prompt_bound
 from djp.mesh.deadline import remaining_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from djp.llm.models import Model
     from djp.llm.provider import Provider, Question, Stop
@@ -203,16 +204,9 @@ class Asker:
             reraise=True,
         )
 
-    async def _once(
-        self,
-        model: Model,
-        bound: Bound,
-        question: Question,
-        asking: Asking,
-        calls: list[ModelCall],
-        tell: Callable[[CallStarted | Piece], None],
-    ) -> Answered:
-        """One attempt, from waiting for room to what it cost. Raises _AttemptError."""
+    @asynccontextmanager
+    async def _room_for(self, model: Model) -> AsyncIterator[None]:
+        """One of the provider's calls at once. Raises _AttemptError where the time is over before there is room."""
         room = self._room[model.provider]
         try:
             async with asyncio.timeout(remaining_s()):
@@ -223,11 +217,11 @@ class Asker:
         try:
             if _no_time_left():
                 raise _AttemptError(ProviderError("no time was left to call it", passing=False, billed=False))
-            return await self._call(model, bound, question, asking, calls, tell)
+            yield
         finally:
             room.release()
 
-    async def _call(
+    async def _once(
         self,
         model: Model,
         bound: Bound,
@@ -236,27 +230,29 @@ class Asker:
         calls: list[ModelCall],
         tell: Callable[[CallStarted | Piece], None],
     ) -> Answered:
-        provider = self._providers[model.provider]
-        number, output_limit = len(calls) + 1, output_tokens_limit(model, question)
-        call = ModelCall(
-            call_id=call_id(asking.run_id, asking.stage, *asking.parts, asking.run_attempt, number),
-            stage=asking.stage,
-            model=model.name,
-            usage=Usage(bound.tokens - output_limit, output_tokens=output_limit),
-            cost_nano_usd=bound.nano_usd,
-            bound_nano_usd=bound.nano_usd,
-            started_at=datetime.now(UTC),
-            duration=timedelta(),
-            actor_id=asking.actor_id,
-            attempt=number,
-            usage_unknown=True,
-        )
-        tell(CallStarted(call))
-        told = await attempt(provider, model, question, call, lambda text: tell(Piece(number, text)))
-        calls.append(told.call)
-        if isinstance(told, Failed):
-            raise _AttemptError(told.error, told.call, told.partial_text)
-        return Answered(told.text, told.stop, model, tuple(calls))
+        """One attempt, from waiting for room to what it cost. Raises _AttemptError."""
+        async with self._room_for(model):
+            provider = self._providers[model.provider]
+            number, output_limit = len(calls) + 1, output_tokens_limit(model, question)
+            call = ModelCall(
+                call_id=call_id(asking.run_id, asking.stage, *asking.parts, asking.run_attempt, number),
+                stage=asking.stage,
+                model=model.name,
+                usage=Usage(bound.tokens - output_limit, output_tokens=output_limit),
+                cost_nano_usd=bound.nano_usd,
+                bound_nano_usd=bound.nano_usd,
+                started_at=datetime.now(UTC),
+                duration=timedelta(),
+                actor_id=asking.actor_id,
+                attempt=number,
+                usage_unknown=True,
+            )
+            tell(CallStarted(call))
+            told = await attempt(provider, model, question, call, lambda text: tell(Piece(number, text)))
+            calls.append(told.call)
+            if isinstance(told, Failed):
+                raise _AttemptError(told.error, told.call, told.partial_text)
+            return Answered(told.text, told.stop, model, tuple(calls))
 
 
 def call_bound(model: Model, question: Question) -> Bound:

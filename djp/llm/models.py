@@ -41,3 +41,8 @@ class Model:
     def provider(self) -> str:
         """The provider's name: what stands before the first slash."""
         return self.name.partition("/")[0]
+
+    @property
+    def offline(self) -> bool:
+        """Whether no model is called."""
+        return self.provider == "offline"

@@ -27,7 +27,7 @@ _FINAL_KINDS = (
     *("badrequest", "unprocessable", "context_length", "invalid_api_key"),
     *_QUOTA,
 )
-_REMEDIES = {
+_REMEDIES: dict[int, str] = {
     HTTPStatus.PAYMENT_REQUIRED: "look at the account's billing",
     HTTPStatus.FORBIDDEN: "look at what the key may use",
     HTTPStatus.NOT_FOUND: "is the base_url right, and does the provider have this model?",
@@ -58,7 +58,7 @@ class Failures:
             and status not in _FINAL_SERVER_ERRORS
         )
         passing = server_failed or (status in _PASSING_REFUSALS and not _is(kind, _QUOTA))
-        remedy = _REMEDIES.get(HTTPStatus(status)) if status in _REMEDIES else None
+        remedy = _REMEDIES.get(status)
         if status == HTTPStatus.UNAUTHORIZED:
             remedy = self._key
         elif HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
