@@ -1,4 +1,4 @@
-"""The Python client of the gateway: corpora and runs, typed and asynchronous. The `djp` command uses it too."""
+"""The Python client of the gateway: corpora, runs, budgets; typed and asynchronous. The `djp` command uses it too."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ import grpc
 from djp.mesh.channel import open_channel
 from djp.mesh.errors import Cancelled, DjpError, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
+from djp.mesh.times import to_timestamp
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
     debate_pb2,
     debate_pb2_grpc,
+    governance_pb2,
+    governance_pb2_grpc,
     grounding_pb2,
     grounding_pb2_grpc,
     redaction_pb2,
@@ -29,6 +32,7 @@ from djp.v1 import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from djp.corpus_files import SkippedFile
@@ -47,6 +51,7 @@ SILENCE_S = 90.0
 """While it is watched, a gateway says something at least every 30 s; after so long without a word it is lost."""
 
 _CHUNK_BYTES = 1 << 20
+_PAGE_SIZE = 1000  # the contract's largest
 _MAX_SKIPPED_SENT = 1000  # keeps the upload's first message small; the rest is counted in one entry
 
 
@@ -82,6 +87,7 @@ class DjpClient:
         self._runs = run_pb2_grpc.RunServiceStub(channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(channel)
         self._debate = debate_pb2_grpc.DebateServiceStub(channel)
+        self._governance = governance_pb2_grpc.GovernanceServiceStub(channel)
         self._grounding = grounding_pb2_grpc.GroundingServiceStub(channel)
         self._redaction = redaction_pb2_grpc.RedactionServiceStub(channel)
 
@@ -213,6 +219,68 @@ class DjpClient:
         """The text without personal data and secrets."""
         request = redaction_pb2.RedactRequest(text=text)
         return (await _answer(self._redaction.Redact(request, timeout=CALL_TIMEOUT_S))).text
+
+    async def cost_report(self, tenant: str = "", days: int = 0) -> governance_pb2.ReportResponse:
+        """What was spent in the last days (0: 30), today the last: by a tenant, or by all that the caller may see."""
+        request = governance_pb2.ReportRequest(tenant=tenant, days=days)
+        return await _answer(self._governance.Report(request, timeout=CALL_TIMEOUT_S))
+
+    async def list_anomalies(self, tenant: str = "", days: int = 0) -> Sequence[governance_pb2.Anomaly]:
+        """The days among the last ones (0: 30) on which a tenant spent unusually much, newest first."""
+        request = governance_pb2.ListAnomaliesRequest(tenant=tenant, days=days)
+        return (await _answer(self._governance.ListAnomalies(request, timeout=CALL_TIMEOUT_S))).anomalies
+
+    async def list_budgets(self) -> Sequence[governance_pb2.Budget]:
+        """All budgets that the caller may see, by scope, with their windows now."""
+        found: list[governance_pb2.Budget] = []
+        request = governance_pb2.ListBudgetsRequest(page_size=_PAGE_SIZE)
+        while True:
+            page = await _answer(self._governance.ListBudgets(request, timeout=CALL_TIMEOUT_S))
+            found += page.budgets
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    async def get_budget(self, scope: str) -> governance_pb2.Budget:
+        """The budget of `global`, `tenant:NAME` or `workflow:NAME`; `tenant` is the caller's own."""
+        request = governance_pb2.GetBudgetRequest(scope=scope)
+        return (await _answer(self._governance.GetBudget(request, timeout=CALL_TIMEOUT_S))).budget
+
+    async def set_budget(
+        self, scope: str, limits: governance_pb2.Budget, reason: str, *, request_id: str | None = None
+    ) -> governance_pb2.Budget:
+        """Set all four limits of a budget; one that is not in `limits` is none. For operators.
+
+        Give the same `request_id` (a UUID) again to repeat a call whose answer was lost.
+        """
+        request = governance_pb2.SetBudgetRequest(
+            request_id=request_id or str(uuid.uuid4()), scope=scope, budget=limits, reason=reason
+        )
+        return (await _answer(self._governance.SetBudget(request, timeout=CALL_TIMEOUT_S))).budget
+
+    async def delete_budget(self, scope: str, reason: str, *, request_id: str | None = None) -> None:
+        """Take back what `set_budget` set: the configured limits count again. For operators.
+
+        Raises NotFound when nothing was set.
+        """
+        request = governance_pb2.DeleteBudgetRequest(
+            request_id=request_id or str(uuid.uuid4()), scope=scope, reason=reason
+        )
+        await _answer(self._governance.DeleteBudget(request, timeout=CALL_TIMEOUT_S))
+
+    async def list_events(
+        self, since: datetime, kind: governance_pb2.GovernanceEventKind.ValueType
+    ) -> Sequence[governance_pb2.GovernanceEvent]:
+        """The events of a kind since then that the caller may see, newest first."""
+        found: list[governance_pb2.GovernanceEvent] = []
+        request = governance_pb2.ListEventsRequest(kind=kind, page_size=_PAGE_SIZE)
+        request.range.since.CopyFrom(to_timestamp(since))
+        while True:
+            page = await _answer(self._governance.ListEvents(request, timeout=CALL_TIMEOUT_S))
+            found += page.events
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from djp.cli.exits import Exit, exit_of
 from djp.cli.flags import flag_of
 from djp.cli.terminal import err, fail
 from djp.mesh.errors import DjpError, FailedPrecondition, Internal, InvalidInput, Unavailable, Violation
+from djp.mesh.identity import Identity, identity_scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -60,6 +61,14 @@ async def connected(gateway: str | None) -> AsyncIterator[DjpClient]:
         except FailedPrecondition as error:
             raise CommandError(error, Exit.UNAVAILABLE) from error
         yield await stack.enter_async_context(connect(address))
+
+
+@asynccontextmanager
+async def connected_as_operator(gateway: str | None) -> AsyncIterator[DjpClient]:
+    """As `connected`, for who looks after everybody's money: a mesh in this process believes it, a port does not."""
+    async with connected(gateway) as client:
+        with identity_scope(Identity(role="operator")):
+            yield client
 
 
 def execute(
