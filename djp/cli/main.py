@@ -11,6 +11,8 @@ import typer
 from djp.cli.db import db_app
 from djp.cli.exits import MEANINGS
 from djp.cli.flags import RunFlags
+from djp.cli.options import AsJson, Gateway
+from djp.cli.spending import budgets_app, cost_app
 from djp.cli.terminal import forgiving_streams
 
 # The flags of the operations guide have underscores; ours have hyphens, and both work. No Rich in the help: importing
@@ -29,13 +31,10 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
+app.add_typer(cost_app, name="cost")
+app.add_typer(budgets_app, name="budgets")
 app.add_typer(db_app, name="db")
 
-Gateway = Annotated[
-    str | None,
-    typer.Option(envvar="DJP_GATEWAY", metavar="ADDRESS", help="A gateway, host:port; without one a mesh starts here."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 RunId = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, 8 or more of its first characters, or `latest`.")
 ]

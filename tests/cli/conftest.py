@@ -7,7 +7,9 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,15 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from djp.cli import terminal
+from djp.mesh.channel import open_channel
 from djp.mesh.errors import DjpError, NotFound
 from djp.mesh.server import MeshServer, Service
 from djp.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
+    common_pb2,
+    governance_pb2,
+    governance_pb2_grpc,
     grounding_pb2,
     grounding_pb2_grpc,
     redaction_pb2,
@@ -27,6 +33,8 @@ from djp.v1 import (
     run_pb2,
     run_pb2_grpc,
 )
+from djp_governance.server import open_service
+from djp_governance.settings import GovernanceSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -358,3 +366,55 @@ def docs(tmp_path: Path) -> Path:
     (folder / "logo.png").write_bytes(b"\x89PNG")
     (folder / "empty.md").write_text("")
     return folder
+
+
+@dataclass
+class Ledger:
+    """A real governance service with a clock to turn, behind a socket that believes whoever says to be an operator."""
+
+    address: str
+    port: str
+    """The same service where nobody is believed, as on a gateway's port."""
+    channel: Any
+    moment: datetime = datetime(2026, 3, 31, 12, 0, tzinfo=UTC)
+
+    async def spend(self, tenant: str, *costs: int, model: str = "acme/good", hold: int = 0, **tags: str) -> None:
+        """A run that made a call for each cost, of 1,000 tokens in and 100 out; `hold` is held on, else it settles."""
+        stub = governance_pb2_grpc.GovernanceServiceStub(self.channel)
+        as_tenant = {"metadata": (("djp-tenant", tenant),)}
+        granted = await stub.Reserve(
+            governance_pb2.ReserveRequest(
+                request_id=str(uuid.uuid4()), run_id=str(uuid.uuid4()), amount_nano_usd=sum(costs) + hold, tags=tags
+            ),
+            **as_tenant,
+        )
+        reservation_id, usage = granted.reservation.reservation_id, {"input_tokens": 1000, "output_tokens": 100}
+        calls = [
+            common_pb2.ModelCall(
+                call_id=str(uuid.uuid4()), stage="STAGE_DEBATE", model=model, cost_nano_usd=cost, usage=usage, attempt=1
+            )
+            for cost in costs
+        ]
+        if calls:
+            request = governance_pb2.ChargeRequest(
+                request_id=str(uuid.uuid4()), reservation_id=reservation_id, calls=calls
+            )
+            await stub.Charge(request, **as_tenant)
+        if not hold:
+            request = governance_pb2.SettleRequest(request_id=str(uuid.uuid4()), reservation_id=reservation_id)
+            await stub.Settle(request, **as_tenant)
+
+
+@pytest.fixture
+async def ledger(home: Path, tmp_path: Path, short_folder: Path) -> AsyncIterator[Ledger]:
+    """A ledger with the guide's limits."""
+    settings = GovernanceSettings(database_url=f"sqlite+aiosqlite:///{tmp_path}/governance.db")
+    found = Ledger("", "", None)
+    async with (
+        open_service(settings, lambda: found.moment) as service,
+        MeshServer(service, f"unix:{short_folder}/governance.sock") as server,
+        MeshServer(replace(service, public=True, background=()), "localhost:0") as public,
+        open_channel(server.address) as channel,
+    ):
+        found.address, found.port, found.channel = server.address, public.address, channel
+        yield found
