@@ -1,0 +1,306 @@
+"""How fast texts are redacted: us, Presidio, Python `re`, google-re2 and Hyperscan's bare scan on the same documents.
+
+The documents are generated (`redaction_peers/texts.py`): 2 KB of prose with a finding about every 1,000 characters
+(realistic) or every 100 (dense), of the eleven kinds that every side looks for. Everyone takes a text and gives the
+redacted text and what was found, except Presidio, whose replacing is not counted, and Hyperscan's bare scan: it reads
+bytes that are already there and tells nobody: the limit of what is built on it. What each peer runs, and why, stands in
+`redaction_peers/engines.py` and `presidio_worker.py`. The run fails if a planted value is left by us, `re` or RE2;
+Presidio's misses are shown.
+
+Speed is bytes of UTF-8 a second of CPU time of the measuring thread, so that other work on the machine does not count;
+medians over turns in which every side takes its turn. Latency in process is that of one call on a 4 KB document: wall
+time as a caller sees it, and CPU time. The service is `djp serve redaction`, a process of its own over loopback, beside
+a process with the same server whose Redact gives the text back: the cost of an RPC of that size that does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from benchmarks.redaction_peers import engines
+from benchmarks.redaction_peers.presidio import presidio
+from benchmarks.redaction_peers.texts import KINDS, documents
+from djp.mesh.channel import open_channel
+from djp.mesh.server import MeshServer, Service
+from djp.v1 import redaction_pb2, redaction_pb2_grpc
+from djp_redaction.redactor import Redactor
+from djp_redaction.rule_file import load_rules
+from djp_redaction.settings import RedactionSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from benchmarks.redaction_peers.engines import Finder, Span
+    from benchmarks.redaction_peers.presidio import Presidio
+    from benchmarks.redaction_peers.texts import Document
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 20_251
+DOCUMENT_BYTES, LATENCY_BYTES = 2048, 4096
+DENSITIES = {"realistic": 1000, "dense": 100}
+PRESIDIO_SHARE = 10  # it gets every tenth document: it takes that much longer
+GOALS = {"to_presidio": 250.0, "to_best_re2": 1.8, "p99_ms": 0.2}
+IN_FLIGHT = 16
+START_TIMEOUT_S = 60.0
+
+
+def ours(types: Sequence[str] | None = None) -> Finder:
+    """Our redactor with the built-in rules, or with those of these types alone."""
+    document = json.loads(RedactionSettings().rules.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rules.json"
+        if types is not None:
+            document["rules"] = [rule for rule in document["rules"] if rule["type"] in types]
+        path.write_text(json.dumps(document), encoding="utf-8")
+        redactor = Redactor(load_rules(path))
+
+    def find(text: str) -> tuple[str, list[Span]]:
+        redacted = redactor.redact(text)
+        return redacted.text, [(finding.rule.type, finding.start, finding.end) for finding in redacted.findings]
+
+    return find
+
+
+def left(docs: Sequence[Document], found: Sequence[Sequence[tuple[Any, ...]]]) -> list[str]:
+    """The planted values that no finding covers whole."""
+    return [
+        document.text[start:end]
+        for document, spans in zip(docs, found, strict=True)
+        for _, start, end in document.planted
+        if not any(span[1] <= start and end <= span[2] for span in spans)
+    ]
+
+
+def throughput(
+    docs: Sequence[Document], turns: int, presidios: Mapping[str, Presidio]
+) -> tuple[dict[str, float], float]:
+    """Megabytes a second of CPU time by name, and the share of the planted values that Presidio's recognisers find."""
+    size = sum(len(document.text.encode()) for document in docs)
+    finders = {"ours": ours(KINDS), "ours_all_kinds": ours(), "re": engines.with_re()}
+    finders |= {name: variant() for name, variant in engines.RE2_VARIANTS.items()}
+    for name, finder in finders.items():  # also the warm-up
+        if missed := left(docs, [finder(document.text)[1] for document in docs]):
+            raise RuntimeError(f"{name} leaves {len(missed)} planted values, the first is {missed[0]!r}")
+    scan, encoded = engines.hyperscan_scan(), [document.text.encode() for document in docs]
+    few = docs[::PRESIDIO_SHARE]
+    texts = [document.text for document in few]
+    few_size = sum(len(text.encode()) for text in texts)
+    found = {name: peer.find(texts)[1] for name, peer in presidios.items()}
+    share = 1 - len(left(few, found["presidio"])) / sum(len(document.planted) for document in few)
+    samples: dict[str, list[float]] = {}
+    for _ in range(turns):
+        for name, finder in finders.items():
+            before = time.process_time()
+            for document in docs:
+                finder(document.text)
+            samples.setdefault(name, []).append(size / (time.process_time() - before))
+        before = time.process_time()
+        for data in encoded:
+            scan(data)
+        samples.setdefault("hyperscan_scan", []).append(size / (time.process_time() - before))
+        for name, peer in presidios.items():
+            samples.setdefault(name, []).append(few_size / peer.find(texts)[0])
+    return {name: statistics.median(rates) / 1e6 for name, rates in samples.items()}, share
+
+
+def latency(docs: Sequence[Document], calls: int) -> dict[str, float]:
+    """Milliseconds of one call of ours with every built-in rule, at the median and the 99th percentile."""
+    finder = ours()
+    wall, cpu = [], []
+    for number in range(calls + len(docs)):
+        text = docs[number % len(docs)].text
+        began, before = time.perf_counter_ns(), time.thread_time_ns()
+        finder(text)
+        used, took = time.thread_time_ns() - before, time.perf_counter_ns() - began
+        if number >= len(docs):  # the first round is the warm-up
+            wall.append(took / 1e6)
+            cpu.append(used / 1e6)
+    return {"p50_ms": _percentile(wall, 50), "p99_ms": _percentile(wall, 99), "p99_cpu_ms": _percentile(cpu, 99)}
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+class Echo(redaction_pb2_grpc.RedactionServiceServicer):
+    """Gives the text back as it is."""
+
+    async def Redact(self, request: redaction_pb2.RedactRequest, context: Any) -> redaction_pb2.RedactResponse:
+        return redaction_pb2.RedactResponse(text=request.text)
+
+
+async def serve_echo(address: str) -> None:
+    """The empty RPC's process: the mesh's own server around an empty method, until it is told to end."""
+    descriptor = redaction_pb2.DESCRIPTOR.services_by_name["RedactionService"]
+    service = Service("redaction", [(descriptor, Echo(), redaction_pb2_grpc.add_RedactionServiceServicer_to_server)])
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    async with MeshServer(service, address):
+        await ended.wait()
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[dict[str, str]]:
+    """The redaction service and the empty one, each in a process of its own; addresses by name."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJP_", "OTEL_"))}
+    environment |= {"DJP_HOME": str(folder), "DJP_LOG_LEVEL": "WARNING"}
+    addresses = {name: f"unix:{folder / name}.sock" for name in ("service", "empty")}
+    djp = str(Path(sys.executable).with_name("djp"))
+    with ExitStack() as stack:
+        for command in (
+            [djp, "serve", "redaction", "--listen", addresses["service"]],
+            [sys.executable, "-m", "benchmarks.redaction", "--echo", addresses["empty"]],
+        ):
+            stack.callback(_end, subprocess.Popen(command, cwd=ROOT, env=environment))
+        yield addresses
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+async def _answered(stub: redaction_pb2_grpc.RedactionServiceAsyncStub) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            await stub.Redact(redaction_pb2.RedactRequest(text="x"), timeout=START_TIMEOUT_S)
+            return
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def through_grpc(docs: Sequence[Document], turns: int, addresses: Mapping[str, str]) -> dict[str, float]:
+    """Documents a second and the 99th percentile of a call with 16 calls in flight, and what one call alone takes."""
+    requests = [redaction_pb2.RedactRequest(text=document.text) for document in docs]
+    rates, took, alone = ({name: list[float]() for name in addresses} for _ in range(3))
+
+    async def calls(
+        stub: redaction_pb2_grpc.RedactionServiceAsyncStub, numbers: Iterator[int], ms: list[float]
+    ) -> None:
+        for at in numbers:
+            began = time.perf_counter()
+            await stub.Redact(requests[at], timeout=START_TIMEOUT_S)
+            ms.append(1000 * (time.perf_counter() - began))
+
+    async with AsyncExitStack() as stack:
+        stubs = {}
+        for name, address in addresses.items():
+            stubs[name] = redaction_pb2_grpc.RedactionServiceStub(
+                await stack.enter_async_context(open_channel(address))
+            )
+            await _answered(stubs[name])
+            await calls(stubs[name], iter(range(len(requests))), [])  # warm-up
+        for _ in range(turns):
+            for name, stub in stubs.items():
+                numbers = iter(range(len(requests)))
+                began = time.perf_counter()
+                await asyncio.gather(*(calls(stub, numbers, took[name]) for _ in range(IN_FLIGHT)))
+                rates[name].append(len(requests) / (time.perf_counter() - began))
+                await calls(stub, iter(range(0, len(requests), 5)), alone[name])
+    return {
+        f"{name}_{what}": value
+        for name in addresses
+        for what, value in (
+            ("docs_per_s", statistics.median(rates[name])),
+            ("p99_ms", _percentile(took[name], 99)),
+            ("alone_p50_ms", _percentile(alone[name], 50)),
+            ("alone_p99_ms", _percentile(alone[name], 99)),
+        )
+    }
+
+
+TITLES = {
+    "ours": "DJP Mesh, the eleven kinds",
+    "ours_all_kinds": "DJP Mesh, all built-in kinds",
+    "presidio": "Presidio, its own recognisers",
+    "presidio_patterns": "Presidio, short patterns",
+    "re": "Python re, one by one",
+    "re2_alone": "RE2, one by one",
+    "re2_union": "RE2, one alternation",
+    "re2_set": "RE2 Set, then those present",
+    "hyperscan_scan": "Hyperscan, bare scan",
+}
+
+
+def measure_in_process(count: int, turns: int, calls: int) -> dict[str, float]:
+    """Speed beside the peers and latency, with a table for people on the way."""
+    figures: dict[str, float] = {}
+    own = {kind: engines.PATTERNS[kind] for kind in KINDS if kind not in engines.OF_PRESIDIO}
+    with presidio(KINDS, own) as recognizers, presidio(KINDS, engines.PATTERNS) as patterns:
+        for density, apart in DENSITIES.items():
+            docs = documents(SEED, count, DOCUMENT_BYTES, apart)
+            rates, share = throughput(docs, turns, {"presidio": recognizers, "presidio_patterns": patterns})
+            planted = sum(len(document.planted) for document in docs)
+            print(f"{density}: {count} documents of 2 KB, {planted / count:.1f} findings each")
+            print(f"  {'MB/s of CPU time':<34}{'MB/s':>9}{'ours is':>12}")
+            for name, title in TITLES.items():
+                print(f"  {title:<34}{rates[name]:>9.2f}{rates['ours'] / rates[name]:>10.2f} x")
+            print(f"  Presidio's own recognisers find {share:.1%} of what was planted; all others find all of it.")
+            best = max(rates[name] for name in engines.RE2_VARIANTS)
+            took = latency(documents(SEED, 100, LATENCY_BYTES, apart), calls)
+            print("  one call on 4 KB: " + ", ".join(f"{name} {value:.3f}" for name, value in took.items()), flush=True)
+            figures |= {f"{density}_{name}_mb_s": round(rate, 3) for name, rate in rates.items()}
+            figures |= {f"{density}_4kb_{name}": round(value, 4) for name, value in took.items()}
+            figures[f"{density}_to_presidio"] = round(rates["ours"] / rates["presidio"], 1)
+            figures[f"{density}_to_best_re2"] = round(rates["ours"] / best, 2)
+            figures[f"{density}_presidio_finds"] = round(share, 4)
+    return figures
+
+
+def measure(quick: bool) -> dict[str, float]:
+    """Everything."""
+    count, turns = (200, 3) if quick else (1000, 9)
+    figures = measure_in_process(count, turns, 500 if quick else 5000)
+    docs = documents(SEED, count, DOCUMENT_BYTES, DENSITIES["realistic"])
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as addresses:
+        served = asyncio.run(through_grpc(docs, turns, addresses))
+    print(f"through gRPC, 2 KB, realistic, {IN_FLIGHT} calls in flight (in brackets: one at a time)")
+    for name, title in (("service", "redaction service"), ("empty", "an empty RPC of that size")):
+        print(
+            f"  {title:<34}{served[f'{name}_docs_per_s']:>7.0f} documents/s, p99 {served[f'{name}_p99_ms']:.2f} ms "
+            f"({served[f'{name}_alone_p50_ms']:.2f} ms, p99 {served[f'{name}_alone_p99_ms']:.2f} ms)"
+        )
+    figures |= {f"grpc_{name}": round(value, 3) for name, value in served.items()}
+    print(
+        f"goals: {GOALS['to_presidio']:.0f} x Presidio: {figures['realistic_to_presidio']}; "
+        f"{GOALS['to_best_re2']} x the best RE2: {figures['realistic_to_best_re2']}; "
+        f"4 KB p99 {GOALS['p99_ms']} ms: {figures['realistic_4kb_p99_ms']}"
+    )
+    return figures
+
+
+def main() -> None:
+    """Measure, print tables and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="200 documents and 3 turns instead of 1,000 and 9")
+    parser.add_argument("--echo", metavar="ADDRESS", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.echo:
+        asyncio.run(serve_echo(options.echo))
+        return
+    print(json.dumps({"benchmark": "redaction", "figures": measure(options.quick)}))
+
+
+if __name__ == "__main__":
+    main()
