@@ -108,6 +108,7 @@ class Leaves:
         """What debate and judge say instead of their usual answer."""
         self.reservations: dict[str, Reservation] = {}
         self.warnings: list[str] = []
+        self.pace_ms = 0
         self.artifacts: dict[tuple[str, str, str], bytes] = {}
         self.servers: dict[str, MeshServer] = {}
 
@@ -404,14 +405,21 @@ class FakeGovernance(governance_pb2_grpc.GovernanceServiceServicer):
             reserved_tokens=request.tokens,
         )
         self.leaves.reservations[reservation_id] = Reservation(message)
+        slowed = governance_pb2.RESERVE_OUTCOME_THROTTLED
         return governance_pb2.ReserveResponse(
-            reservation=message, outcome=governance_pb2.RESERVE_OUTCOME_GRANTED, warnings=self.leaves.warnings
+            reservation=message,
+            outcome=slowed if self.leaves.pace_ms else governance_pb2.RESERVE_OUTCOME_GRANTED,
+            warnings=self.leaves.warnings,
+            pace_ms=self.leaves.pace_ms,
         )
 
     async def Charge(self, request: Any, context: Any) -> Any:
         await self.leaves.take("Charge", request)
         found = self._find(request.reservation_id)
-        if found.message.state != governance_pb2.RESERVATION_STATE_HELD:
+        if found.message.state not in (
+            governance_pb2.RESERVATION_STATE_HELD,
+            governance_pb2.RESERVATION_STATE_LAPSED,
+        ):
             raise FailedPrecondition("the reservation is closed")
         known = {call_id for one in self.leaves.reservations.values() for call_id in one.calls}
         found.calls.update({call.call_id: call for call in request.calls if call.call_id not in known})
@@ -421,6 +429,10 @@ class FakeGovernance(governance_pb2_grpc.GovernanceServiceServicer):
         )
         over = found.message.charged_nano_usd > found.message.reserved_nano_usd
         return governance_pb2.ChargeResponse(reservation=found.message, over_reservation=over)
+
+    async def Extend(self, request: Any, context: Any) -> Any:
+        await self.leaves.take("Extend", request)
+        return governance_pb2.ExtendResponse(reservation=self._find(request.reservation_id).message)
 
     async def Settle(self, request: Any, context: Any) -> Any:
         await self.leaves.take("Settle", request)

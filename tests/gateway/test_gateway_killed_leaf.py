@@ -1,4 +1,4 @@
-"""Real services that call models, killed in the middle: the run goes on, and nothing that is finished is paid twice."""
+"""Real services, killed in the middle of models' calls: nothing that is finished is paid twice, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ import asyncio
 import json
 import os
 import sys
+import uuid
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
+from djp.mesh.channel import open_channel
+from djp.v1 import (
+    common_pb2,
+    debate_pb2,
+    governance_pb2,
+    governance_pb2_grpc,
+    judge_pb2,
+    run_pb2,
+    run_pb2_grpc,
+)
 from tests.llm.model_server import Behaviour, ModelServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.llm.model_server import Call
 
 DJP = Path(sys.executable).with_name("djp")
@@ -109,6 +122,67 @@ async def test_a_judge_service_that_is_killed(mesh: Any, leaves: Any, folder: Pa
         assert sorted(ballot["juror_id"] for ballot in ballots) == ["j1", "j1", "j2", "j2"]
 
 
+async def test_a_gateway_that_is_killed_and_does_not_come_back(mesh: Any, leaves: Any, folder: Path) -> None:
+    def script(call: Call) -> Behaviour:
+        waits = "the voice that waits" in call.system
+        answer = {"answer": "Money is reserved.", "evidence": [], "confidence": 0.5, "safety_flags": []}
+        return Behaviour(json.dumps(answer), fault="hang" if waits else "", after=2)
+
+    await leaves.stop("debate", "governance")
+    addresses = {f"DJP_{name.upper()}_ADDRESS": leaves.address(name) for name in leaves.services()}
+    settings = {**addresses, "DJP_EXECUTOR_ID": "test", "DJP_RESERVATION_LEASE_S": "2"}
+    address = f"unix:{folder}/killed.sock"
+    async with ModelServer(script) as server, AsyncExitStack() as stack:
+        configure(folder, server)
+        for name in ("debate", "governance"):
+            await stack.enter_async_context(Served(name, leaves.address(name), folder))
+        to_governance = await stack.enter_async_context(open_channel(leaves.address("governance")))
+        ledger = governance_pb2_grpc.GovernanceServiceStub(to_governance)
+        async with Served("gateway", address, folder, **settings) as gateway, open_channel(address) as channel:
+            request = run_pb2.RunRequest(
+                task="How is a budget kept?",
+                debaters=[
+                    debate_pb2.Debater(debater_id="d1", model="local/m"),
+                    debate_pb2.Debater(debater_id="d2", model="local/m", role="the voice that waits"),
+                ],
+            )
+            started = run_pb2.StartRunRequest(request_id=str(uuid.uuid4()), run=request)
+            run = (await run_pb2_grpc.RunServiceStub(channel).StartRun(started)).run
+            await server_hangs(server, 1)
+            held = await reservation_of(run, ledger, lambda one: one.charged_nano_usd)  # the first debater's
+            gateway.kill()
+        lapsed = await reservation_of(run, ledger, lambda one: one.state == governance_pb2.RESERVATION_STATE_LAPSED)
+        # Nobody knows what the call cost that was under way: so it costs its bound, and the rest is free again.
+        assert held.charged_nano_usd < lapsed.charged_nano_usd < lapsed.reserved_nano_usd
+        totals = (
+            await ledger.GetReservation(governance_pb2.GetReservationRequest(reservation_id=lapsed.reservation_id))
+        ).totals
+        assert sum(total.usage_unknown_calls for total in totals) == 1
+        assert sum(total.calls for total in totals) == len(server.calls) == 2
+        budget = await ledger.GetBudget(governance_pb2.GetBudgetRequest(scope="tenant"))
+        for window in budget.budget.windows:
+            assert (window.reserved_nano_usd, window.spent_nano_usd) == (0, lapsed.charged_nano_usd)
+
+        late = await mesh.gateway(reservation_lease_s=2)
+        ended = await late.finish(run.run_id)
+        assert ended.error.reason == common_pb2.ERROR_REASON_INTERRUPTED
+        assert ended.result.total_nano_usd == lapsed.charged_nano_usd
+
+
+async def reservation_of(
+    run: run_pb2.Run, ledger: Any, condition: Callable[[governance_pb2.Reservation], Any]
+) -> governance_pb2.Reservation:
+    """Wait until the run's reservation is as it should be."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await ledger.ListReservations(governance_pb2.ListReservationsRequest(run_id=run.run_id))
+            for one in found.reservations:
+                if condition(one):
+                    reservation: governance_pb2.Reservation = one
+                    return reservation
+            await asyncio.sleep(0.05)
+
+
 def configure(folder: Path, server: ModelServer) -> None:
     """A provider file with the server's two models, of two families."""
     price = {"input": 1, "output": 2}
@@ -143,14 +217,16 @@ async def server_hangs(server: ModelServer, count: int) -> None:
 class Served:
     """`djp serve NAME` as a process of its own, up; killed at the end."""
 
-    def __init__(self, name: str, address: str, folder: Path) -> None:
+    def __init__(self, name: str, address: str, folder: Path, **environment: str) -> None:
         self._name = name
         self._address = address
         self._folder = folder
+        self._environment = environment
 
     async def __aenter__(self) -> asyncio.subprocess.Process:
         environment = {**os.environ, "DJP_HOME": str(self._folder), "DJP_DRAIN_DELAY_S": "0"}
         environment["DJP_PROVIDERS"] = str(self._folder / "providers.yaml")
+        environment |= self._environment
         self._process = await asyncio.create_subprocess_exec(
             *(DJP, "serve", self._name, "--listen", self._address),
             env=environment,

@@ -437,19 +437,17 @@ async def test_a_leaf_that_restarts_is_waited_for(gateway: Any, leaves: Any) -> 
 async def test_a_run_that_takes_too_long_is_stopped(gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = leaves.hold("DebateEnd")
     clocks: list[asyncio.Timeout] = []
-    real_timeout = asyncio.timeout
+    real_timeout_at = asyncio.timeout_at
 
-    def timeout(delay: float | None) -> asyncio.Timeout:
-        clock = real_timeout(delay)
-        if delay == 3600.5:
-            clocks.append(clock)
-        return clock
+    def timeout_at(ends_at: float | None) -> asyncio.Timeout:
+        clocks.append(real_timeout_at(ends_at))
+        return clocks[-1]
 
-    monkeypatch.setattr("djp_gateway.steps.asyncio.timeout", timeout)
+    monkeypatch.setattr("djp_gateway.steps.asyncio.timeout_at", timeout_at)
     run = await gateway.start(timeout=Duration(seconds=3600, nanos=500_000_000))
     await gate.entered.wait()
-    (clock,) = clocks
-    clock.reschedule(asyncio.get_running_loop().time())  # the hour is over
+    assert len({clock.when() for clock in clocks}) == 1  # before the reservation and after it, one end
+    clocks[-1].reschedule(asyncio.get_running_loop().time())  # the hour is over
     run = await gateway.finish(run.run_id)
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert run.error.reason == common_pb2.ERROR_REASON_DEADLINE_EXCEEDED

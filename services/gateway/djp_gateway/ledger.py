@@ -1,13 +1,18 @@
-"""The steps that move a run's money: reserve, charge, settle, release."""
+"""The steps that move a run's money: reserve, charge, settle, release, and the lease that keeps it held meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import uuid
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import grpc
 
+from djp.mesh.errors import Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway.live import at_bound, count
@@ -15,7 +20,7 @@ from djp_gateway.patience import may_pass, persistently, step_id, to_the_end
 from djp_gateway.publishing import clean_message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.live import LiveRun
@@ -29,11 +34,88 @@ _OVER = "the run has cost more than was reserved for it; the ledger has the true
 _BEFORE_MONEY = frozenset({common_pb2.STAGE_UNSPECIFIED, common_pb2.STAGE_SEARCH, common_pb2.STAGE_PROJECT})
 
 
-async def reserve(live: LiveRun, leaves: Leaves) -> None:
-    """Hold the bound in every budget window that the run falls in."""
+class LeaseLostError(Unavailable):
+    """What the run had reserved is no longer held, so nothing more may be spent for it."""
+
+    reason = "INTERRUPTED"
+
+
+async def reserve(live: LiveRun, leaves: Leaves) -> timedelta:
+    """Hold the bound in every budget window that the run falls in; how long the tenant is to wait between runs."""
     async with live.stage(common_pb2.STAGE_RESERVE) as finished:
         answer = await _reserve(live, leaves, live.run.projection.total, "reserve")
-        finished.summary = "throttled" if answer.outcome == governance_pb2.RESERVE_OUTCOME_THROTTLED else "granted"
+        pace = timedelta(milliseconds=answer.pace_ms)
+        finished.summary = "granted"
+        if answer.outcome == governance_pb2.RESERVE_OUTCOME_THROTTLED:
+            finished.summary = "throttled"
+            await live.warn(
+                "a budget is nearly used up; runs like this one last until it resets if they start at least "
+                f"{timedelta(seconds=round(pace.total_seconds()))} apart (hours:minutes:seconds)"
+            )
+        return pace
+
+
+@asynccontextmanager
+async def lease(live: LiveRun, leaves: Leaves) -> AsyncIterator[None]:
+    """Keep what the run holds for as long as the block lasts, and tell the ledger which calls are under way.
+
+    If this process dies, the ledger charges those at their bound and gives the rest back. The lease is extended at half
+    its time and when a call begins that costs something.
+
+    Raises:
+        LeaseLostError: governance could not be told in time, or has ended the reservation; the block was cancelled.
+    """
+    if not live.lease_s:
+        yield
+        return
+    try:
+        async with asyncio.timeout(live.lease_s) as held:
+            keeper = asyncio.create_task(_extend(live, leaves, held))
+            try:
+                yield
+            finally:
+                keeper.cancel()
+                await asyncio.wait([keeper])
+    except TimeoutError:
+        if not held.expired():
+            raise
+        raise LeaseLostError(
+            "what the run had reserved is no longer held, because governance could not be told in time that the run "
+            "goes on; see that governance answers, and start the run again"
+        ) from None
+
+
+async def _extend(live: LiveRun, leaves: Leaves, held: asyncio.Timeout) -> None:
+    """Extend the lease until cancelled, or until the reservation has ended; each success puts off when `held` ends."""
+    clock = asyncio.get_running_loop().time
+    while not held.expired():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(live.lease_s / 2):
+                await live.call_to_tell.wait()
+        live.call_to_tell.clear()
+        request = governance_pb2.ExtendRequest(
+            request_id=str(uuid.uuid4()),
+            reservation_id=live.run.reservation_id,
+            open_calls=[_for_the_ledger(call) for call in live.owed.values()],
+        )
+        sent_at = clock()
+
+        async def ask(request: governance_pb2.ExtendRequest = request) -> governance_pb2.ExtendResponse:
+            return await leaves.governance.Extend(request)
+
+        try:
+            state = (await persistently(ask)).reservation.state
+        except grpc.aio.AioRpcError as error:
+            live.call_to_tell.set()  # there is no time to lose
+            if may_pass(error):
+                continue
+            _log.error("governance refuses to extend %s: %s", request.reservation_id, error.details())
+            state = governance_pb2.RESERVATION_STATE_UNSPECIFIED
+        if held.expired() or request.reservation_id != live.run.reservation_id:
+            continue  # too late, or settled because the rest was reserved anew
+        if state == governance_pb2.RESERVATION_STATE_SETTLED:
+            return
+        held.reschedule(sent_at + live.lease_s if state == governance_pb2.RESERVATION_STATE_HELD else sent_at)
 
 
 async def hold(live: LiveRun, leaves: Leaves, rest: common_pb2.CostBound) -> bool:
@@ -45,7 +127,8 @@ async def hold(live: LiveRun, leaves: Leaves, rest: common_pb2.CostBound) -> boo
     run = live.run
     now = (await _reservation(run.reservation_id, leaves)).reservation
     if (
-        rest.cost_nano_usd <= now.reserved_nano_usd - now.charged_nano_usd
+        now.state == governance_pb2.RESERVATION_STATE_HELD
+        and rest.cost_nano_usd <= now.reserved_nano_usd - now.charged_nano_usd
         and rest.tokens <= now.reserved_tokens - now.charged_tokens
     ):
         return True
@@ -72,6 +155,8 @@ async def _reserve(
         tokens=bound.tokens,
         tags={"workflow": spec.workflow, "preset": spec.preset},
     )
+    if live.lease_s:
+        request.lease.FromTimedelta(timedelta(seconds=live.lease_s))
     spent = live.cost()
     if spec.HasField("budget_nano_usd"):
         request.run_limit_nano_usd = max(1, spec.budget_nano_usd - spent.cost_nano_usd)
@@ -133,13 +218,21 @@ async def pay_owed(
 
 
 def _charge_request(run: run_pb2.Run, calls: Sequence[common_pb2.ModelCall]) -> governance_pb2.ChargeRequest:
-    request = governance_pb2.ChargeRequest(reservation_id=run.reservation_id, calls=calls)
-    for call in request.calls:
-        call.ClearField("error")  # a provider's words may quote the task, which the ledger is not to know
+    request = governance_pb2.ChargeRequest(
+        reservation_id=run.reservation_id, calls=[_for_the_ledger(call) for call in calls]
+    )
     # Of the whole body: the same calls may be offered again at another cost, by who knows less about them.
     body = sha256(request.SerializeToString(deterministic=True)).hexdigest()
     request.request_id = step_id(run.run_id, f"charge {body}")
     return request
+
+
+def _for_the_ledger(call: common_pb2.ModelCall) -> common_pb2.ModelCall:
+    """A provider's words may quote the task, which the ledger is not to know."""
+    bare = common_pb2.ModelCall()
+    bare.CopyFrom(call)
+    bare.ClearField("error")
+    return bare
 
 
 async def _shown(calls: Sequence[common_pb2.ModelCall], run: run_pb2.Run, leaves: Leaves) -> list[common_pb2.ModelCall]:

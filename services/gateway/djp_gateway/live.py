@@ -89,8 +89,12 @@ class Watchers:
 class LiveRun:
     """A run in work. Every change goes to the store first, then to the watchers."""
 
-    def __init__(self, run: run_pb2.Run, store: RunStore, watchers: Watchers) -> None:
+    def __init__(self, run: run_pb2.Run, store: RunStore, watchers: Watchers, *, lease_s: float = 0.0) -> None:
         self.run = run
+        self.lease_s = lease_s
+        """How long the run's reservation is kept after this process is gone; 0: until somebody ends it."""
+        self.call_to_tell = asyncio.Event()
+        """Set when a call has begun that costs something, and the ledger does not know yet that it is under way."""
         self.calls: list[common_pb2.ModelCall] = []
         """Those that governance has recorded."""
         self.owed: dict[str, common_pb2.ModelCall] = {}
@@ -131,6 +135,8 @@ class LiveRun:
     async def began(self, call: common_pb2.ModelCall) -> None:
         """Note that a model call is about to be made; until it is charged, it is owed at its bound."""
         self.owed[call.call_id] = at_bound(call)
+        if call.bound_nano_usd:
+            self.call_to_tell.set()
         await self.emit(run_pb2.RunEvent(call_started=self.owed[call.call_id]))
 
     def not_charged(self, calls: Sequence[common_pb2.ModelCall]) -> list[common_pb2.ModelCall]:

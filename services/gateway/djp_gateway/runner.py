@@ -20,6 +20,7 @@ from djp.mesh.telemetry import run_scope, service_scope, span
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, run_pb2
 from djp_gateway import ledger, publishing, steps
+from djp_gateway.lanes import Lanes
 from djp_gateway.live import LiveRun, Watchers
 from djp_gateway.patience import may_pass
 
@@ -46,12 +47,22 @@ _INTERRUPTED = run_pb2.RunError(
 class Runner:
     """Runs in work, at most `max_workers` at once; the others wait their turn, and only their ids are in memory."""
 
-    def __init__(self, store: RunStore, leaves: Leaves, watchers: Watchers, *, executor: str, max_workers: int) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        leaves: Leaves,
+        watchers: Watchers,
+        *,
+        executor: str,
+        max_workers: int,
+        lease_s: float,
+    ) -> None:
         self._store = store
         self._leaves = leaves
         self._watchers = watchers
         self._executor = executor
-        self._slots = asyncio.Semaphore(max_workers)
+        self._lanes = Lanes(max_workers)
+        self._lease_s = lease_s
         self._ends = asyncio.Semaphore(_ENDS_AT_ONCE)
         self._accepting: set[asyncio.Task[run_pb2.Run]] = set()
         self._working: set[asyncio.Task[None]] = set()
@@ -90,15 +101,16 @@ class Runner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, tenant: str, run_id: str) -> None:
-        live = LiveRun(run_pb2.Run(run_id=run_id, tenant=tenant), self._store, self._watchers)
+        unread = run_pb2.Run(run_id=run_id, tenant=tenant)
+        live = LiveRun(unread, self._store, self._watchers, lease_s=self._lease_s)
         with _run(tenant, run_id), span("run") as root:
             try:
-                async with self._slots:
+                async with self._lanes.turn(tenant):
                     live.run = await self._store.get(tenant, run_id)
                     live.run.trace_id = format_trace_id(root.get_span_context().trace_id)
                     live.run.started_at.GetCurrentTime()
                     await live.enter(run_pb2.RUN_STATE_RUNNING)
-                    await steps.work(live, self._leaves)
+                    await steps.work(live, self._leaves, self._lanes)
                 return
             except asyncio.CancelledError:
                 error = _INTERRUPTED

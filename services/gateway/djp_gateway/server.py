@@ -54,7 +54,14 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
             stack.push_async_callback(channel.close)
         leaves = leaves_over(channels)
         watchers = Watchers()
-        runner = Runner(store, leaves, watchers, executor=settings.executor_id, max_workers=settings.max_workers)
+        runner = Runner(
+            store,
+            leaves,
+            watchers,
+            executor=settings.executor_id,
+            max_workers=settings.max_workers,
+            lease_s=settings.reservation_lease_s,
+        )
         stack.push_async_callback(runner.stop)
         # Embedded, the leaves are up already: then nothing is left held when the first call comes in.
         await runner.end_left_over(wait_s=1.0)

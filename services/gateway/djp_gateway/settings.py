@@ -38,6 +38,8 @@ class GatewaySettings(BaseSettings):
     policy: str = "any"
     max_workers: int = Field(default=12, ge=1, validation_alias="MAX_WORKERS")
     """Runs worked on at once; further ones wait in the queue."""
+    reservation_lease_s: int = Field(default=120, ge=0, le=86_400)
+    """How long governance holds a run's money after the gateway was last heard of; 0: until the run is ended."""
     heartbeat_s: float = Field(default=15.0, gt=0, le=30)
     """How often a silent WatchRun says that it is alive; after 90 s without a word djp.client takes it for lost."""
 

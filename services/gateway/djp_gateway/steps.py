@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from djp.mesh.deadline import deadline_scope
@@ -10,15 +11,16 @@ from djp.mesh.errors import DjpError
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
 from djp_gateway.asking import listen
 from djp_gateway.citing import cite, search
-from djp_gateway.ledger import charge, reserve, settle
+from djp_gateway.ledger import charge, lease, reserve, settle
 from djp_gateway.live import count
 from djp_gateway.publishing import clean_message, publish, redact, store
 from djp_gateway.record import RunRecord, summary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.lanes import Lanes
     from djp_gateway.live import LiveRun
 
 _DEADLINE_SLACK_S = 1.0
@@ -32,7 +34,7 @@ class IncompleteStreamError(DjpError):
     reason = "INTERNAL"
 
 
-async def work(live: LiveRun, leaves: Leaves) -> None:
+async def work(live: LiveRun, leaves: Leaves, lanes: Lanes) -> None:
     """Take a run from its spec to its end.
 
     Raises:
@@ -40,27 +42,36 @@ async def work(live: LiveRun, leaves: Leaves) -> None:
         TimeoutError: search, debate and judgement took longer than the spec's timeout.
     """
     run = live.run
-    limit_s = run.spec.timeout.ToTimedelta().total_seconds()
-    # The leaves know the deadline too, so that none waits for a provider beyond it; the timeout is what speaks first.
-    with deadline_scope(limit_s + _DEADLINE_SLACK_S):
-        async with asyncio.timeout(limit_s):
-            passages = await search(live, leaves)
-            await project(live, leaves, passages)
-            await reserve(live, leaves)
+    ends_at = asyncio.get_running_loop().time() + run.spec.timeout.ToTimedelta().total_seconds()
+    async with _until(ends_at):
+        passages = await search(live, leaves)
+        await project(live, leaves, passages)
+        lanes.slow(run.tenant, await reserve(live, leaves))
+    async with lease(live, leaves):
+        async with _until(ends_at):
             debated = await debate(live, leaves, passages)
             candidates, citations = await cite(live, leaves, debated.drafts)
             ballots, verdict = await judge(live, leaves, candidates, passages)
-    publication = publish(run.spec, debated.drafts, verdict)
-    record = RunRecord(
-        run, passages, debated, list(live.failures.values()), citations, ballots, verdict, publication, live.calls
-    )
-    with deadline_scope(_STEP_S):
-        await redact(live, leaves, record)
-    with deadline_scope(_STEP_S):
-        await store(live, leaves, record)
-    with deadline_scope(_STEP_S):
-        await settle(live, leaves)
+        publication = publish(run.spec, debated.drafts, verdict)
+        record = RunRecord(
+            run, passages, debated, list(live.failures.values()), citations, ballots, verdict, publication, live.calls
+        )
+        with deadline_scope(_STEP_S):
+            await redact(live, leaves, record)
+        with deadline_scope(_STEP_S):
+            await store(live, leaves, record)
+        with deadline_scope(_STEP_S):
+            await settle(live, leaves)
     await live.enter(outcome(run.result))
+
+
+@asynccontextmanager
+async def _until(ends_at: float) -> AsyncIterator[None]:
+    """The block ends at that time of the loop's clock, and the leaves know it, so that none waits for a provider beyond
+    it; the timeout is what speaks first."""
+    with deadline_scope(max(0.0, ends_at - asyncio.get_running_loop().time()) + _DEADLINE_SLACK_S):
+        async with asyncio.timeout_at(ends_at):
+            yield
 
 
 def outcome(result: run_pb2.RunResult) -> run_pb2.RunState.ValueType:
