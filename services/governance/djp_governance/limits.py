@@ -100,16 +100,20 @@ def check_scope(scope: str, tenant: str) -> str:
     if scope == "global":
         return scope
     if kind == "tenant":
-        try:
-            Identity(name)
-        except InvalidInput as error:
-            raise InvalidInput(f"scope: {error.message}", field="scope") from None
-        return scope
+        return f"tenant:{check_tenant(name, 'scope')}"
     if kind == "workflow" and name and name.isprintable() and len(scope) <= MAX_SCOPE:
         return scope
     raise InvalidInput(
         f"scope: there can be no budget {scope[:80]!r}; write global, tenant:NAME or workflow:NAME", field="scope"
     )
+
+
+def check_tenant(name: str, field: str = "tenant") -> str:
+    """The name. Raises InvalidInput, which names `field`, for what no tenant can be called."""
+    try:
+        return Identity(name).tenant
+    except InvalidInput as error:
+        raise InvalidInput(f"{field}: {error.message}", field=field) from None
 
 
 def _amounts(budget: Budget, period: Period) -> tuple[int | None, int | None]:

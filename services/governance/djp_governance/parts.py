@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from djp.mesh.errors import NotFound
 from djp.mesh.identity import current_identity
+from djp_governance.limits import check_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,11 +54,11 @@ def is_operator() -> bool:
 def visible_tenant(asked: str) -> str | None:
     """Whose things a caller is shown who asks for a tenant's, or names none; None: everybody's.
 
-    Raises NotFound for another tenant's, whether there is such a tenant or not.
+    Raises NotFound for another tenant's, whether there is such a tenant or not, and InvalidInput for what is no name.
     """
     own = current_identity().tenant
     if is_operator():
-        return asked or None
+        return check_tenant(asked) if asked else None
     if asked not in ("", own):
         raise NotFound(f"tenant: there is no tenant {asked[:63]!r} that this caller may see", field="tenant")
     return own
