@@ -28,6 +28,10 @@ _FLAGS = {
     "address": "--gateway",
     "provider": "--provider",
     "run_id": "RUN",
+    "tenant": "--tenant",
+    "days": "--days",
+    "scope": "SCOPE",
+    "reason": "--reason",
 }
 
 _RULES = {
