@@ -65,7 +65,7 @@ async def set_budget(
                 limit = wanted[field] if field in wanted else _limit(before, field)
                 if limit is not None:
                     setattr(limits, field, limit)
-            await client.set_budget(before.scope, limits, reason)
+            await client.set_budget(before.scope, limits, reason.strip())
         budget = await client.get_budget(before.scope)
     return _print_changed(budget, as_json=as_json)
 
@@ -74,7 +74,7 @@ async def unset_budget(gateway: str | None, scope: str, *, reason: str, as_json:
     """Take back what was set. Raises NotFound when nothing was, and PermissionDenied."""
     async with connected_as_operator(gateway) as client:
         with _only_for_operators(gateway):
-            await client.delete_budget(scope, reason)
+            await client.delete_budget(scope, reason.strip())
         budget = await client.get_budget(scope)
     return _print_changed(budget, as_json=as_json)
 

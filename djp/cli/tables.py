@@ -30,6 +30,11 @@ class Column:
     rank: int = 0
     align: Literal["left", "right"] = "right"
 
+    def padded(self) -> list[str]:
+        """The heading and the cells; Rich itself, when it aligns to the right, drops the blanks behind a number."""
+        texts = [self.heading, *self.cells]
+        return [one.rjust(max(map(len, texts))) for one in texts] if self.align == "right" else texts
+
 
 def print_table(names: Column, *columns: Column, bold: Collection[int] = (), red: Collection[int] = ()) -> None:
     """A line for each cell of the columns; `names` comes first and is cut where it does not fit.
@@ -41,9 +46,12 @@ def print_table(names: Column, *columns: Column, bold: Collection[int] = (), red
         shown = [column for column in shown if column.rank != last]
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
     table.add_column(names.heading, no_wrap=True, overflow="ellipsis", max_width=max(8, out().width - _width(shown)))
+    lines: list[Sequence[str]] = [names.cells]
     for column in shown:
-        table.add_column(column.heading, justify=column.align, no_wrap=True, overflow="ellipsis")
-    for number, cells in enumerate(zip(names.cells, *(column.cells for column in shown), strict=True)):
+        texts = column.padded()
+        table.add_column(texts[0], no_wrap=True, overflow="ellipsis")
+        lines.append(texts[1:])
+    for number, cells in enumerate(zip(*lines, strict=True)):
         style = " ".join(word for word, lines in (("bold", bold), ("red", red)) if number in lines)
         table.add_row(*(Text(_harmless(cell), style=style) for cell in cells))
     out().print(table)
@@ -56,9 +64,12 @@ def usd(amounts: Sequence[int]) -> list[str]:
 
 
 def aligned(cells: Sequence[str]) -> list[str]:
-    """The numbers with blanks behind them, so that they stand with their points above each other."""
-    tails = [len(cell.partition(".")[2]) + ("." in cell) for cell in cells]
-    return [cell + " " * (max(tails) - tail) for cell, tail in zip(cells, tails, strict=True)]
+    """The numbers with blanks behind them, so that they stand with their points above each other; words as they are."""
+    tails = [len(cell) - len(cell.partition(".")[0]) for cell in cells]
+    return [
+        cell + " " * (max(tails, default=0) - tail) if cell[-1:].isdigit() else cell
+        for cell, tail in zip(cells, tails, strict=True)
+    ]
 
 
 def _harmless(cell: str) -> str:

@@ -92,7 +92,7 @@ async def test_every_bad_limit_is_named_and_nothing_is_changed(ledger: Ledger) -
         with pytest.raises(InvalidInput):
             await set_limits(ledger.address, scope, daily_usd="1")
     with pytest.raises(InvalidInput, match="reason"):
-        await set_budget(ledger.address, "global", {"--daily-usd": "1"}, reason="", as_json=False)
+        await set_budget(ledger.address, "global", {"--daily-usd": "1"}, reason=" \n", as_json=False)
     budgets = {one.scope: one.origin for one in await _all(ledger)}
     assert budgets == {"global": "default", "tenant:default": "default"}
 
@@ -200,3 +200,8 @@ def test_a_hard_threshold_below_the_budget_is_told(capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "$9.00" in shown
     assert "BUDGET_HARD_THRESHOLD" in shown
+
+
+def test_a_budget_without_any_limit_has_nothing_left_to_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    print_budget_table([governance_pb2.Budget(scope="workflow:x", origin="set", windows=[window("workflow:x")])])
+    assert lines_of(capsys)[1] == ["workflow:x", "day", "none", "$0.00", "$0.00", "-", "2026-04-01", "set"]
