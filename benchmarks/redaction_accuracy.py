@@ -3,8 +3,8 @@
 The tables (`redaction_peers/cases.yaml`, with sources and licences) say what stands where in a text. A value counts as
 hidden if findings cover all of it, whatever kind they name; recall is the share of values that are hidden. Precision is
 the share of the findings of a kind, in the texts of that kind, that touch a value. Presidio runs its own recognisers
-(patterns and its telephone recogniser, every score counts); it has none for secrets, and what it cannot look for is left
-out of its column. `--show` lists every miss and every false find.
+(patterns and its telephone recogniser, every score counts); it has none for secrets, and its column says so. `--show`
+lists every miss and every false find.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CASES = Path(__file__).with_name("redaction_peers") / "cases.yaml"
 _PEER = "microsoft/presidio"
 Span = tuple[int, int]
+Findings = list[tuple[Any, ...]]
+"""Of one text: kind, start and end in code points, and what else a side says of a finding."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ def _case(source: str, kind: str, marked: str) -> Case:
     return Case(source, kind, text, tuple(values))
 
 
-def score(tables: Sequence[Case], found: Iterable[Sequence[tuple[Any, ...]]], kinds: set[str]) -> dict[str, Score]:
-    """By kind; `found` gives kind, start and end of every finding of a text, and `kinds` those that have tables."""
+def score(tables: Sequence[Case], found: Iterable[Findings], kinds: set[str]) -> dict[str, Score]:
+    """By kind; `kinds` are those that have tables."""
     scores: dict[str, Score] = defaultdict(Score)
     for case, findings in zip(tables, found, strict=True):
         of_kind = scores[case.kind]
@@ -106,7 +108,7 @@ def score(tables: Sequence[Case], found: Iterable[Sequence[tuple[Any, ...]]], ki
     return scores
 
 
-def ours(texts: Iterable[str]) -> list[list[tuple[str, int, int]]]:
+def ours(texts: Iterable[str]) -> list[Findings]:
     """What our built-in rules find."""
     redactor = Redactor(load_rules(RedactionSettings().rules))
     return [
@@ -140,7 +142,7 @@ def main() -> None:
     texts = [case.text for case in tables]
     kinds = {case.kind for case in tables}
     with presidio(sorted(kinds), {}) as peer:
-        found = {"ours": ours(texts), "presidio": peer.find(texts)[1]}
+        found: dict[str, list[Findings]] = {"ours": ours(texts), "presidio": peer.find(texts)[1]}
         known = set(peer.kinds)
     scores = {name: score(tables, spans, kinds) for name, spans in found.items()}
     figures = _print_kinds(scores["ours"], scores["presidio"], known)

@@ -45,7 +45,7 @@ class Presidio:
         self._process = process
         self.kinds: list[str] = self._line()["ready"]
 
-    def find(self, texts: Sequence[str]) -> tuple[float, list[list[tuple[str, int, int, float]]]]:
+    def find(self, texts: Sequence[str]) -> tuple[float, list[list[tuple[Any, ...]]]]:
         """CPU seconds, and for each text its findings: kind, offsets in code points, score."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(list(texts)) + "\n")
