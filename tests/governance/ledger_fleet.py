@@ -1,0 +1,136 @@
+"""Processes around one ledger on Postgres: servers to be killed, crews of clients to be killed, and an observer.
+
+Servers are `djp serve governance`, forked off a process that has imported it already, so that one is soon back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from djp.v1 import governance_pb2, governance_pb2_grpc
+from tests.governance.ledger_clients import CHANNEL, RPC_S, channel_target, crew
+from tests.governance.ledger_observer import observe
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from multiprocessing.connection import Connection
+
+    from tests.governance.ledger_observer import Seen
+
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["djp.cli.serve", "djp.standalone", "djp_governance.server", __name__])
+
+
+def free_ports(many: int) -> list[int]:
+    """Ports of loopback that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(many)]
+        return [one.getsockname()[1] for one in sockets]
+
+
+def zone_of_noon() -> str:
+    """A time zone in which it is about noon, so that no budget window ends while we are at it."""
+    ahead = 12 - datetime.now(UTC).hour
+    return f"Etc/GMT{-ahead:+d}"
+
+
+class Member:
+    """A process of the fleet and the pipe to it. It ends with us, however we end."""
+
+    def __init__(self, work: Any, *arguments: Any) -> None:
+        self.pipe, theirs = FORKED.Pipe()
+        self._process = FORKED.Process(target=work, args=(theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def serve(pipe: Connection, port: int, environment: dict[str, str]) -> None:
+    """`djp serve governance` on a port, until the other end of the pipe is gone."""
+    os.environ.update(environment)
+
+    def end_with_the_fleet() -> None:
+        try:
+            pipe.recv()
+        except (EOFError, OSError):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end_with_the_fleet, daemon=True).start()
+    from djp.cli.serve import run_service
+
+    run_service("governance", f"127.0.0.1:{port}")
+
+
+class Fleet:
+    """Servers, crews and an observer of one ledger."""
+
+    def __init__(self, url: str, folder: str, servers: int, crews: int) -> None:
+        self._ports = ports = free_ports(servers)
+        self._environment = {
+            "DJP_HOME": folder,
+            "DJP_GOVERNANCE_DATABASE_URL": url,
+            "DJP_LOG_LEVEL": "ERROR",
+            "DJP_BUDGET_ZONE": zone_of_noon(),
+            "GLOBAL_BUDGET_DAILY": "1000000",
+            "GLOBAL_BUDGET_MONTHLY": "1000000",
+        }
+        self.servers = [self._server(port) for port in ports]
+        self.channel = grpc.insecure_channel(channel_target(ports), options=CHANNEL)
+        self.stub = governance_pb2_grpc.GovernanceServiceStub(self.channel)
+        self.stub.ListBudgets(governance_pb2.ListBudgetsRequest(), wait_for_ready=True, timeout=RPC_S)
+        self.crews = [Member(crew, ports) for _ in range(crews)]
+        self.observer = Member(observe, url)
+
+    def _server(self, port: int) -> Member:
+        return Member(serve, port, self._environment)
+
+    def watch(self, scopes: Collection[str]) -> Seen:
+        """Have these scopes observed from now on; what was seen until now."""
+        self.observer.pipe.send(list(scopes))
+        seen: Seen = self.observer.pipe.recv()
+        return seen
+
+    def set_budget(self, scope: str, **limits: Any) -> None:
+        """As an operator; all limits of the scope, of which those that are not given are none."""
+        request = governance_pb2.SetBudgetRequest(
+            request_id=str(uuid.uuid4()), scope=scope, budget=governance_pb2.Budget(**limits), reason="a trial"
+        )
+        who = (("djp-tenant", "operations"), ("djp-role", "operator"))
+        while True:
+            try:
+                self.stub.SetBudget(request, metadata=who, wait_for_ready=True, timeout=RPC_S)
+                return
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+
+    def kill_server(self, place: int) -> None:
+        """And start another in its place."""
+        self.servers[place].kill()
+        self.servers[place] = self._server(self._ports[place])
+
+    def kill_crew(self, place: int) -> None:
+        """And hire another, which knows nothing of what the dead one held."""
+        self.crews[place].kill()
+        self.crews[place] = Member(crew, self._ports)
+
+    def close(self) -> None:
+        """End them all."""
+        self.channel.close()
+        for member in (*self.crews, self.observer, *self.servers):
+            member.kill()
