@@ -6,57 +6,40 @@ own.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
 from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, func, select
+from sqlalchemy import and_, bindparam, delete, func, or_, select
 
 from djp.database import reading
-from djp_governance.adapters.report_tables import rollups
+from djp_governance.adapters.report_tables import counted_runs, rollups
 from djp_governance.adapters.rows import insert_into
-from djp_governance.adapters.tables import calls, reservations
 from djp_governance.reports import MAX_ROWS, DaySpend, Sums, too_large
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from sqlalchemy import Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from djp_governance.model import Call, Recorded, Reservation
+    from djp_governance.model import Recorded, Reservation
 
 _KEY = ("tenant", "day", "model", "workflow", "preset")
 _SUMS = ("runs", "calls", "input_tokens", "output_tokens", "cost_nano")
 _MAX_NAME = 100  # characters of a workflow or a preset; longer ones are told apart by these
 _TENANTS = 50  # whose days are read at once, so that memory does not grow with the tenants
 _ALL = rollups.c.model == ""
+# What a lapse charged may turn out to be a call of another model: such a row is left with nothing in it.
+_ANYTHING = or_(func.sum(rollups.c.calls) != 0, func.sum(rollups.c.runs) != 0)
 
-# How many calls of each model the run has, those just recorded among them.
-_CALLS_OF_RUN = (
-    select(calls.c.model, func.count().label("many"))
-    .join(reservations, reservations.c.reservation_id == calls.c.reservation_id)
-    .where(reservations.c.tenant == bindparam("by"), reservations.c.run_id == bindparam("run"))
-    .group_by(calls.c.model)
+_FORGET = delete(counted_runs).where(
+    counted_runs.c.tenant == bindparam("by"), counted_runs.c.run_id == bindparam("run"), counted_runs.c.calls <= 0
 )
 
-
-@dataclass
-class _Change:
-    """What is added to a row; `calls` is 0 where the truth about a call replaced its bound."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: int = 0
-
-    def add(self, call: Call, times: int) -> None:
-        self.calls += times
-        self.input_tokens += times * call.input_tokens
-        self.output_tokens += times * call.output_tokens
-        self.cost += times * call.cost
+Place = tuple[str, str, str, str]
+"""A row of the roll-ups of a tenant: day, model, workflow, preset."""
 
 
 async def roll_up(connection: AsyncConnection, reservation: Reservation, recorded: Sequence[Recorded]) -> None:
@@ -64,39 +47,61 @@ async def roll_up(connection: AsyncConnection, reservation: Reservation, recorde
 
     To be called once the calls are stored and before the windows are locked.
     """
-    if not recorded:
-        return
-    changes: defaultdict[str, _Change] = defaultdict(_Change)
-    for one in recorded:
-        for model in ("", one.call.model):
-            changes[model].add(one.call, 1)
-        if one.replaced:
-            for model in ("", one.replaced.model):
-                changes[model].add(one.replaced, -1)
-    found = await connection.execute(_CALLS_OF_RUN, {"by": reservation.tenant, "run": reservation.run_id})
-    now: defaultdict[str, int] = defaultdict(int)
-    for row in found:
-        now[row.model] += row.many
-        now[""] += row.many
-    key = {
-        "tenant": reservation.tenant,
-        "day": reservation.day.isoformat(),
-        "workflow": _name(reservation.tags.get("workflow", "")),
-        "preset": _name(reservation.tags.get("preset", "")),
-    }
+    changes: defaultdict[Place, Counter[str]] = defaultdict(Counter)
+    of_model: Counter[str] = Counter()
+    told = [(one.call, 1) for one in recorded] + [(one.replaced, -1) for one in recorded if one.replaced]
+    for call, times in told:
+        for model in ("", call.model):
+            of_model[model] += times
+            change = changes[_place(reservation, model)]
+            change["calls"] += times
+            change["input_tokens"] += times * call.input_tokens
+            change["output_tokens"] += times * call.output_tokens
+            change["cost_nano"] += times * call.cost
+    for place, runs in await _count_run(connection, reservation, of_model):
+        changes[place]["runs"] += runs
     rows = [
-        {
-            **key,
-            "model": model,
-            "runs": (now[model] > 0) - (now[model] - change.calls > 0),
-            "calls": change.calls,
-            "input_tokens": change.input_tokens,
-            "output_tokens": change.output_tokens,
-            "cost_nano": change.cost,
-        }
-        for model, change in sorted(changes.items())  # in one order, so that no two charges wait for each other
+        dict(zip(_KEY, (reservation.tenant, *place), strict=True)) | {name: changes[place][name] for name in _SUMS}
+        for place in sorted(changes)  # in one order, so that no two charges wait for each other
     ]
-    await connection.execute(_add(connection.dialect.name), rows)
+    if rows:
+        await connection.execute(_add(connection.dialect.name), rows)
+
+
+async def _count_run(
+    connection: AsyncConnection, reservation: Reservation, of_model: Mapping[str, int]
+) -> list[tuple[Place, int]]:
+    """Where the run counts from now on (1) and where it does not any more (-1); `of_model` are its new calls.
+
+    Who adds to a run's calls of a model has that row until the transaction ends, so that of two charges to a run at
+    once the second knows of the first.
+    """
+    rows = [
+        dict(zip(_KEY, (reservation.tenant, *_place(reservation, model)), strict=True))
+        | {"run_id": reservation.run_id, "calls": more}
+        for model, more in sorted(of_model.items())
+        if more
+    ]
+    if not rows:
+        return []
+    counts: list[tuple[Place, int]] = []
+    found = (await connection.execute(_count(connection.dialect.name), rows)).all()
+    for row in found:
+        if row.calls <= 0 or row.calls == of_model[row.model]:
+            counts.append(((row.day, row.model, row.workflow, row.preset), 1 if row.calls > 0 else -1))
+    if any(row.calls <= 0 for row in found):
+        await connection.execute(_FORGET, {"by": reservation.tenant, "run": reservation.run_id})
+    return counts
+
+
+@cache
+def _count(dialect: str) -> Any:
+    """An INSERT that adds to the calls of a run that is counted, and tells how many there are now."""
+    new = insert_into(dialect, counted_runs)
+    return new.on_conflict_do_update(
+        index_elements=[counted_runs.c.tenant, counted_runs.c.run_id, counted_runs.c.model],
+        set_={"calls": counted_runs.c.calls + new.excluded.calls},
+    ).returning(counted_runs)
 
 
 @cache
@@ -106,6 +111,15 @@ def _add(dialect: str) -> Any:
     return new.on_conflict_do_update(
         index_elements=[rollups.c[name] for name in _KEY],
         set_={name: rollups.c[name] + new.excluded[name] for name in _SUMS},
+    )
+
+
+def _place(reservation: Reservation, model: str) -> Place:
+    return (
+        reservation.day.isoformat(),
+        model,
+        _name(reservation.tags.get("workflow", "")),
+        _name(reservation.tags.get("preset", "")),
     )
 
 
@@ -121,7 +135,7 @@ class SqlReports:
 
     async def rows(self, tenant: str | None, first: date, last: date) -> Sequence[Sums]:
         by = (rollups.c.day, rollups.c.model, rollups.c.workflow, rollups.c.preset)
-        query = select(*by, *_sums()).where(_within(tenant, first, last), ~_ALL).group_by(*by)
+        query = select(*by, *_sums()).where(_within(tenant, first, last), ~_ALL).group_by(*by).having(_ANYTHING)
         found = await self._rows(query.order_by(rollups.c.day.desc(), *by[1:]))
         return [
             Sums(tenant or "", row.day, row.model, row.workflow, row.preset, *(int(row[n]) for n in range(4, 9)))
@@ -130,7 +144,7 @@ class SqlReports:
 
     async def totals(self, tenant: str | None, first: date, last: date) -> Sequence[Sums]:
         by = (rollups.c.tenant, rollups.c.model)
-        query = select(*by, *_sums()).where(_within(tenant, first, last)).group_by(*by)
+        query = select(*by, *_sums()).where(_within(tenant, first, last)).group_by(*by).having(_ANYTHING)
         found = [
             Sums(row.tenant, "", row.model, "", "", *(int(row[n]) for n in range(2, 7)))
             for row in await self._rows(query)

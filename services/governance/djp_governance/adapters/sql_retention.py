@@ -7,9 +7,10 @@ import time
 from datetime import date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import and_, delete, exists, func, select
 
 from djp.database import to_us
+from djp_governance.adapters.report_tables import counted_runs
 from djp_governance.adapters.tables import calls, entries, events, requests, reservations, windows
 from djp_governance.windows import day_of
 
@@ -49,6 +50,8 @@ class Retention:
             gone += batch
             await asyncio.sleep(time.monotonic() - began)  # the other half of the time is the runs'
         await self._thin(windows, windows.c.starts_on < before.isoformat())
+        of_run = and_(reservations.c.tenant == counted_runs.c.tenant, reservations.c.run_id == counted_runs.c.run_id)
+        await self._thin(counted_runs, and_(counted_runs.c.day < before.isoformat(), ~exists().where(of_run)))
         await self._thin(events, events.c.at_us < to_us(datetime.combine(before, datetime.min.time(), self._zone)))
         return gone
 
