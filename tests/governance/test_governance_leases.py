@@ -79,6 +79,18 @@ async def test_a_truth_beyond_the_bound_is_recorded_too(governance: Any, make: A
     assert (await acme.window()).spent_nano_usd == 171
 
 
+async def test_bounds_beyond_the_reservation_are_charged_at_its_lapse_and_told(governance: Any, make: Any) -> None:
+    acme = (await governance.start()).client()
+    name = (await acme.reserve(100)).reservation.reservation_id
+    await acme.extend(name, *(make.model_call(60, bound_nano_usd=60, **UNKNOWN) for _ in range(2)))
+    governance.clock.turn(seconds=121)
+    assert (await lapsed(acme, make, name)).charged_nano_usd == 120
+    assert [one.kind for one in await acme.events()] == [
+        governance_pb2.GOVERNANCE_EVENT_KIND_LEASE_LAPSED,
+        governance_pb2.GOVERNANCE_EVENT_KIND_OVER_RESERVATION,
+    ]
+
+
 async def test_extending_keeps_a_reservation_and_replaces_the_open_calls(governance: Any, make: Any) -> None:
     acme = (await governance.start(lease_s=60)).client()
     name = (await acme.reserve(1000)).reservation.reservation_id

@@ -1,9 +1,9 @@
 """The ledger in a SQL database (SQLite or Postgres): one transaction a change.
 
 Two runs that start at the same instant can never both take the last dollar: who looks for room has locked the windows
-until what it takes is written. Locks are always taken in the same order (the request, the reservation, its calls, the
-roll-ups, then the windows as sql_windows.py orders them, then that of events), so that no two transactions wait for
-each other.
+until what it takes is written. Locks are always taken in the same order (the request, the reservation, its calls, its
+run, the roll-ups, then the windows as sql_windows.py orders them, then that of events), so that no two transactions
+wait for each other.
 """
 
 from __future__ import annotations
@@ -308,10 +308,12 @@ async def _lapse(connection: AsyncConnection, reservation_id: str, now: datetime
         return None
     before, open_calls = to_reservation(row), to_open_calls(row)
     recorded = await _record(connection, before, open_calls, now, by_lapse=True) if open_calls else []
-    charged, _over = await _charge(connection, before, held_in(row), recorded, now)
+    charged, over = await _charge(connection, before, held_in(row), recorded, now)
     after = replace(charged, state="lapsed", closed_at=now)
     await _move(connection, charged, after, held_in(row), "lapsed", now)
     await append_event(connection, of_lapse(after, [one.cost for one in recorded], charged.held, now))
+    if over:
+        await append_event(connection, of_excess(after, now))
     return after
 
 
