@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import tempfile
 import uuid
@@ -23,6 +22,7 @@ from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, governance_pb2, governance_pb2_grpc
 from djp_governance.server import open_service
 from djp_governance.settings import GovernanceSettings
+from tests.governance.ledger_audit import audit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -287,47 +287,3 @@ def sql(url: str, statement: str) -> Any:
             return result.mappings().all() if result.returns_rows else result.rowcount
     finally:
         engine.dispose()
-
-
-def audit(url: str) -> None:
-    """Every sum of the ledger follows from its journal: nothing is invented, nothing forgotten."""
-    try:
-        entries = sql(url, "SELECT * FROM entries ORDER BY entry_id")
-    except sa.exc.DBAPIError:
-        return  # the test opened no ledger
-    calls = sql(url, "SELECT * FROM calls")
-    reservations = sql(url, "SELECT * FROM reservations")
-    windows = sql(url, "SELECT * FROM windows")
-    assert not sql(url, "SELECT * FROM requests WHERE answer = ''")
-    amounts = ("reserved_nano", "spent_nano", "reserved_tokens", "spent_tokens")
-    expected = {_key(one): dict.fromkeys(amounts, 0) for one in windows}
-    for one in reservations:
-        mine = [entry for entry in entries if entry["reservation_id"] == one["reservation_id"]]
-        called = [call for call in calls if call["reservation_id"] == one["reservation_id"]]
-        sums = {name: sum(entry[name] for entry in mine) for name in amounts}
-        assert mine[0]["kind"] == "reserve"
-        assert mine[0]["reserved_nano"] == one["reserved_nano"]
-        assert sums["spent_nano"] == one["charged_nano"] == sum(call["cost_nano"] for call in called)
-        assert sums["spent_tokens"] == one["charged_tokens"]
-        assert one["charged_tokens"] == sum(call["input_tokens"] + call["output_tokens"] for call in called)
-        held = one["state"] == "held"
-        assert sums["reserved_nano"] == (max(0, one["reserved_nano"] - one["charged_nano"]) if held else 0)
-        assert sums["reserved_tokens"] == (max(0, one["reserved_tokens"] - one["charged_tokens"]) if held else 0)
-        assert (one["closed_us"] is None) == held
-        assert [entry["kind"] for entry in mine].count(one["state"]) == (0 if held else 1)
-        for scope in json.loads(one["scopes"]):
-            for period, starts_on in (("day", one["day"]), ("month", f"{one['day'][:7]}-01")):
-                for name in amounts:
-                    expected[scope, period, starts_on][name] += sums[name]
-    for one in windows:
-        assert {name: one[name] for name in amounts} == expected[_key(one)]
-        assert one["reserved_nano"] >= 0
-        assert one["reserved_tokens"] >= 0
-    assert not sql(
-        url,
-        "SELECT count(*) AS many FROM calls GROUP BY tenant, call_id HAVING count(*) > 1",
-    )
-
-
-def _key(window: Any) -> tuple[Any, ...]:
-    return window["scope"], window["period"], window["starts_on"]
