@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -228,3 +229,23 @@ async def test_wrong_command_lines_are_usage_errors(djp: Any) -> None:
         ended = await djp(*arguments)
         assert ended.code == 2
         assert "Usage: djp" in ended.out + ended.err
+
+
+async def test_the_examples_of_the_docs_are_as_printed(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    for day in range(14):
+        ledger.moment = datetime(2026, 3, 2 + day, 9, 0, tzinfo=UTC)
+        await ledger.spend("acme", 42_000_000, 38_500_000, model="openai/gpt-4o", workflow="weekly-report")
+        await ledger.spend("acme", 6_120_000, model="anthropic/claude-haiku-4-5", workflow="weekly-report")
+        if day % 5 == 0:
+            await ledger.spend("northwind", 1_870_000, 1_910_000, model="openai/gpt-4o-mini")
+    await ledger.spend("acme", *[610_000_000] * 6, model="openai/gpt-4o", workflow="weekly-report")
+    await ledger.spend("acme", hold=250_000_000)
+    await report(ledger.address, days=7)
+    documented = (Path(__file__).parents[2] / "docs" / "budgets.md").read_text()
+    for block in capsys.readouterr().out.split("\n\n"):
+        indented = "\n".join(f"    {line.rstrip()}" for line in block.splitlines())
+        print(indented)
+        assert indented in documented
