@@ -6,18 +6,21 @@ python -m tests.governance.ledger_audit sqlite:////path/governance.db
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+WHOLE = "an entry or a call has no reservation"  # and so nobody's tenant
+
 # Each query finds what is wrong, and names a few columns to look it up by. r, w, u and k are the reservations, windows,
 # roll-ups and counted runs of the tenants that are asked for, s the scopes of the reservations. {workflow} and {preset}
-# are a reservation's tags as roll-ups have them, {kept} is the first month that retention has left whole.
+# are a reservation's tags as roll-ups have them; {model} with {each_and_all} gives every call of c twice, once with its
+# model and once with none; {kept} is the first month that retention has left whole.
 CHECKS = {
-    "a request has no answer": "SELECT tenant, request_id FROM requests WHERE answer = ''",
+    "a request has no answer": "SELECT tenant, request_id FROM requests WHERE {theirs} AND answer = ''",
     "a reservation is not the sum of its journal": """
         SELECT r.reservation_id
         FROM r LEFT JOIN entries e ON e.reservation_id = r.reservation_id
@@ -59,7 +62,7 @@ CHECKS = {
         FROM calls c JOIN r ON r.reservation_id = c.reservation_id
         WHERE c.tenant <> r.tenant OR (c.by_lapse AND (r.state <> 'lapsed' OR NOT c.usage_unknown))
     """,
-    "an entry or a call has no reservation": """
+    WHOLE: """
         SELECT e.reservation_id FROM entries e
         WHERE NOT EXISTS (SELECT 1 FROM reservations r WHERE r.reservation_id = e.reservation_id)
         UNION ALL
@@ -83,9 +86,10 @@ CHECKS = {
                    -j.reserved_nano, -j.spent_nano, -j.reserved_tokens, -j.spent_tokens, 0
             FROM r JOIN s ON s.reservation_id = r.reservation_id
             CROSS JOIN (SELECT 'day' AS period UNION ALL SELECT 'month') AS p
-            JOIN (SELECT reservation_id, SUM(reserved_nano) AS reserved_nano, SUM(spent_nano) AS spent_nano,
-                         SUM(reserved_tokens) AS reserved_tokens, SUM(spent_tokens) AS spent_tokens
-                  FROM entries GROUP BY reservation_id) AS j ON j.reservation_id = r.reservation_id
+            JOIN (SELECT r.reservation_id, SUM(e.reserved_nano) AS reserved_nano, SUM(e.spent_nano) AS spent_nano,
+                         SUM(e.reserved_tokens) AS reserved_tokens, SUM(e.spent_tokens) AS spent_tokens
+                  FROM r JOIN entries e ON e.reservation_id = r.reservation_id GROUP BY r.reservation_id
+            ) AS j ON j.reservation_id = r.reservation_id
             WHERE {complete}
         ) AS both_ways
         GROUP BY scope, period, starts_on
@@ -102,12 +106,8 @@ CHECKS = {
             SELECT tenant, day, model, workflow, preset, calls, input_tokens, output_tokens, cost_nano
             FROM u WHERE day >= {kept}
             UNION ALL
-            SELECT r.tenant, r.day, m.model, {workflow}, {preset}, -1, -m.input_tokens, -m.output_tokens, -m.cost_nano
-            FROM r JOIN (
-                SELECT reservation_id, model, input_tokens, output_tokens, cost_nano FROM calls
-                UNION ALL
-                SELECT reservation_id, '', input_tokens, output_tokens, cost_nano FROM calls
-            ) AS m ON m.reservation_id = r.reservation_id
+            SELECT r.tenant, r.day, {model}, {workflow}, {preset}, -1, -c.input_tokens, -c.output_tokens, -c.cost_nano
+            FROM r JOIN calls c ON c.reservation_id = r.reservation_id CROSS JOIN {each_and_all}
         ) AS both_ways
         GROUP BY tenant, day, model, workflow, preset
         HAVING SUM(calls) <> 0 OR SUM(input_tokens) <> 0 OR SUM(output_tokens) <> 0 OR SUM(cost_nano) <> 0
@@ -117,10 +117,8 @@ CHECKS = {
         FROM (
             SELECT tenant, run_id, model, calls, 1 AS is_counted FROM k
             UNION ALL
-            SELECT r.tenant, r.run_id, m.model, -1, 0
-            FROM r JOIN (
-                SELECT reservation_id, model FROM calls UNION ALL SELECT reservation_id, '' FROM calls
-            ) AS m ON m.reservation_id = r.reservation_id
+            SELECT r.tenant, r.run_id, {model}, -1, 0
+            FROM r JOIN calls c ON c.reservation_id = r.reservation_id CROSS JOIN {each_and_all}
         ) AS both_ways
         GROUP BY tenant, run_id, model
         HAVING SUM(is_counted) <> 1 OR SUM(calls) < 0
@@ -159,21 +157,30 @@ CHECKS = {
 
 
 def audit(url: str, tenants: Collection[str] | None = None) -> None:
-    """Raises AssertionError that names what is wrong; a database without a ledger is in order.
+    """Raises AssertionError that tells the mistakes of a ledger."""
+    found = mistakes(url, tenants)
+    assert not found, found
+
+
+def mistakes(url: str, tenants: Collection[str] | None = None) -> dict[str, list[tuple[Any, ...]]]:
+    """What is wrong with a ledger, each with up to five rows to look it up by; a database without one is in order.
 
     `url` is that of the service, or of SQLAlchemy. With `tenants`, only what is theirs is looked at, not the windows
     that they share with others. All is read in one snapshot, so that others may go on meanwhile.
     """
     engine = sa.create_engine(url.replace("+aiosqlite", ""), poolclass=sa.NullPool)
     postgres = engine.dialect.name == "postgresql"
-    options = {"isolation_level": "REPEATABLE READ"} if postgres else {}
+    options: Any = {"isolation_level": "REPEATABLE READ"} if postgres else {}
     try:
         with engine.connect().execution_options(**options) as connection:
             if not sa.inspect(connection).has_table("entries"):
-                return
-            for wrong, query in CHECKS.items():
-                found = connection.execute(_whole(query, postgres, tenants)).fetchmany(5)
-                assert not found, f"{wrong}: {[tuple(row) for row in found]}"
+                return {}
+            found = {
+                wrong: [tuple(row) for row in connection.execute(_whole(query, postgres, tenants)).fetchmany(5)]
+                for wrong, query in CHECKS.items()
+                if tenants is None or wrong != WHOLE
+            }
+            return {wrong: rows for wrong, rows in found.items() if rows}
     finally:
         engine.dispose()
 
@@ -187,6 +194,9 @@ def _whole(query: str, postgres: bool, tenants: Collection[str] | None) -> sa.Te
         else "json_each(reservations.scopes) AS each"
     )
     filled = query.format(
+        theirs=theirs,
+        model="CASE WHEN one.of_all = 1 THEN '' ELSE c.model END",
+        each_and_all="(SELECT 0 AS of_all UNION ALL SELECT 1) AS one",
         complete=own.replace("scope", "s.scope", 1),
         kept="(SELECT MIN(starts_on) FROM windows)",
         workflow=_tag("workflow", postgres),
