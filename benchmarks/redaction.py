@@ -18,47 +18,34 @@ a process with the same server whose Redact gives the text back: the cost of an 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
 from benchmarks.redaction_peers import engines
 from benchmarks.redaction_peers.presidio import presidio
+from benchmarks.redaction_peers.service import IN_FLIGHT, measure_service, percentile
 from benchmarks.redaction_peers.texts import KINDS, documents
 from benchmarks.redaction_peers.worst import measure_worst
-from djp.mesh.channel import open_channel
-from djp.mesh.server import MeshServer, Service
-from djp.v1 import redaction_pb2, redaction_pb2_grpc
 from djp_redaction.redactor import Redactor
 from djp_redaction.rule_file import load_rules
 from djp_redaction.settings import RedactionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from benchmarks.redaction_peers.engines import Finder, Span
     from benchmarks.redaction_peers.presidio import Presidio
     from benchmarks.redaction_peers.texts import Document
 
-ROOT = Path(__file__).resolve().parent.parent
 SEED = 20_251
 DOCUMENT_BYTES, LATENCY_BYTES = 2048, 4096
 DENSITIES = {"realistic": 1000, "dense": 100}
 PRESIDIO_SHARE = 10  # it gets every tenth document: it takes that much longer
 GOALS = {"to_presidio": 250.0, "to_best_re2": 1.8, "p99_ms": 0.2}
-IN_FLIGHT = 16
-START_TIMEOUT_S = 60.0
 
 
 def ours(types: Sequence[str] | None = None) -> Finder:
@@ -132,105 +119,7 @@ def latency(docs: Sequence[Document], calls: int) -> dict[str, float]:
         if number >= len(docs):  # the first round is the warm-up
             wall.append(took / 1e6)
             cpu.append(used / 1e6)
-    return {"p50_ms": _percentile(wall, 50), "p99_ms": _percentile(wall, 99), "p99_cpu_ms": _percentile(cpu, 99)}
-
-
-def _percentile(values: Sequence[float], percent: int) -> float:
-    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
-
-
-class Echo(redaction_pb2_grpc.RedactionServiceServicer):
-    """Gives the text back as it is."""
-
-    async def Redact(self, request: redaction_pb2.RedactRequest, context: Any) -> redaction_pb2.RedactResponse:
-        return redaction_pb2.RedactResponse(text=request.text)
-
-
-async def serve_echo(address: str) -> None:
-    """The empty RPC's process: the mesh's own server around an empty method, until it is told to end."""
-    descriptor = redaction_pb2.DESCRIPTOR.services_by_name["RedactionService"]
-    service = Service("redaction", [(descriptor, Echo(), redaction_pb2_grpc.add_RedactionServiceServicer_to_server)])
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    async with MeshServer(service, address):
-        await ended.wait()
-
-
-@contextmanager
-def servers(folder: Path) -> Iterator[dict[str, str]]:
-    """The redaction service and the empty one, each in a process of its own; addresses by name."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJP_", "OTEL_"))}
-    environment |= {"DJP_HOME": str(folder), "DJP_LOG_LEVEL": "WARNING"}
-    addresses = {name: f"unix:{folder / name}.sock" for name in ("service", "empty")}
-    djp = str(Path(sys.executable).with_name("djp"))
-    with ExitStack() as stack:
-        for command in (
-            [djp, "serve", "redaction", "--listen", addresses["service"]],
-            [sys.executable, "-m", "benchmarks.redaction", "--echo", addresses["empty"]],
-        ):
-            stack.callback(_end, subprocess.Popen(command, cwd=ROOT, env=environment))
-        yield addresses
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-async def _answered(stub: redaction_pb2_grpc.RedactionServiceAsyncStub) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            await stub.Redact(redaction_pb2.RedactRequest(text="x"), timeout=START_TIMEOUT_S)
-            return
-        except grpc.aio.AioRpcError as error:
-            if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.1)
-
-
-async def through_grpc(docs: Sequence[Document], turns: int, addresses: Mapping[str, str]) -> dict[str, float]:
-    """Documents a second and the 99th percentile of a call with 16 calls in flight, and what one call alone takes."""
-    requests = [redaction_pb2.RedactRequest(text=document.text) for document in docs]
-    rates, took, alone = ({name: list[float]() for name in addresses} for _ in range(3))
-
-    async def calls(
-        stub: redaction_pb2_grpc.RedactionServiceAsyncStub, numbers: Iterator[int], ms: list[float]
-    ) -> None:
-        for at in numbers:
-            began = time.perf_counter()
-            await stub.Redact(requests[at], timeout=START_TIMEOUT_S)
-            ms.append(1000 * (time.perf_counter() - began))
-
-    async with AsyncExitStack() as stack:
-        stubs = {}
-        for name, address in addresses.items():
-            stubs[name] = redaction_pb2_grpc.RedactionServiceStub(
-                await stack.enter_async_context(open_channel(address))
-            )
-            await _answered(stubs[name])
-            await calls(stubs[name], iter(range(len(requests))), [])  # warm-up
-        for _ in range(turns):
-            for name, stub in stubs.items():
-                numbers = iter(range(len(requests)))
-                began = time.perf_counter()
-                await asyncio.gather(*(calls(stub, numbers, took[name]) for _ in range(IN_FLIGHT)))
-                rates[name].append(len(requests) / (time.perf_counter() - began))
-                await calls(stub, iter(range(0, len(requests), 5)), alone[name])
-    return {
-        f"{name}_{what}": value
-        for name in addresses
-        for what, value in (
-            ("docs_per_s", statistics.median(rates[name])),
-            ("p99_ms", _percentile(took[name], 99)),
-            ("alone_p50_ms", _percentile(alone[name], 50)),
-            ("alone_p99_ms", _percentile(alone[name], 99)),
-        )
-    }
+    return {"p50_ms": percentile(wall, 50), "p99_ms": percentile(wall, 99), "p99_cpu_ms": percentile(cpu, 99)}
 
 
 TITLES = {
@@ -276,8 +165,7 @@ def measure(quick: bool) -> dict[str, float]:
     count, turns = (200, 3) if quick else (1000, 9)
     figures = measure_in_process(count, turns, 500 if quick else 5000)
     docs = documents(SEED, count, DOCUMENT_BYTES, DENSITIES["realistic"])
-    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as addresses:
-        served = asyncio.run(through_grpc(docs, turns, addresses))
+    served = measure_service([document.text for document in docs], turns)
     print(f"through gRPC, 2 KB, realistic, {IN_FLIGHT} calls in flight (in brackets: one at a time)")
     for name, title in (("service", "redaction service"), ("empty", "an empty RPC of that size")):
         print(
@@ -298,11 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="200 documents and 3 turns instead of 1,000 and 9")
     parser.add_argument("--worst", action="store_true", help="look for slow texts and rules instead")
-    parser.add_argument("--echo", metavar="ADDRESS", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.echo:
-        asyncio.run(serve_echo(options.echo))
-        return
     figures = measure_worst(*((5, 3) if options.quick else (120, 8))) if options.worst else measure(options.quick)
     print(json.dumps({"benchmark": "redaction", "figures": figures}))
 
