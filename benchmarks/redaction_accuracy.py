@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CASES = Path(__file__).with_name("redaction_peers") / "cases.yaml"
 _PEER = "microsoft/presidio"
+# Secrets that everyone calls by other names: what names none of the other kinds counts for them.
+_OTHERS = {"TOKEN", "PASSWORD"}
 Span = tuple[int, int]
 Findings = list[tuple[Any, ...]]
 """Of one text: kind, start and end in code points, and what else a side says of a finding."""
@@ -99,7 +101,7 @@ def score(tables: Sequence[Case], found: Iterable[Findings], kinds: set[str]) ->
             else:
                 of_kind.wrong.append(f"left   {case.text[start:end]!r} in {case.text!r}")
         for name, start, end, *_ in findings:
-            if name == case.kind or (case.kind == "TOKEN" and name not in kinds):
+            if name == case.kind or (case.kind in _OTHERS and name not in kinds - _OTHERS):
                 of_kind.finds += 1
                 if any(start < value_end and value_start < end for value_start, value_end in case.values):
                     of_kind.right += 1
