@@ -31,7 +31,7 @@ def redactor(rule_set: RuleSet) -> Redactor:
 
 @pytest.fixture(scope="session")
 def matcher(rule_set: RuleSet) -> Matcher:
-    return Matcher(rule_set.rules)
+    return Matcher(dict(enumerate(rule_set.rules)))
 
 
 @pytest.fixture

@@ -1,101 +1,78 @@
-"""Finds what the rules describe in a stretch of text: one pass for the triggers, then an exact look at each place."""
+"""Finds what rules with a trigger describe: one pass for the triggers, then an exact look at each place."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import hyperscan
 import re2
 
+from djp_redaction.beginnings import beginnings
+from djp_redaction.patterns import RuleRefused, compiled, ending
 from djp_redaction.validators import VALIDATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from djp_redaction.model import Rule
 
-
-class RuleRefused(ValueError):  # noqa: N818  named as in djp.mesh.errors
-    """An engine refuses a rule; the message names the rule and says what to do."""
-
-
-class Match(NamedTuple):
-    """A place in the bytes that a rule describes; `rule` is its number."""
-
-    start: int
-    end: int
-    rule: int
+_ANCHORED = re2._re2.RE2.Anchor.ANCHOR_START
 
 
 class Matcher:
-    """The compiled rules; safe to use from several threads.
+    """The compiled rules, each with its number; safe to use from several threads.
 
     Hyperscan reports every place where a trigger starts, in one pass. RE2 then says what stands there, and the rule's
     validation whether it is real. Neither engine backtracks.
     """
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Mapping[int, Rule]) -> None:
         """Raises RuleRefused if an engine refuses a pattern or a trigger."""
-        self._patterns = [_compiled(rule) for rule in rules]
-        self._groups = [min(pattern.groups, 1) for pattern in self._patterns]
-        self._validators = [VALIDATORS.get(rule.validation) for rule in rules]
-        self._untriggered = [number for number, rule in enumerate(rules) if not rule.trigger]
+        self._rules = rules
+        self._looks = {}
+        for number, rule in rules.items():
+            pattern = compiled(rule)
+            # The wrapper's `match` makes a generator and an object, which cost more than the match itself.
+            self._looks[number] = (pattern._regexp.Match, min(pattern.groups, 1), VALIDATORS.get(rule.validation))
         self._triggers = _trigger_database(rules)
         self._scratch = threading.local()
 
-    def matches(self, data: bytes) -> list[Match]:
-        """Disjoint matches in order, in valid UTF-8. What overlaps becomes one match, ruled by the first of them."""
-        found = [*self._triggered(data), *self._searched(data)]
-        if not found:
-            return []
-        found.sort(key=lambda match: (match.start, -match.end, match.rule))
-        disjoint: list[Match] = []
-        for match in found:
-            if disjoint and match.start < disjoint[-1].end:
-                if match.end > disjoint[-1].end:
-                    disjoint[-1] = disjoint[-1]._replace(end=match.end)
-            else:
-                disjoint.append(match)
-        return disjoint
-
-    def _triggered(self, data: bytes) -> Iterator[Match]:
+    def matches(self, data: bytes) -> list[tuple[int, int, int]]:
+        """Start, negative end and rule number of all matches in valid UTF-8; those of one rule are disjoint."""
         if self._triggers is None or not data:
-            return
-        places: set[tuple[int, int]] = set()  # one trigger may end at several places
+            return []
+        places: list[tuple[int, int]] = []
         self._triggers.scan(
             data,
-            match_event_handler=lambda rule, start, _end, _flags, _context: places.add((rule, start)),
+            match_event_handler=lambda rule, start, _end, _flags, _context: places.append((rule, start)),
             scratch=self._own_scratch(),
         )
-        current, end = -1, 0
-        for rule, place in sorted(places):
+        if not places:
+            return []
+        found = []
+        current, end, size = -1, 0, len(data)
+        for rule, place in sorted(set(places)):  # one trigger may end at several places
             if rule != current:
                 current, end = rule, 0
+                look, group, validator = self._looks[rule]
             # A place in the rule's last match stands for what is left behind it, so that no stretch is read twice. The
             # last character of a match may open the next one.
-            at = end if place + 1 < end else place
-            match = self.checked(rule, self._patterns[rule].match(data, at))
-            if match:
-                end = match.end
-                yield match
+            start, stop = look(_ANCHORED, data, end if place + 1 < end else place, size)[group]
+            if start < 0:
+                continue
+            if validator is not None:
+                stop = start + validator(data[start:stop])
+            if start < stop:
+                end = stop
+                found.append((start, -stop, rule))
+        return found
 
-    def _searched(self, data: bytes) -> Iterator[Match]:
-        for rule in self._untriggered:
-            for found in self._patterns[rule].finditer(data):
-                match = self.checked(rule, found)
-                if match:
-                    yield match
-
-    def checked(self, rule: int, found: re2._Match | None) -> Match | None:
-        """What of a place that the rule's pattern matches is a finding, if anything is."""
-        if found is None:
-            return None
-        start, end = found.span(self._groups[rule])
-        validator = self._validators[rule]
-        if validator and start < end:
-            end = start + validator(found.string[start:end])
-        return Match(start, end, rule) if start < end else None
+    @cached_property
+    def unfinished(self) -> re2._Regexp:
+        """Finds in a text where what may still become a match begins; at the end of the text if nothing may."""
+        return ending([beginnings(rule.pattern, edges_apart=True) for rule in self._rules.values()])
 
     def _own_scratch(self) -> hyperscan.Scratch:
         """Hyperscan's working memory, which no two threads may share."""
@@ -105,21 +82,8 @@ class Matcher:
         return scratch
 
 
-def _compiled(rule: Rule) -> re2._Regexp:
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        pattern = re2.compile(rule.pattern.encode(), options)
-    except re2.error as error:
-        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
-        raise RuleRefused(f"rule {rule.name!r}: RE2 refuses its pattern ({reason}); rewrite it without that") from error
-    if pattern.fullmatch(b""):
-        raise RuleRefused(f"rule {rule.name!r}: its pattern matches the empty text; make it ask for something")
-    return pattern
-
-
-def _trigger_database(rules: Sequence[Rule]) -> hyperscan.Database | None:
-    triggers = {number: rule.trigger.encode() for number, rule in enumerate(rules) if rule.trigger}
+def _trigger_database(rules: Mapping[int, Rule]) -> hyperscan.Database | None:
+    triggers = {number: rule.trigger.encode() for number, rule in rules.items()}
     if not triggers:
         return None
     try:
@@ -130,8 +94,9 @@ def _trigger_database(rules: Sequence[Rule]) -> hyperscan.Database | None:
                 _database({number: trigger})
             except hyperscan.error as error:
                 raise RuleRefused(
-                    f"rule {rules[number].name!r}: Hyperscan refuses its trigger ({error}); "
-                    "make it shorter and simpler, or leave it out"
+                    rules[number].name,
+                    rules[number].trigger,
+                    f"Hyperscan refuses the trigger ({error}); make it shorter and simpler, or leave it out",
                 ) from error
         raise
 

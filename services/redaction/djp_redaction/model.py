@@ -1,11 +1,26 @@
-"""The words of redaction: a rule, the rules in force, a finding."""
+"""The words of redaction: a rule, the rules in force, a strategy, a finding."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Strategy(StrEnum):
+    """What stands in the place of a finding."""
+
+    LABEL = "label"  # [REDACTED:EMAIL]
+    MASK = "mask"  # ********
+    PARTIAL = "partial"  # ad***@co***
+    PSEUDONYM = "pseudonym"  # [EMAIL_7f3a9c01]
 
 
 @dataclass(frozen=True)
@@ -31,13 +46,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """The rules in force, the first the strongest, and the label that replaces what they find."""
+    """The rules in force, the first the strongest, and what replaces what they find unless a request says otherwise."""
 
     rules: tuple[Rule, ...]
-    label: str
+    label: str = "[REDACTED:{type}]"
+    strategy: Strategy = Strategy.LABEL
 
     def label_of(self, type_: str) -> str:
-        """What stands in the place of a finding of that type."""
+        """What the strategy `label` puts in the place of a finding of that type."""
         return self.label.replace("{type}", type_)
 
     @cached_property
@@ -46,10 +62,33 @@ class RuleSet:
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class Options:
+    """How one text is redacted; `strategy` None means that of the rules, each `[Title]` of `titles` is left alone."""
+
+    strategy: Strategy | None = None
+    strategy_by_type: Mapping[str, Strategy] = field(default_factory=dict)
+    titles: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A place to replace: offsets in the original text, in Unicode code points, the end not included."""
+    """A place that is replaced: offsets in the original text, in Unicode code points, the end not included."""
 
     rule: Rule
     start: int
     end: int
+    replacement: str
+
+
+@dataclass(frozen=True)
+class Redacted:
+    """A text with its findings replaced, and the findings in the order of the original text."""
+
+    text: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many findings there are of each type."""
+        return Counter(finding.rule.type for finding in self.findings)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from djp.mesh.errors import FailedPrecondition
-from djp_redaction.model import Rule, RuleSet
+from djp_redaction.model import Rule, RuleSet, Strategy
 from djp_redaction.validators import VALIDATORS
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _LABEL = re.compile(r"\[[^\[\]{}]*\{type\}[^\[\]{}]*\]")
 
 
-def load_rules(path: Path) -> RuleSet:
-    """The rules of a file.
+def load_rules(path: Path, setting: str = "DJP_REDACTION_RULES") -> RuleSet:
+    """The rules of a file that a setting names.
 
     Raises:
         FailedPrecondition: the file cannot be read or used; the message names it, the rule, and what to do.
@@ -34,7 +35,7 @@ def load_rules(path: Path) -> RuleSet:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise FailedPrecondition(
-            f"DJP_REDACTION_RULES: {path} cannot be read ({error.strerror}); name a readable file, or unset the "
+            f"{setting}: {path} cannot be read ({error.strerror}); name a readable file, or unset the "
             "variable to use the built-in rules"
         ) from error
     if len(content) > MAX_FILE_BYTES:
@@ -43,6 +44,31 @@ def load_rules(path: Path) -> RuleSet:
         return _rule_set(json.loads(content))
     except (ValueError, RecursionError) as error:
         raise FailedPrecondition(f"{path}: {error}") from error
+
+
+def load_tenants(folder: Path, base: RuleSet) -> dict[str, RuleSet]:
+    """The rules of every tenant that has a file `TENANT.json` in the folder: those in force and its own.
+
+    Raises:
+        FailedPrecondition: the folder or a file cannot be used; the message names it, the rule, and what to do.
+    """
+    from djp_redaction.custom import problems  # with it come the engines
+
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except OSError as error:
+        raise FailedPrecondition(
+            f"DJP_REDACTION_TENANT_RULES: {folder} cannot be read ({error.strerror}); name a folder that can, or unset "
+            "the variable"
+        ) from error
+    of_tenants = {}
+    for path in paths:
+        own = load_rules(path, "DJP_REDACTION_TENANT_RULES")
+        refused = problems(own.rules, [rule.name for rule in base.rules])
+        if refused:
+            raise FailedPrecondition(f"{path}: {refused[0]}")
+        of_tenants[path.stem] = replace(own, rules=(*base.rules, *own.rules))
+    return of_tenants
 
 
 def _rule_set(document: object) -> RuleSet:
@@ -59,13 +85,23 @@ def _rule_set(document: object) -> RuleSet:
         if rule.name in seen:
             raise ValueError(f"rule {rule.name!r}: the name is taken by a rule before it; choose another")
         seen.add(rule.name)
-    return RuleSet(rules, _label(document))
+    return RuleSet(rules, _label(document), _strategy(document))
+
+
+def _strategy(document: dict[str, object]) -> Strategy:
+    try:
+        return Strategy(str(document.get("default_strategy", Strategy.LABEL)))
+    except ValueError:
+        raise ValueError(f"default_strategy: choose one of {', '.join(Strategy)}") from None
 
 
 def _label(document: dict[str, object]) -> str:
-    if document.get("default_strategy", "label") != "label":
-        raise ValueError('default_strategy: only "label" is available yet')
     strategies = document.get("strategies", {})
+    if isinstance(strategies, dict):
+        for name, settings in strategies.items():
+            known = {"replacement"} if name == Strategy.LABEL else set()
+            if name not in set(Strategy) or not isinstance(settings, dict) or set(settings) - known:
+                raise ValueError(f"strategies.{name}: only strategies.label.replacement can be set; remove the rest")
     label = strategies.get("label", {}) if isinstance(strategies, dict) else None
     replacement = label.get("replacement", "[REDACTED:{type}]") if isinstance(label, dict) else None
     if not isinstance(replacement, str) or not _LABEL.fullmatch(replacement):

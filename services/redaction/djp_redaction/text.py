@@ -38,8 +38,18 @@ def seen(text: str, start: int, end: int) -> tuple[str, Sequence[int]]:
     return _UNSEEN.sub("", stretch), [at for at in range(start, end) if not _UNSEEN.match(text[at])]
 
 
+def has_unseen(text: str) -> bool:
+    """Whether there is something in the text that nobody sees."""
+    return _UNSEEN.search(text) is not None
+
+
+def visible(text: str) -> str:
+    """The text folded, and without what nobody sees."""
+    return text if text.isascii() else _UNSEEN.sub("", fold(text))
+
+
 def places_of(text: str, literals: Iterable[str]) -> list[tuple[int, int]]:
-    """Where any of these bracketed literals stands, as disjoint spans in order."""
+    """Where any of these bracketed literals stands."""
     if "[" not in text:
         return []
     spans = []
@@ -48,17 +58,18 @@ def places_of(text: str, literals: Iterable[str]) -> list[tuple[int, int]]:
         while at >= 0:
             spans.append((at, at + len(literal)))
             at = text.find(literal, at + 1)
-    return _united(spans)
+    return spans
 
 
-def _united(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    united: list[tuple[int, int]] = []
+def united(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same places as disjoint spans in order."""
+    result: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if united and start < united[-1][1]:
-            united[-1] = united[-1][0], max(end, united[-1][1])
+        if result and start < result[-1][1]:
+            result[-1] = result[-1][0], max(end, result[-1][1])
         else:
-            united.append((start, end))
-    return united
+            result.append((start, end))
+    return result
 
 
 def gaps(start: int, end: int, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,112 @@
+"""Custom rules: what is refused, and why; compiled once for the same rules of the same tenant."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from djp.mesh.errors import InvalidInput, Violation
+from djp_redaction.model import RuleSet
+from djp_redaction.patterns import RuleRefused, compiled
+from djp_redaction.redactor import Redactor
+from djp_redaction.validators import VALIDATORS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from djp_redaction.model import Rule
+
+MAX_RULES = 100
+MAX_PROGRAMS = 10_000
+"""Instructions of all patterns of a request or a tenant together: what one text costs grows with them."""
+KEPT = 64
+"""Sets of rules that stay compiled; each takes a few MiB at most."""
+
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}")
+_TYPE = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,63}")
+
+
+def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefused]:
+    """Why these rules cannot be custom rules beside those whose names are taken; empty when they can."""
+    found: list[RuleRefused] = []
+    if len(rules) > MAX_RULES:
+        found.append(RuleRefused(rules[MAX_RULES].name[:100], f"{len(rules)} rules", f"give at most {MAX_RULES}"))
+        return found
+    names = set(taken)
+    instructions = 0
+    for number, rule in enumerate(rules, 1):
+        try:
+            _check(rule, number, names)
+            instructions += compiled(rule).programsize
+            _try_examples(rule)
+        except RuleRefused as problem:
+            found.append(problem)
+        names.add(rule.name)
+    if instructions > MAX_PROGRAMS:
+        size = f"programs of {instructions} instructions together"
+        found.append(
+            RuleRefused(rules[-1].name, size, f"at most {MAX_PROGRAMS} are taken; give fewer or smaller rules")
+        )
+    return found
+
+
+def _check(rule: Rule, number: int, names: set[str]) -> None:
+    if not _NAME.fullmatch(rule.name):
+        raise RuleRefused(f"rule {number}", "name", "use 1 to 100 letters, digits, _, . and -, first a letter or digit")
+    if rule.name in names:
+        raise RuleRefused(rule.name, "name", "a rule before it or a built-in one has this name; choose another")
+    if not _TYPE.fullmatch(rule.type):
+        raise RuleRefused(rule.name, "type", "use 1 to 64 letters, digits and _, first a letter, as in EMPLOYEE_ID")
+    if rule.trigger:
+        raise RuleRefused(rule.name, "trigger", "only the rules of DJP_REDACTION_RULES have triggers; leave it out")
+    if rule.validation and rule.validation not in VALIDATORS:
+        raise RuleRefused(rule.name, "validation", f"choose one of {', '.join(sorted(VALIDATORS))}, or leave it out")
+
+
+def _try_examples(rule: Rule) -> None:
+    if rule.examples or rule.counter_examples:
+        alone = Redactor(RuleSet((rule,)))
+        for number, example in enumerate(rule.examples, 1):
+            if not alone.redact(example).findings:
+                raise RuleRefused(rule.name, f"example {number}", "the pattern does not find it; mend one of them")
+        for number, example in enumerate(rule.counter_examples, 1):
+            if alone.redact(example).findings:
+                raise RuleRefused(rule.name, f"counter-example {number}", "the pattern finds it; mend one of them")
+
+
+class Redactors:
+    """The redactor of each tenant, and of each set of custom rules beside it."""
+
+    def __init__(self, base: RuleSet, of_tenants: Mapping[str, RuleSet]) -> None:
+        """`of_tenants`: tenants with rules of their own. Raises RuleRefused if an engine refuses a rule."""
+        self._tenants = of_tenants
+        self._base = Redactor(base)
+        self._compiled = lru_cache(maxsize=KEPT)(self._compile)
+        for tenant in of_tenants:
+            self.of(tenant)
+
+    def of(self, tenant: str, custom: tuple[Rule, ...] = ()) -> Redactor:
+        """The redactor for a text of that tenant.
+
+        Raises:
+            InvalidInput: custom rules that cannot be used; every one is named with its construct and the remedy.
+        """
+        own = tenant if tenant in self._tenants else ""
+        return self._compiled(own, custom) if own or custom else self._base
+
+    def problems(self, tenant: str, custom: Sequence[Rule]) -> list[RuleRefused]:
+        """Why these custom rules would be refused for that tenant."""
+        return problems(custom, [rule.name for rule in self.of(tenant).rule_set.rules])
+
+    def _compile(self, tenant: str, custom: tuple[Rule, ...]) -> Redactor:
+        rule_set = self._tenants.get(tenant, self._base.rule_set)
+        if custom:
+            refused = problems(custom, [rule.name for rule in rule_set.rules])
+            if refused:
+                raise InvalidInput(
+                    f"options.custom_rules: {'; '.join(str(problem) for problem in refused[:5])}",
+                    violations=[Violation("options.custom_rules", str(problem)) for problem in refused[:20]],
+                )
+            rule_set = RuleSet((*rule_set.rules, *custom), rule_set.label, rule_set.strategy)
+        return Redactor(rule_set, self._base.matcher)

@@ -1,0 +1,60 @@
+"""Finds what rules without a trigger describe, users' own rules above all: RE2 looks for their patterns everywhere."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import re2
+
+from djp_redaction.beginnings import beginnings, without_assertions
+from djp_redaction.patterns import RuleRefused, compiled, ending
+from djp_redaction.validators import VALIDATORS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from djp_redaction.model import Rule
+
+
+class Searcher:
+    """The compiled rules, each with its number; safe to use from several threads."""
+
+    def __init__(self, rules: Mapping[int, Rule]) -> None:
+        """Raises RuleRefused if RE2 refuses a pattern."""
+        self._rules = [
+            (number, pattern, min(pattern.groups, 1), VALIDATORS.get(rule.validation))
+            for number, rule in rules.items()
+            for pattern in [compiled(rule)]
+        ]
+        self._beginnings = [beginnings(rule.pattern) for rule in rules.values()]
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            # Most texts hold nothing of any rule, and one look for all of them says so.
+            self._anything = re2.compile("|".join(without_assertions(rule.pattern) for rule in rules.values()), options)
+            self.unfinished  # noqa: B018  refused now, not when the first stream comes
+        except re2.error as error:
+            name = next(iter(rules.values())).name
+            raise RuleRefused(name, "rules too large together", "give fewer or smaller rules") from error
+
+    def may_match(self, data: bytes) -> bool:
+        """Whether any stretch of the text can hold a match."""
+        return self._anything.search(data) is not None
+
+    def matches(self, data: bytes) -> list[tuple[int, int, int]]:
+        """Start, negative end and rule number of all matches in valid UTF-8; those of one rule are disjoint."""
+        found = []
+        for number, pattern, group, validator in self._rules:
+            for match in pattern.finditer(data):
+                start, end = match.span(group)
+                if validator is not None and start < end:
+                    end = start + validator(data[start:end])
+                if start < end:
+                    found.append((start, -end, number))
+        return found
+
+    @cached_property
+    def unfinished(self) -> re2._Regexp:
+        """Finds in a text where what may still become a match begins; at the end of the text if nothing may."""
+        return ending(self._beginnings)

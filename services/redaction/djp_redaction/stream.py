@@ -1,0 +1,124 @@
+"""Redacts a text that comes piece by piece, to the same result for every way of cutting it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from djp_redaction import graphemes
+from djp_redaction.looks import SURROUNDINGS
+from djp_redaction.model import Redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from djp_redaction.looks import Looks
+
+BLOCK = 16384
+"""A text is redacted in blocks of at most this many characters, see `RedactionStream`."""
+AHEAD = 4096
+"""How many characters behind a block are read, where it could otherwise end inside of a finding."""
+
+_TRIES = 16
+_INTRODUCTION = 256  # characters in front of a forced cut that the next block's findings may begin with
+# The last place where a text may be cut, if nothing is unfinished there: behind white space, or behind a letter of a
+# script without spaces. No rule with a trigger minds whether one of them stands beside its finding, or nothing at all.
+_LAST_CUT = re.compile("(?s:.*)[\t\n\r \u3001\u3002\u3040-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]")
+
+
+class RedactionStream:
+    """One text, given in pieces.
+
+    What has come is given out, redacted, up to the last *calm* place: one where nothing begins that may still become
+    a finding, a replacement or a kept title. As nothing reaches over a calm place, it does not matter which of them
+    is used, and the result is that of the whole text.
+
+    A text without calm places cannot be held back for ever. So every text, whole or in pieces, falls into blocks of at
+    most `BLOCK` characters. A block ends at its last calm place. If there is none, `AHEAD` characters more are read,
+    and it ends outside of everything that is found in all of that. At most `BLOCK + AHEAD` characters are held back.
+    """
+
+    def __init__(self, looks: Looks) -> None:
+        self._looks = looks
+        self._held = ""
+        self._before = ""  # what stands in front of what is held
+        self._given = 0  # how much of the text was given out
+        self._block = 0  # where in the text the block begins
+
+    @property
+    def held(self) -> int:
+        """How many characters wait for more of the text."""
+        return len(self._held)
+
+    def feed(self, text: str, *, last: bool = False) -> Iterator[Redacted]:
+        """The next piece of the text, and what can be given out with it. Raises as `Looks.redact` does."""
+        for start in range(0, len(text), BLOCK):
+            self._held += text[start : start + BLOCK]
+            yield from self._blocks()
+        yield from self._give(len(self._held) if last else self._calm(self._block + BLOCK - self._given) or 0)
+
+    def finish(self) -> Iterator[Redacted]:
+        """What is left when the text has ended."""
+        return self.feed("", last=True)
+
+    def _blocks(self) -> Iterator[Redacted]:
+        """The blocks that have ended."""
+        while len(self._held) > (room := self._block + BLOCK - self._given):
+            cut = self._calm(room)
+            if cut is not None:
+                yield from self._give(cut)
+            elif len(self._held) >= room + AHEAD:
+                yield from self._give_forced(room)
+            else:
+                return
+            self._block = self._given
+
+    def _give(self, length: int, after: str = "") -> Iterator[Redacted]:
+        """So much of what is held, redacted; `after` is what stands behind it."""
+        if not length:
+            return
+        redacted = self._looks.redact(self._held[:length], self._before, after)
+        given, self._given = self._given, self._given + length
+        self._before, self._held = self._held[max(0, length - SURROUNDINGS) : length], self._held[length:]
+        if given:
+            moved = (replace(it, start=it.start + given, end=it.end + given) for it in redacted.findings)
+            redacted = Redacted(redacted.text, tuple(moved))
+        yield redacted
+
+    def _calm(self, most: int) -> int | None:
+        """The last calm place among the first of what is held."""
+        for _ in range(_TRIES):
+            match = _LAST_CUT.match(self._held, 0, most) if most > 0 else None
+            if match is None:
+                return 0 if self._given > self._block else None  # there the last piece was cut off
+            cut = match.end()
+            begun = self._looks.unfinished(self._held, cut) if self._whole(cut) else cut - 1
+            if begun == cut:
+                return cut
+            most = begun
+        return None
+
+    def _whole(self, cut: int) -> bool:
+        """Whether no character before a place goes on behind it; what is behind white space stands for itself."""
+        if self._held[cut - 1].isspace():
+            return True
+        return cut < len(self._held) and not graphemes.continues(self._held[cut])
+
+    def _give_forced(self, room: int) -> Iterator[Redacted]:
+        """The rest of a block without a calm place, up to where nothing is cut that is found a little further on."""
+        near = self._held[: room + AHEAD]
+        match = _LAST_CUT.match(near, max(0, room - AHEAD), room)
+        nothing_near = 0 if self._given > self._block and room < AHEAD else room
+        cut = match.end() if match else nothing_near
+        spans = self._looks.walls(near)
+        spans += [(finding.start, finding.end) for finding in self._looks.redact(near, self._before).findings]
+        for start, end in spans:
+            if start < cut < end:
+                cut = start if start or self._given > self._block else end
+                break
+        # Beside a finding a text is searched as if it ended there.
+        after = near[cut : cut + SURROUNDINGS] if cut not in {start for start, _ in spans} else ""
+        yield from self._give(cut, after)
+        # What says what a finding is may stand in front of the cut: `secret key: ...`.
+        self._before = near[max([cut - _INTRODUCTION, 0, *(end for _, end in spans if end <= cut)]) : cut]
