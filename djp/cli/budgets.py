@@ -231,8 +231,8 @@ def _only_for_operators(
     except refusals as error:
         raise PermissionDenied(
             f"only an operator may set budgets, and {gateway or 'this mesh'} takes every caller for a tenant; put the "
-            "limits into the budgets file of that mesh (DJP_BUDGETS), which is read again within seconds, or leave "
-            "--gateway and DJP_GATEWAY away and work on its DJP_HOME or DJP_GOVERNANCE_DATABASE_URL"
+            "limits into the budgets file of its mesh (DJP_BUDGETS), which is read again within seconds; without "
+            "--gateway and DJP_GATEWAY this works on DJP_GOVERNANCE_DATABASE_URL, or on DJP_HOME while no mesh uses it"
         ) from error
 
 
