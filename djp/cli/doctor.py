@@ -80,6 +80,7 @@ def _local_checks() -> Iterator[Check]:
     yield from _home(settings.home)
     yield _catalogue()
     yield _providers()
+    yield _budgets()
     yield from _tls(settings)
     endpoint = settings.otlp_endpoint
     yield Check("traces", "note", f"sent to {_without_userinfo(endpoint)}" if endpoint else "kept in the data folder")
@@ -177,6 +178,26 @@ def _providers() -> Check:
     found = "; ".join(["offline models work", *told])
     remedies = [lacks.partition(";")[0] for lacks in missing.values() if lacks]
     return Check("models", "note" if remedies else "ok", found, "; ".join(remedies))
+
+
+def _budgets() -> Check:
+    """Whether governance can start with the limits that are configured; says nothing of what is left of them."""
+    from pydantic import ValidationError
+
+    from djp_governance.adapters.budgets_file import open_budgets_file
+    from djp_governance.settings import GovernanceSettings
+    from djp_governance.windows import zone_of
+
+    try:
+        settings = GovernanceSettings()
+        zone_of(settings.zone)
+        settings.anomaly_rules()
+        open_budgets_file(settings)
+    except ValidationError as error:
+        return Check("budgets", "broken", settings_problems(error)[0], "set or unset the variable that is named")
+    except DjpError as error:
+        return Check("budgets", "broken", error.message, "docs/budgets.md says what limits can be")
+    return Check("budgets", "ok", "what is configured is valid; `djp budgets list` says what is left")
 
 
 def _tls(settings: MeshSettings) -> Iterator[Check]:

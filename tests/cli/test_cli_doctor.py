@@ -7,6 +7,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from filelock import FileLock
 
 from djp.cli import doctor
@@ -14,8 +15,6 @@ from djp.cli.doctor import examine
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 async def checks(capsys: pytest.CaptureFixture[str], gateway: str | None = None) -> tuple[int, dict[str, Any]]:
@@ -150,3 +149,38 @@ async def test_serve_ends_on_a_signal(djp: Any, gateway: Any) -> None:
     await process.communicate()
 
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("DJP_BUDGETS", "/nowhere.yaml", "DJP_BUDGETS"),
+        ("DJP_BUDGET_ZONE", "Mars/Olympus", "DJP_BUDGET_ZONE"),
+        ("GLOBAL_BUDGET_DAILY", "much", "GLOBAL_BUDGET_DAILY"),
+        ("BUDGET_WEEKLY_USD", "-1", "BUDGET_WEEKLY_USD"),
+        ("ANOMALY_MIN_DOLLARS", "0.0000000001", "ANOMALY_MIN_DOLLARS"),
+    ],
+)
+async def test_limits_that_would_stop_governance_are_found(
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    told: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, found = await checks(capsys)
+    assert (code, found["budgets"]["state"]) == (1, "broken")
+    assert told in found["budgets"]["found"]
+    assert found["budgets"]["remedy"]
+
+
+async def test_a_broken_budgets_file_is_found_by_its_field(home: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
+    (home / "budgets.yaml").write_text("tenants: {acme: {daily: much}}")
+    code, found = await checks(capsys)
+    assert (code, found["budgets"]["state"]) == (1, "broken")
+    assert "tenants.acme.daily" in found["budgets"]["found"]
+    (home / "budgets.yaml").write_text("tenants: {acme: {daily: 1}}")
+    assert (await checks(capsys))[1]["budgets"]["state"] == "ok"

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from djp.database import open_engine
 from djp.mesh.server import Service
-from djp.mesh.settings import djp_home
 from djp.v1 import governance_pb2, governance_pb2_grpc
-from djp_governance.adapters.budgets_file import BudgetsFile
+from djp_governance.adapters.budgets_file import open_budgets_file
 from djp_governance.adapters.event_log import EventLog
 from djp_governance.adapters.sql_budgets import SqlBudgets
 from djp_governance.adapters.sql_events import SqlEvents
@@ -40,11 +39,7 @@ async def open_service(settings: GovernanceSettings, now: Callable[[], datetime]
     what `open_engine` raises.
     """
     zone = zone_of(settings.zone)
-    file = BudgetsFile(
-        settings.budgets_file or djp_home() / "budgets.yaml",
-        settings.limits(),
-        needed=settings.budgets_file is not None,
-    )
+    file = open_budgets_file(settings)
     engine = await open_engine(settings.database_url, MIGRATIONS, metadata)
     try:
         ledger = SqlLedger(engine, zone)

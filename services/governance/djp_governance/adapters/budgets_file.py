@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from djp.mesh.errors import FailedPrecondition, InvalidInput
+from djp.mesh.settings import djp_home
 from djp.money import parse_usd
 from djp.strict_yaml import load_yaml
 from djp_governance.events import NewEvent
@@ -19,9 +20,20 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from djp_governance.settings import GovernanceSettings
+
 _MAX_BYTES = 1_000_000
 _DOLLARS = ("daily", "monthly")
 _TOKENS = ("daily_tokens", "monthly_tokens")
+
+
+def open_budgets_file(settings: GovernanceSettings) -> BudgetsFile:
+    """The file that DJP_BUDGETS names, else budgets.yaml in DJP_HOME, which need not be there.
+
+    Raises InvalidInput for a limit of the environment that cannot be used, FailedPrecondition for a broken file.
+    """
+    named = settings.budgets_file
+    return BudgetsFile(named or djp_home() / "budgets.yaml", settings.limits(), needed=named is not None)
 
 
 class BudgetsFile:
