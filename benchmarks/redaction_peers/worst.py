@@ -6,26 +6,25 @@ The worst of these are told again from 256 KB, and the worst of those are run at
 may use 20 seconds of CPU.
 
 For custom rules a pattern is drawn together with what it matches, from the constructs of RE2, and both are changed.
-What the service refuses is no candidate.
+What the service refuses is no candidate. Streams are searched apart: the text comes in pieces of 256 characters.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import multiprocessing
 import random
 import resource
-import tempfile
 import time
+from collections import deque
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import DjpError
-from djp_redaction.matcher import RuleRefused
-from djp_redaction.redactor import Redactor
+from djp.mesh.errors import DjpError, InvalidInput
+from djp_redaction.custom import MAX_RULES, Redactors
+from djp_redaction.model import Options, Rule, Strategy
 from djp_redaction.rule_file import load_rules
 from djp_redaction.settings import RedactionSettings
 from tests.redaction.hostile_texts import KNOWN, Recipe, changed, draw, pieces_of, write
@@ -34,46 +33,59 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from multiprocessing.connection import Connection
 
+    from djp_redaction.redactor import Redactor
+
 SMALL, MIDDLE, HALFWAY, LARGE = 2**14, 2**16, 2**18, 2**20
 CPU_LIMIT_S = 20
 GOAL_S = 0.5
 POPULATION = 16
-MANY_RULES = 200  # as many as a request may bring
+_KEY = b"the key of a tenant, 32 bytes or more"
 _STEEP_FROM_S = 0.004  # below, what the clock and the caches do hides the growth
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A text, and the patterns of custom rules if these are sought; without any, the built-in rules are in force."""
+    """A text, the strategy, the patterns of custom rules if any, and how long the pieces of a stream are, 0 if whole."""
 
     recipe: Recipe
+    strategy: Strategy = Strategy.LABEL
     patterns: tuple[str, ...] = ()
+    piece: int = 0
+
+
+@cache
+def _redactors() -> Redactors:
+    return Redactors(load_rules(RedactionSettings().rules), {})
 
 
 def redactor_for(patterns: Sequence[str]) -> Redactor:
-    """Raises RuleRefused or DjpError if a pattern is not accepted."""
-    if not patterns:
-        return Redactor(load_rules(RedactionSettings().rules))
-    rules = [{"name": f"rule_{at}", "type": "CUSTOM", "pattern": pattern} for at, pattern in enumerate(patterns)]
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        json.dump({"rules": rules}, file)
-        file.flush()
-        return Redactor(load_rules(Path(file.name)))
+    """The built-in rules and these. Raises DjpError if a pattern is not accepted."""
+    rules = (Rule(name=f"custom_{at}", type="CUSTOM", pattern=pattern) for at, pattern in enumerate(patterns))
+    return _redactors().of("", tuple(rules))
 
 
-def cpu_s(redactor: Redactor, text: str) -> float:
-    """CPU seconds of one redaction; a refusal counts by what it cost."""
+def cpu_s(candidate: Candidate, size: int) -> float:
+    """CPU seconds of one redaction of so many bytes; a refusal counts by what it cost."""
+    redactor, text = redactor_for(candidate.patterns), write(candidate.recipe, size)
+    options = Options(strategy=candidate.strategy)
     before = time.process_time()
     with contextlib.suppress(DjpError):
-        redactor.redact(text)
+        if candidate.piece:
+            stream = redactor.stream(options, _KEY)
+            for at in range(0, len(text), candidate.piece):
+                deque(stream.feed(text[at : at + candidate.piece]), maxlen=0)
+            deque(stream.finish(), maxlen=0)
+        else:
+            redactor.redact(text, options, _KEY)
     return time.process_time() - before
 
 
-def expected_s(redactor: Redactor, recipe: Recipe) -> float:
+def expected_s(candidate: Candidate) -> float:
     """What 1 MB would take. Where 16 KB do not hold all of the recipe, the growth from there tells nothing."""
-    small, middle = (cpu_s(redactor, write(recipe, size)) for size in (SMALL, MIDDLE))
+    small, middle = (cpu_s(candidate, size) for size in (SMALL, MIDDLE))
     growth = 1.0
-    if small > 0 and middle > _STEEP_FROM_S and sum(len(piece) * times for piece, times in recipe) < SMALL / 4:
+    unit = sum(len(piece) * times for piece, times in candidate.recipe)
+    if small > 0 and middle > _STEEP_FROM_S and unit < SMALL / 4:
         growth = min(max(math.log(middle / small, MIDDLE / SMALL), 1.0), 2.0)
     return float(middle * (LARGE / MIDDLE) ** growth)
 
@@ -94,55 +106,52 @@ def measured_s(candidate: Candidate) -> float:
 
 
 def _measure(candidate: Candidate, answer: Connection) -> None:
-    redactor = redactor_for(candidate.patterns)
-    cpu_s(redactor, write(candidate.recipe, SMALL))
+    cpu_s(candidate, SMALL)
     used = int(time.process_time()) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_LIMIT_S, used + CPU_LIMIT_S))
-    answer.send(cpu_s(redactor, write(candidate.recipe, LARGE)))
+    answer.send(cpu_s(candidate, LARGE))
 
 
-def search(seed: int, seconds: float, most: int, *, custom: bool) -> list[Candidate]:
+def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece: int = 0) -> list[Candidate]:
     """The `most` worst candidates of that many seconds, all different."""
     source = random.Random(seed)
     pieces = pieces_of(RedactionSettings().rules)
-    built_in = redactor_for(())
     scored: dict[Candidate, float] = {}
 
     def judge(candidate: Candidate) -> None:
         if candidate not in scored:
-            try:
-                redactor = redactor_for(candidate.patterns) if custom else built_in
-            except (RuleRefused, DjpError):
-                return
-            scored[candidate] = expected_s(redactor, candidate.recipe)
+            with contextlib.suppress(InvalidInput):
+                redactor_for(candidate.patterns)
+                scored[candidate] = expected_s(candidate)
 
     ends = time.monotonic() + seconds
     if not custom:
         for recipe in KNOWN.values():
-            judge(Candidate(recipe))
+            judge(Candidate(recipe, piece=piece))
     while time.monotonic() < ends:
         best = sorted(scored, key=lambda candidate: -scored[candidate])[:POPULATION]
         if len(best) < POPULATION or source.random() < 0.15:
-            judge(_drawn_rule(source) if custom else Candidate(draw(source, pieces)))
+            judge(_drawn_rule(source) if custom else Candidate(draw(source, pieces), piece=piece))
             continue
-        parent = min(source.choice(range(len(best))) for _ in range(2))
-        candidate = best[parent]
+        candidate = best[min(source.choice(range(len(best))) for _ in range(2))]
         if custom and source.random() < 0.5:
             pattern, sample = _pattern(source, 2)
             joined = source.choice((f"{candidate.patterns[0]}|{pattern}", candidate.patterns[0] + pattern, pattern))
             recipe = changed(candidate.recipe, source, [sample or "a", "a", "b", "ab", "\n", "0", "é"])
-            judge(Candidate(recipe, (joined,)))
+            judge(replace(candidate, recipe=recipe, patterns=(joined,)))
+        elif source.random() < 0.2:
+            judge(replace(candidate, strategy=source.choice(list(Strategy))))
         else:
             judge(replace(candidate, recipe=changed(candidate.recipe, source, pieces)))
     promising = _different(sorted(scored, key=lambda candidate: -scored[candidate]))[: 4 * most]
-    told = {one: cpu_s(redactor_for(one.patterns), write(one.recipe, HALFWAY)) for one in promising}
+    told = {candidate: cpu_s(candidate, HALFWAY) for candidate in promising}
     return sorted(promising, key=lambda candidate: -told[candidate])[:most]
 
 
 def _drawn_rule(source: random.Random) -> Candidate:
     pattern, sample = _pattern(source, 3)
     recipe = draw(source, [sample or "a", sample[:-1] or "b", "a", "b", "ab", "\n", "0", "é"])
-    return Candidate(recipe, (source.choice(("", "(?s)", "(?i)")) + pattern,))
+    return Candidate(recipe, patterns=(source.choice(("", "(?s)", "(?i)")) + pattern,))
 
 
 _ATOMS = (("a", "a"), ("b", "b"), (".", "x"), ("[a-z]", "q"), ("[^b]", "a"), (r"\d", "0"), (r"\w", "k"), (r"\s", " "))
@@ -172,10 +181,11 @@ def _pattern(source: random.Random, depth: int) -> tuple[str, str]:
 def measure_worst(seconds: float, most: int) -> dict[str, float]:
     """What each search of so many seconds finds, its `most` worst at 1 MB; a table for people on the way."""
     names = {recipe: name for name, recipe in KNOWN.items()}
-    many = Candidate(KNOWN["prose"], tuple(rf"\bcustom-{at}-[0-9]{{4,8}}\b" for at in range(MANY_RULES)))
+    many = Candidate(KNOWN["prose"], patterns=tuple(rf"\bcustom-{at}-[0-9]{{4,8}}\b" for at in range(MAX_RULES)))
     figures: dict[str, float] = {}
     for group, candidates in (
-        ("built_in", search(1, seconds, most, custom=False)),
+        ("built_in", search(1, seconds, most)),
+        ("stream", search(3, seconds, most, piece=256)),
         ("custom", [*search(2, seconds, most, custom=True), many]),
     ):
         print(f"{group}: CPU seconds of 1 MB, the worst first")
@@ -198,4 +208,5 @@ def _different(candidates: Iterable[Candidate]) -> list[Candidate]:
 def _shown(candidate: Candidate, names: Mapping[Recipe, str]) -> str:
     text = " + ".join(f"{piece!r}" + (f" x {times}" if times > 1 else "") for piece, times in candidate.recipe)
     rules = f"{len(candidate.patterns)} rules" if len(candidate.patterns) > 1 else "".join(candidate.patterns)
-    return f"{rules}  {names.get(candidate.recipe) or text}".strip()[:200]
+    how = "" if candidate.strategy is Strategy.LABEL else f"{candidate.strategy}: "
+    return f"{rules}  {how}{names.get(candidate.recipe) or text}".strip()[:200]
