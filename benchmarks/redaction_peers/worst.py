@@ -45,7 +45,7 @@ _STEEP_FROM_S = 0.004  # below, what the clock and the caches do hides the growt
 
 @dataclass(frozen=True)
 class Candidate:
-    """A text, the strategy, the patterns of custom rules if any, and how long the pieces of a stream are, 0 if whole."""
+    """A text, the strategy, the patterns of custom rules if any, how long a stream's pieces are (0: whole)."""
 
     recipe: Recipe
     strategy: Strategy = Strategy.LABEL
