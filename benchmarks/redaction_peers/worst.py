@@ -1,9 +1,8 @@
 """A search for slow texts and slow rules: evolution toward more CPU time, then the worst of them at 1 MB.
 
-A text is a recipe (`tests/redaction/hostile_texts.py`): pieces of the rules' examples, and characters, repeated. Its
-badness is what 1 MB of it would take, told from 16 KB and 64 KB: what grows faster than the text counts by its growth.
-The worst of these are told again from 256 KB, and the worst of those are run at 1 MB, each in a process of its own that
-may use 20 seconds of CPU.
+A text is a recipe (`tests/redaction/hostile_texts.py`): pieces of the rules' examples, and characters, repeated. 64 KB
+of it tell how bad it is. The worst of these are told again from 256 KB, where what grows faster than the text counts by
+its growth, and the worst of those are run at 1 MB, each in a process of its own that may use 20 seconds of CPU.
 
 For custom rules a pattern is drawn together with what it matches, from the constructs of RE2, and both are changed.
 What the service refuses is no candidate. Streams are searched apart: the text comes in pieces of 256 characters.
@@ -35,12 +34,11 @@ if TYPE_CHECKING:
 
     from djp_redaction.redactor import Redactor
 
-SMALL, MIDDLE, HALFWAY, LARGE = 2**14, 2**16, 2**18, 2**20
+SMALL, MIDDLE, LARGE = 2**16, 2**18, 2**20
 CPU_LIMIT_S = 20
 GOAL_S = 0.5
 POPULATION = 16
 _KEY = b"the key of a tenant, 32 bytes or more"
-_STEEP_FROM_S = 0.004  # below, what the clock and the caches do hides the growth
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,11 @@ def cpu_s(candidate: Candidate, size: int) -> float:
     return time.process_time() - before
 
 
-def expected_s(candidate: Candidate) -> float:
-    """What 1 MB would take. Where 16 KB do not hold all of the recipe, the growth from there tells nothing."""
-    small, middle = (cpu_s(candidate, size) for size in (SMALL, MIDDLE))
-    growth = 1.0
-    unit = sum(len(piece) * times for piece, times in candidate.recipe)
-    if small > 0 and middle > _STEEP_FROM_S and unit < SMALL / 4:
-        growth = min(max(math.log(middle / small, MIDDLE / SMALL), 1.0), 2.0)
-    return float(middle * (LARGE / MIDDLE) ** growth)
+def expected_s(candidate: Candidate, small_s: float) -> float:
+    """What 1 MB would take, from what 64 KB took, which is more than one block of a text, and what 256 KB take."""
+    middle_s = cpu_s(candidate, MIDDLE)
+    growth = math.log(max(middle_s / small_s, 1.0), MIDDLE / SMALL)
+    return float(middle_s * (LARGE / MIDDLE) ** min(max(growth, 1.0), 2.0))
 
 
 def measured_s(candidate: Candidate) -> float:
@@ -122,7 +117,7 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
         if candidate not in scored:
             with contextlib.suppress(InvalidInput):
                 redactor_for(candidate.patterns)
-                scored[candidate] = expected_s(candidate)
+                scored[candidate] = cpu_s(candidate, SMALL)
 
     ends = time.monotonic() + seconds
     if not custom:
@@ -144,7 +139,7 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
         else:
             judge(replace(candidate, recipe=changed(candidate.recipe, source, pieces)))
     promising = _different(sorted(scored, key=lambda candidate: -scored[candidate]))[: 4 * most]
-    told = {candidate: cpu_s(candidate, HALFWAY) for candidate in promising}
+    told = {candidate: expected_s(candidate, scored[candidate]) for candidate in promising}
     return sorted(promising, key=lambda candidate: -told[candidate])[:most]
 
 
