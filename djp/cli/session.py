@@ -98,6 +98,8 @@ def execute(
         code = _tell(InvalidInput("; ".join(p.description for p in problems), violations=problems), as_json)
     except OSError as error:
         code = _tell_of_the_system(error, as_json)
+    except UnicodeEncodeError:  # an argument that cannot be sent
+        code = _tell(InvalidInput("the command line has bytes that are no UTF-8 text; write it in UTF-8"), as_json)
     except Exception as error:
         _log.exception("internal error")
         told = f"internal error ({type(error).__name__}); set DJP_LOG_LEVEL=ERROR to see where, and report it"

@@ -68,6 +68,12 @@ async def test_unknown_command_lines_are_usage_errors(djp_at: Any) -> None:
         assert "Traceback" not in ended.err
 
 
+async def test_an_argument_that_is_no_text_is_bad_input(djp: Any) -> None:
+    ended = await djp("runs", "list", "--preset", b"\xff")
+    assert (ended.code, ended.out) == (2, "")
+    assert "UTF-8" in ended.err
+
+
 def test_a_fault_of_ours_is_one_line_without_its_text(
     home: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
