@@ -56,9 +56,8 @@ async def set_budget(
     """
     wanted = _limits(given)
     async with connected_as_operator(gateway) as client:
-        with _only_for_operators(
-            gateway, (PermissionDenied, NotFound)
-        ):  # a tenant does not even see the others' budgets
+        # A tenant does not even see most budgets.
+        with _only_for_operators(gateway, (PermissionDenied, NotFound)):
             before = await client.get_budget(scope)
             limits = governance_pb2.Budget()
             for field in _LIMITS.values():
@@ -130,7 +129,7 @@ def print_budget_table(budgets: Sequence[governance_pb2.Budget]) -> None:
         Column("left", _amounts(lefts, dollars, "-")),
         Column("resets (UTC)", _moments([line.resets for line in lines]), rank=3, align="left"),
         Column("limits from", [line.origin for line in lines], rank=5, align="left"),
-        red=[number for number, left in enumerate(lefts) if left is not None and left <= 0],
+        red={number for number, left in enumerate(lefts) if left is not None and left <= 0},
     )
     if any(line.share for line in lines):
         say("Limits are shown at the share of a budget that may be used (BUDGET_HARD_THRESHOLD).", "dim")

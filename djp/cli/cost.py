@@ -74,12 +74,12 @@ def _print_totals(totals: Sequence[governance_pb2.ReportRow]) -> None:
     """A line for each tenant and, below it, for each of its models; where there are several tenants, one for all."""
     names = [f"  {one.model}" if one.model else one.tenant for one in totals]
     figures = [(one.runs, one.calls, one.input_tokens, one.output_tokens, one.cost_nano_usd) for one in totals]
-    whole = [number for number, one in enumerate(totals) if not one.model]
+    whole = {number for number, one in enumerate(totals) if not one.model}
     if len(whole) > 1:
         sums = [sum(column) for column in zip(*(figures[number] for number in whole), strict=True)]
         names.append("total")
         figures.append((sums[0], sums[1], sums[2], sums[3], sums[4]))
-        whole.append(len(names) - 1)
+        whole.add(len(names) - 1)
     runs, calls, read, written, cost = zip(*figures, strict=True)
     print_table(
         Column("tenant, model", names),
@@ -107,7 +107,7 @@ def _print_days(rows: Sequence[governance_pb2.ReportRow]) -> None:
         Column("tokens in", _counts(read), rank=2),
         Column("tokens out", _counts(written), rank=2),
         Column("cost", usd(cost)),
-        bold=[len(days) - 1],
+        bold={len(days) - 1},
     )
 
 

@@ -6,18 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rich.cells import cell_len
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from djp.cli.terminal import one_line, out
 from djp.money import format_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Iterable, Sequence, Set
 
-_GAP = 2  # between columns
-_LEAST_NAME = 24  # terminal columns that long names get before amounts give way to them
+_GAP = "  "
+_LEAST_NAME = 24
+"""Terminal columns that long names get before amounts give way to them."""
 _CENT = 10**7  # nano-dollars
 
 
@@ -30,31 +30,32 @@ class Column:
     rank: int = 0
     align: Literal["left", "right"] = "right"
 
-    def padded(self) -> list[str]:
-        """The heading and the cells; Rich itself, when it aligns to the right, drops the blanks behind a number."""
-        texts = [self.heading, *self.cells]
-        return [one.rjust(max(map(len, texts))) for one in texts] if self.align == "right" else texts
+    @property
+    def width(self) -> int:
+        """The columns of the terminal that it needs."""
+        return max(map(cell_len, (self.heading, *self.cells)))
+
+    def shown(self) -> list[str]:
+        """The heading and the cells, padded."""
+        width = self.width
+        return [one.rjust(width) if self.align == "right" else one.ljust(width) for one in (self.heading, *self.cells)]
 
 
-def print_table(names: Column, *columns: Column, bold: Collection[int] = (), red: Collection[int] = ()) -> None:
-    """A line for each cell of the columns; `names` comes first and is cut where it does not fit.
+def print_table(names: Column, *columns: Column, bold: Set[int] = frozenset(), red: Set[int] = frozenset()) -> None:
+    """A line for each cell of the columns; `names` comes first, may be hostile, and is cut where it does not fit.
 
-    `bold` and `red` are numbers of lines. Cells may be hostile: each is made one harmless line, its indentation kept.
+    `bold` and `red` are numbers of lines.
     """
-    shown, named = list(columns), min(_LEAST_NAME, _width([names]) - _GAP)
-    while named + _width(shown) > out().width and (last := max(column.rank for column in shown)):
-        shown = [column for column in shown if column.rank != last]
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
-    table.add_column(names.heading, no_wrap=True, overflow="ellipsis", max_width=max(8, out().width - _width(shown)))
-    lines: list[Sequence[str]] = [names.cells]
-    for column in shown:
-        texts = column.padded()
-        table.add_column(texts[0], no_wrap=True, overflow="ellipsis")
-        lines.append(texts[1:])
-    for number, cells in enumerate(zip(*lines, strict=True)):
-        style = " ".join(word for word, lines in (("bold", bold), ("red", red)) if number in lines)
-        table.add_row(*(Text(_harmless(cell), style=style) for cell in cells))
-    out().print(table)
+    told = [_harmless(cell) for cell in (names.heading, *names.cells)]
+    longest = max(map(cell_len, told))
+    kept = list(columns)
+    while min(longest, _LEAST_NAME) + _width(kept) > out().width and (last := max(column.rank for column in kept)):
+        kept = [column for column in kept if column.rank != last]
+    room = min(longest, max(8, out().width - _width(kept)))
+    cells = [[_cut(name, room) for name in told], *(column.shown() for column in kept)]
+    for number, line in enumerate(zip(*cells, strict=True), start=-1):
+        style = "dim" if number < 0 else " ".join(["bold"] * (number in bold) + ["red"] * (number in red))
+        out().print(Text(_GAP.join(line).rstrip(), style=style), no_wrap=True, overflow="ellipsis")
 
 
 def usd(amounts: Sequence[int]) -> list[str]:
@@ -66,17 +67,20 @@ def usd(amounts: Sequence[int]) -> list[str]:
 def aligned(cells: Sequence[str]) -> list[str]:
     """The numbers with blanks behind them, so that they stand with their points above each other; words as they are."""
     tails = [len(cell) - len(cell.partition(".")[0]) for cell in cells]
+    longest = max(tails, default=0)
     return [
-        cell + " " * (max(tails, default=0) - tail) if cell[-1:].isdigit() else cell
-        for cell, tail in zip(cells, tails, strict=True)
+        cell + " " * (longest - tail) if cell[-1:].isdigit() else cell for cell, tail in zip(cells, tails, strict=True)
     ]
 
 
-def _harmless(cell: str) -> str:
-    indentation = len(cell) - len(cell.lstrip(" "))
-    trailing = len(cell) - len(cell.rstrip(" "))
-    return " " * indentation + one_line(cell) + " " * trailing
+def _width(columns: Iterable[Column]) -> int:
+    return sum(len(_GAP) + column.width for column in columns)
 
 
-def _width(columns: Sequence[Column]) -> int:
-    return sum(_GAP + max(map(cell_len, (column.heading, *column.cells))) for column in columns)
+def _harmless(name: str) -> str:
+    """On one line, with its indentation."""
+    return name[: len(name) - len(name.lstrip(" "))] + one_line(name)
+
+
+def _cut(name: str, room: int) -> str:
+    return set_cell_size(name if cell_len(name) <= room else set_cell_size(name, room - 1) + "…", room)
