@@ -205,3 +205,15 @@ def test_a_hard_threshold_below_the_budget_is_told(capsys: pytest.CaptureFixture
 def test_a_budget_without_any_limit_has_nothing_left_to_tell(capsys: pytest.CaptureFixture[str]) -> None:
     print_budget_table([governance_pb2.Budget(scope="workflow:x", origin="set", windows=[window("workflow:x")])])
     assert lines_of(capsys)[1] == ["workflow:x", "day", "none", "$0.00", "$0.00", "-", "2026-04-01", "set"]
+
+
+def test_where_days_do_not_begin_at_midnight_utc_the_minute_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    berlin = window("global", limit_nano_usd=USD)
+    berlin.resets_at.FromJsonString("2026-03-29T22:00:00Z")
+    month = window("global", "MONTH", limit_nano_usd=USD)
+    print_budget_table(
+        [governance_pb2.Budget(scope="global", daily_nano_usd=USD, monthly_nano_usd=USD, windows=[berlin, month])]
+    )
+    _, first, second = lines_of(capsys)
+    assert first[6:8] == ["2026-03-29", "22:00"]
+    assert second[5:7] == ["2026-04-01", "00:00"]
