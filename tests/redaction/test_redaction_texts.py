@@ -137,7 +137,7 @@ def test_offsets_are_code_points_of_the_original(redactor):
 
 
 def test_a_name_longer_than_any_mail_server_takes_is_still_redacted(redactor):
-    assert redactor.redact("x" * 10_000 + "@example.com!").text == "[REDACTED:EMAIL]!"
+    assert redactor.redact("x" * 200 + "@example.com!").text == "[REDACTED:EMAIL]!"
     assert redactor.redact("x" * 100_000 + "@example.com!").text.endswith("x[REDACTED:EMAIL]!")
 
 

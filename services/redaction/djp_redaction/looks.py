@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from djp.mesh.errors import Internal
 from djp_redaction import graphemes
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from djp_redaction.replacements import Replacements
     from djp_redaction.searcher import Searcher
 
+    _Span = tuple[int, int, int]  # start, end, number of the rule
+
 # The built-in rules never need a fifth look. Rules that free one finding after the other would take quadratic time.
 MAX_LOOKS = 8
 _ENDLESS = (
@@ -29,12 +31,6 @@ SURROUNDINGS = 4
 # No rule with a trigger minds whether one of these stands beside its finding, or nothing at all. So what stands between
 # two of them was searched when the text around it was.
 _CALM = frozenset(" \t\n\r,;!?()<>\"'|")
-
-
-class _Span(NamedTuple):
-    start: int
-    end: int
-    rule: int
 
 
 class Looks:
@@ -65,19 +61,28 @@ class Looks:
         Raises:
             Internal: the rules free one finding after the other without an end in sight.
         """
-        findings: list[Finding] = []
-        current, ends, shifts = text, [0], [0]
-        for look in range(MAX_LOOKS):
-            spans = self._look(current, before, after, again=look > 0)
-            if not spans:
-                return Redacted(current, tuple(findings))
-            for start, end, number in spans:
-                shift = shifts[bisect_right(ends, start) - 1]
-                rule, start, end = self._rules[number], start + shift, end + shift
-                findings.append(Finding(rule, start, end, self._replacements.of(rule.type, text[start:end])))
-            findings.sort(key=lambda finding: finding.start)
-            current, ends, shifts = _replaced(text, findings)
-        raise Internal(_ENDLESS, reason="REDACTION_FAILED")
+        unseen = not text.isascii() and has_unseen(text)
+        plain = self._searcher is not None and (unseen or self._searcher.may_match(fold(text).encode()))
+        spans = self._look(text, before, after, again=False, unseen=unseen, plain=plain)
+        findings = [self._finding(text, *span) for span in spans]
+        current = _replaced(text, findings)
+        if unseen or plain or any(_mind(text, start, end) for start, end, _rule in spans):
+            for _ in range(MAX_LOOKS - 1):
+                spans = self._look(current, before, after, again=True, unseen=unseen, plain=plain)
+                if not spans:
+                    return Redacted(current, tuple(findings))
+                ends, shifts = _moves(findings)
+                for start, end, rule in spans:
+                    shift = shifts[bisect_right(ends, start) - 1]
+                    findings.append(self._finding(text, start + shift, end + shift, rule))
+                findings.sort(key=lambda finding: finding.start)
+                current = _replaced(text, findings)
+            raise Internal(_ENDLESS, reason="REDACTION_FAILED")
+        return Redacted(current, tuple(findings))
+
+    def _finding(self, text: str, start: int, end: int, number: int) -> Finding:
+        rule = self._rules[number]
+        return Finding(rule, start, end, self._replacements.of(rule.type, text[start:end]))
 
     def walls(self, text: str) -> list[tuple[int, int]]:
         """Where replacements and kept titles stand, as disjoint spans in order."""
@@ -100,25 +105,20 @@ class Looks:
                     least = min(least, offsets[len(data[:at].decode())])
         return min(least, self._open_title(text, end))
 
-    def _look(self, text: str, before: str, after: str, *, again: bool) -> list[_Span]:
+    def _look(self, text: str, before: str, after: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
+        """What is found; `again`: in a text in which what a look found was replaced."""
         searched = fold(text)
-        ascii_only = searched.isascii()
-        plain = self._searcher is not None and (
-            self._searcher.may_match(searched.encode()) or (not ascii_only and has_unseen(searched))
-        )
         found: list[_Span] = []
         for start, end in gaps(0, len(text), self.walls(text)):
-            if again and not plain and self._calm(searched, start, end, ascii_only):
+            if again and not (unseen or plain or _mind(searched, end, start)):
                 continue
             beside = before if start == 0 else "", after if end == len(text) else ""
-            visible, places = seen(searched, start, end)
+            visible, places = seen(searched, start, end) if unseen else (searched[start:end], range(start, end))
             spans = self._search(visible, places, *beside, plain=plain)
             if not spans and len(visible) < end - start:
                 # What nobody sees may also part words where no spaces are written.
                 spans = self._search(searched[start:end], range(start, end), *beside, plain=plain)
-            if not ascii_only:
-                spans = _undivided(text, spans, start, end)
-            found += spans
+            found += spans if text.isascii() else _undivided(text, spans, start, end)
         return found
 
     def _search(self, stretch: str, places: Sequence[int], before: str, after: str, *, plain: bool) -> list[_Span]:
@@ -146,10 +146,11 @@ class Looks:
                 edges[-1] = -less_end
         if len(data) != len(stretch):
             edges = list(to_code_points(data, edges))
-        return [
-            _Span(places[start], places[end - 1] + 1, rule)
-            for start, end, rule in zip(edges[::2], edges[1::2], rules, strict=True)
-        ]
+        spans = zip(edges[::2], edges[1::2], rules, strict=True)
+        if isinstance(places, range):
+            first = places.start
+            return [(first + start, first + end, rule) for start, end, rule in spans]
+        return [(places[start], places[end - 1] + 1, rule) for start, end, rule in spans]
 
     def _open_title(self, text: str, end: int) -> int:
         """Where before `end` the first title begins that the text up to `end` does not finish; or `end`."""
@@ -164,34 +165,40 @@ class Looks:
             at = text.find("[", at + 1, end)
         return end
 
-    @staticmethod
-    def _calm(text: str, start: int, end: int, ascii_only: bool) -> bool:
-        """Whether this stretch between replacements can hold nothing that a look at all the text has not found."""
-        edges_are_calm = (start == 0 or text[start] in _CALM) and (end == len(text) or text[end - 1] in _CALM)
-        return edges_are_calm and (ascii_only or not has_unseen(text[start:end]))
+
+def _mind(text: str, start: int, end: int) -> bool:
+    """Whether what stands in front of `start` or behind `end` may mind what is between them."""
+    return (start > 0 and text[start - 1] not in _CALM) or (end < len(text) and text[end] not in _CALM)
 
 
 def _undivided(text: str, spans: list[_Span], least: int, most: int) -> list[_Span]:
     """The spans made longer until none splits a grapheme; those that touch then become one."""
     result: list[_Span] = []
-    for span in spans:
-        start, end = graphemes.whole(text, span.start, span.end, least, most)
-        if result and start < result[-1].end:
-            result[-1] = result[-1]._replace(end=max(end, result[-1].end))
+    for start, end, rule in spans:
+        start, end = graphemes.whole(text, start, end, least, most)
+        if result and start < result[-1][1]:
+            result[-1] = result[-1][0], max(end, result[-1][1]), result[-1][2]
         else:
-            result.append(_Span(start, end, span.rule))
+            result.append((start, end, rule))
     return result
 
 
-def _replaced(text: str, findings: Sequence[Finding]) -> tuple[str, list[int], list[int]]:
-    """The text with its replacements, where each of them ends in it, and by how much what follows has moved."""
+def _replaced(text: str, findings: Sequence[Finding]) -> str:
+    """The text with its replacements."""
     parts: list[str] = []
+    end = 0
+    for _rule, start, stop, replacement in findings:
+        parts += text[end:start], replacement
+        end = stop
+    return "".join([*parts, text[end:]])
+
+
+def _moves(findings: Sequence[Finding]) -> tuple[list[int], list[int]]:
+    """Where each replacement ends in the text that has them, and by how much what follows has moved."""
     ends, shifts = [0], [0]
-    end = length = 0
-    for finding in findings:
-        parts += text[end : finding.start], finding.replacement
-        length += finding.start - end + len(finding.replacement)
-        end = finding.end
-        ends.append(length)
-        shifts.append(end - length)
-    return "".join([*parts, text[end:]]), ends, shifts
+    moved = 0
+    for _rule, start, end, replacement in findings:
+        ends.append(start - moved + len(replacement))
+        moved += end - start - len(replacement)
+        shifts.append(moved)
+    return ends, shifts

@@ -14,11 +14,17 @@ from djp_redaction.patterns import RuleRefused, compiled, ending
 from djp_redaction.validators import VALIDATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from djp_redaction.model import Rule
 
-_ANCHORED = re2._re2.RE2.Anchor.ANCHOR_START
+    _Look = Callable[[object, bytes, int, int], list[tuple[int, int]]]
+
+_HERE = re2._re2.RE2.Anchor.ANCHOR_START
+_ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
+_AHEAD = 256  # bytes behind a trigger that are looked at first
+_SHIFT = 32  # a rule's number and a place as one number, which sorts faster
+_PLACE = (1 << _SHIFT) - 1
 
 
 class Matcher:
@@ -35,7 +41,8 @@ class Matcher:
         for number, rule in rules.items():
             pattern = compiled(rule)
             # The wrapper's `match` makes a generator and an object, which cost more than the match itself.
-            self._looks[number] = (pattern._regexp.Match, min(pattern.groups, 1), VALIDATORS.get(rule.validation))
+            group, validator = min(pattern.groups, 1), VALIDATORS.get(rule.validation)
+            self._looks[number] = (pattern._regexp.Match, group, validator, rule.reach)
         self._triggers = _trigger_database(rules)
         self._scratch = threading.local()
 
@@ -43,23 +50,28 @@ class Matcher:
         """Start, negative end and rule number of all matches in valid UTF-8; those of one rule are disjoint."""
         if self._triggers is None or not data:
             return []
-        places: list[tuple[int, int]] = []
+        places: list[int] = []
+        note = places.append
         self._triggers.scan(
             data,
-            match_event_handler=lambda rule, start, _end, _flags, _context: places.append((rule, start)),
+            match_event_handler=lambda rule, start, _end, _flags, _context: note(rule << _SHIFT | start),
             scratch=self._own_scratch(),
         )
         if not places:
             return []
         found = []
         current, end, size = -1, 0, len(data)
-        for rule, place in sorted(set(places)):  # one trigger may end at several places
+        for mark in sorted(set(places)):  # one trigger may end at several places
+            rule, place = mark >> _SHIFT, mark & _PLACE
             if rule != current:
                 current, end = rule, 0
-                look, group, validator = self._looks[rule]
+                look, group, validator, reach = self._looks[rule]
             # A place in the rule's last match stands for what is left behind it, so that no stretch is read twice. The
             # last character of a match may open the next one.
-            start, stop = look(_ANCHORED, data, end if place + 1 < end else place, size)[group]
+            at = end if place + 1 < end else place
+            start, stop = (
+                self._around(look, group, data, at, end, reach) if reach else look(_HERE, data, at, size)[group]
+            )
             if start < 0:
                 continue
             if validator is not None:
@@ -68,6 +80,18 @@ class Matcher:
                 end = stop
                 found.append((start, -stop, rule))
         return found
+
+    @staticmethod
+    def _around(look: _Look, group: int, data: bytes, place: int, end: int, reach: int) -> tuple[int, int]:
+        """The match around a place that begins behind `end` and at most `reach` bytes before the place."""
+        first, size = max(end, place - reach), len(data)
+        while True:
+            spans = look(_ANYWHERE, data, first, min(size, place + _AHEAD))
+            if spans[0][1] >= place + _AHEAD:  # there is more of it
+                spans = look(_HERE, data, spans[0][0], size)
+            if spans[0][0] < 0 or spans[0][1] > place:
+                return spans[group]
+            first = spans[0][1]
 
     @cached_property
     def unfinished(self) -> re2._Regexp:

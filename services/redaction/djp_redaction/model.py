@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,8 @@ class Rule:
 
     `pattern` is in RE2 syntax; what its first group holds is the finding, or the whole match if it has no group.
     `trigger` is the beginning of the pattern, short enough to look for everywhere; without one the pattern itself is
-    looked for. `validation` names a check in `validators.py`. Every one of `examples` holds a
+    looked for. With a `reach` the trigger is a part from the middle, and a match begins at most so many bytes before
+    it. `validation` names a check in `validators.py`. Every one of `examples` holds a
     finding of the rule, and none of `counter_examples` does.
     """
 
@@ -38,6 +39,7 @@ class Rule:
     pattern: str
     description: str = ""
     trigger: str = ""
+    reach: int = 0
     validation: str = ""
     examples: tuple[str, ...] = ()
     counter_examples: tuple[str, ...] = ()
@@ -71,8 +73,7 @@ class Options:
     titles: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """A place that is replaced: offsets in the original text, in Unicode code points, the end not included."""
 
     rule: Rule

@@ -56,6 +56,7 @@ class Replacements:
             alternatives.append(_MASKS)
         if Strategy.PARTIAL in used:
             alternatives.append(_PARTIALS)
+        self._fixed = {type_: fixed for type_ in types if (fixed := self._fixed_of(type_))}
         self.known = re.compile("|".join(alternatives))
         self.marks = "[*" if used & {Strategy.MASK, Strategy.PARTIAL} else "["
         """Without one of these characters a text has no replacement in it."""
@@ -68,21 +69,19 @@ class Replacements:
     def _strategy(self, type_: str) -> Strategy:
         return self._by_type.get(type_, self._default)
 
+    def _fixed_of(self, type_: str) -> str:
+        strategy = self._strategy(type_)
+        return (
+            MASK if strategy == Strategy.MASK else self._rule_set.label_of(type_) if strategy == Strategy.LABEL else ""
+        )
+
     def of(self, type_: str, value: str) -> str:
         """The replacement of a value of that type."""
-        match self._strategy(type_):
-            case Strategy.LABEL:
-                return self._rule_set.label_of(type_)
-            case Strategy.MASK:
-                return MASK
-            case Strategy.PARTIAL:
-                return _partial(value)
-            case Strategy.PSEUDONYM:
-                return self._pseudonym(type_, value)
-
-    def _pseudonym(self, type_: str, value: str) -> str:
-        if self._key is None:
-            raise AssertionError("checked when the request came")
+        fixed = self._fixed.get(type_)
+        if fixed is not None:
+            return fixed
+        if self._key is None or self._strategy(type_) == Strategy.PARTIAL:
+            return _partial(value)
         digest = hmac.digest(self._key, f"{type_}\0{visible(value)}".encode(), "sha256")
         return f"[{type_}_{digest.hex()[:PSEUDONYM_DIGITS]}]"
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_RULES = 500
+MAX_REACH = 1024
 
 _TEXTS = ("name", "type", "pattern", "description", "trigger", "validation", "source")
 _LISTS = ("examples", "counter_examples")
@@ -113,7 +114,7 @@ def _rule(entry: object, number: int) -> Rule:
     if not isinstance(entry, dict):
         raise ValueError(f"rule {number}: give an object with {', '.join(_NEEDED)}")  # noqa: TRY004  one kind of error
     name = f"rule {entry.get('name') or number!r}"
-    unknown = set(entry) - {*_TEXTS, *_LISTS}
+    unknown = set(entry) - {*_TEXTS, *_LISTS, "reach"}
     if unknown:
         raise ValueError(f"{name}: unknown key {min(unknown)!r}; remove it")
     for key in _TEXTS:
@@ -123,6 +124,9 @@ def _rule(entry: object, number: int) -> Rule:
         texts = entry.get(key, [])
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{name}: {key} is not a list of texts; give it as one")
+    reach = entry.get("reach", 0)
+    if not isinstance(reach, int) or not 0 <= reach <= MAX_REACH or (reach and not entry.get("trigger")):
+        raise ValueError(f"{name}: reach is not a number of bytes up to {MAX_REACH} of a rule with a trigger; mend it")
     if not _TYPE.fullmatch(entry["type"]):
         raise ValueError(f"{name}: type {entry['type']!r} is not a word; use letters, digits and _, as in EMAIL")
     if entry.get("validation") and entry["validation"] not in VALIDATORS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djp_redaction import graphemes
@@ -82,7 +81,7 @@ class RedactionStream:
         given, self._given = self._given, self._given + length
         self._before, self._held = self._held[max(0, length - SURROUNDINGS) : length], self._held[length:]
         if given:
-            moved = (replace(it, start=it.start + given, end=it.end + given) for it in redacted.findings)
+            moved = (it._replace(start=it.start + given, end=it.end + given) for it in redacted.findings)
             redacted = Redacted(redacted.text, tuple(moved))
         yield redacted
 
