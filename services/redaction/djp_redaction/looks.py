@@ -55,20 +55,20 @@ class Looks:
         self._replacements = replacements
         self.titles = sorted({f"[{title}]" for title in titles})
 
-    def redact(self, text: str, before: str = "", after: str = "") -> Redacted:
-        """The piece redacted. `before` and `after` are what stands beside it, `SURROUNDINGS` characters or fewer.
+    def redact(self, text: str, before: str = "") -> Redacted:
+        """The piece redacted. `before` is what stands in front of it: `SURROUNDINGS` characters, or what there is.
 
         Raises:
             Internal: the rules free one finding after the other without an end in sight.
         """
         unseen = not text.isascii() and has_unseen(text)
         plain = self._searcher is not None and (unseen or self._searcher.may_match(fold(text).encode()))
-        spans = self._look(text, before, after, again=False, unseen=unseen, plain=plain)
+        spans = self._look(text, before, again=False, unseen=unseen, plain=plain)
         findings = [self._finding(text, *span) for span in spans]
-        current = _replaced(text, findings)
+        current = replaced(text, findings)
         if unseen or plain or any(_mind(text, start, end) for start, end, _rule in spans):
             for _ in range(MAX_LOOKS - 1):
-                spans = self._look(current, before, after, again=True, unseen=unseen, plain=plain)
+                spans = self._look(current, before, again=True, unseen=unseen, plain=plain)
                 if not spans:
                     return Redacted(current, tuple(findings))
                 ends, shifts = _moves(findings)
@@ -76,7 +76,7 @@ class Looks:
                     shift = shifts[bisect_right(ends, start) - 1]
                     findings.append(self._finding(text, start + shift, end + shift, rule))
                 findings.sort(key=lambda finding: finding.start)
-                current = _replaced(text, findings)
+                current = replaced(text, findings)
             raise Internal(_ENDLESS, reason="REDACTION_FAILED")
         return Redacted(current, tuple(findings))
 
@@ -105,35 +105,36 @@ class Looks:
                     least = min(least, offsets[len(data[:at].decode())])
         return min(least, self._open_title(text, end))
 
-    def _look(self, text: str, before: str, after: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
+    def _look(self, text: str, before: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
         """What is found; `again`: in a text in which what a look found was replaced."""
         searched = fold(text)
         found: list[_Span] = []
         for start, end in gaps(0, len(text), self.walls(text)):
-            if again and not (unseen or plain or _mind(searched, end, start)):
-                continue
-            beside = before if start == 0 else "", after if end == len(text) else ""
+            if again and not (unseen or plain) and searched[start] in _CALM and searched[end - 1] in _CALM:
+                continue  # it was searched when the text around it was
+            ahead = before if start == 0 else ""
             visible, places = seen(searched, start, end) if unseen else (searched[start:end], range(start, end))
-            spans = self._search(visible, places, *beside, plain=plain)
+            spans = self._search(visible, places, ahead, plain=plain)
             if not spans and len(visible) < end - start:
                 # What nobody sees may also part words where no spaces are written.
-                spans = self._search(searched[start:end], range(start, end), *beside, plain=plain)
+                spans = self._search(searched[start:end], range(start, end), ahead, plain=plain)
             found += spans if text.isascii() else _undivided(text, spans, start, end)
         return found
 
-    def _search(self, stretch: str, places: Sequence[int], before: str, after: str, *, plain: bool) -> list[_Span]:
+    def _search(self, stretch: str, places: Sequence[int], before: str, *, plain: bool) -> list[_Span]:
         """What is found in a stretch whose characters stand at these places of the text."""
-        data = stretch.encode()
-        ahead = before.encode()
-        text = ahead + data + after.encode() if before or after else data
-        matches = self._matcher.matches(text)
+        data, offset = stretch.encode(), 0
+        if before:
+            ahead = before.encode()
+            data, offset = ahead + data, len(ahead)
+        matches = self._matcher.matches(data)
         if plain and self._searcher is not None:
-            matches += self._searcher.matches(text)
+            matches += self._searcher.matches(data)
         if not matches:
             return []
-        if text is not data:
-            offset, end = len(ahead), len(data)
-            moved = ((max(0, at - offset), max(less_to + offset, -end), rule) for at, less_to, rule in matches)
+        if offset:  # what begins in front of the stretch was given out up to there
+            data = data[offset:]
+            moved = ((max(0, start - offset), less_end + offset, rule) for start, less_end, rule in matches)
             matches = [match for match in moved if match[0] < -match[1]]
         matches.sort()
         edges: list[int] = []
@@ -183,7 +184,7 @@ def _undivided(text: str, spans: list[_Span], least: int, most: int) -> list[_Sp
     return result
 
 
-def _replaced(text: str, findings: Sequence[Finding]) -> str:
+def replaced(text: str, findings: Sequence[Finding]) -> str:
     """The text with its replacements."""
     parts: list[str] = []
     end = 0

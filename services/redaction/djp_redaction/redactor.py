@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+from djp_redaction import stream
 from djp_redaction.looks import Looks
 from djp_redaction.matcher import Matcher
 from djp_redaction.model import Options, Redacted
 from djp_redaction.replacements import Replacements
 from djp_redaction.searcher import Searcher
-from djp_redaction.stream import RedactionStream
 
 if TYPE_CHECKING:
     from djp_redaction.model import RuleSet
+
+_DEFAULT = Options()
 
 
 class Redactor:
@@ -38,15 +40,17 @@ class Redactor:
             Internal: the rules free one finding after the other without an end in sight.
             FailedPrecondition: pseudonyms are asked for without a key.
         """
+        if len(text) <= stream.BLOCK:
+            return self._looks(options or _DEFAULT, key).redact(text)
         pieces = list(self.stream(options, key).feed(text, last=True))
-        if len(pieces) == 1:
-            return pieces[0]
         findings = tuple(finding for piece in pieces for finding in piece.findings)
         return Redacted("".join(piece.text for piece in pieces), findings)
 
-    def stream(self, options: Options | None = None, key: bytes | None = None) -> RedactionStream:
+    def stream(self, options: Options | None = None, key: bytes | None = None) -> stream.RedactionStream:
         """Redacts a text that comes piece by piece. Raises FailedPrecondition as `redact` does."""
-        options = options or Options()
-        by_type = frozenset(options.strategy_by_type.items())
+        return stream.RedactionStream(self._looks(options or _DEFAULT, key))
+
+    def _looks(self, options: Options, key: bytes | None) -> Looks:
+        by_type = frozenset(options.strategy_by_type.items()) if options.strategy_by_type else frozenset()
         replacements = self._replacements(options.strategy or self.rule_set.strategy, by_type, key)
-        return RedactionStream(Looks(self.rule_set.rules, self.matcher, self._searcher, replacements, options.titles))
+        return Looks(self.rule_set.rules, self.matcher, self._searcher, replacements, options.titles)

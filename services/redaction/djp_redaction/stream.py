@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from djp_redaction import graphemes
-from djp_redaction.looks import SURROUNDINGS
+from djp_redaction.looks import SURROUNDINGS, replaced
 from djp_redaction.model import Redacted
 
 if TYPE_CHECKING:
@@ -73,17 +73,21 @@ class RedactionStream:
                 return
             self._block = self._given
 
-    def _give(self, length: int, after: str = "") -> Iterator[Redacted]:
-        """So much of what is held, redacted; `after` is what stands behind it."""
-        if not length:
-            return
-        redacted = self._looks.redact(self._held[:length], self._before, after)
+    def _give(self, length: int) -> Iterator[Redacted]:
+        """So much of what is held, redacted."""
+        if length:
+            redacted = self._looks.redact(self._held[:length], self._before)
+            self._before = self._held[max(0, length - SURROUNDINGS) : length]
+            yield self._moved_on(length, redacted)
+
+    def _moved_on(self, length: int, redacted: Redacted) -> Redacted:
+        """What is given out for so much of what is held, with offsets in the whole text."""
         given, self._given = self._given, self._given + length
-        self._before, self._held = self._held[max(0, length - SURROUNDINGS) : length], self._held[length:]
-        if given:
-            moved = (it._replace(start=it.start + given, end=it.end + given) for it in redacted.findings)
-            redacted = Redacted(redacted.text, tuple(moved))
-        yield redacted
+        self._held = self._held[length:]
+        if not given:
+            return redacted
+        moved = (it._replace(start=it.start + given, end=it.end + given) for it in redacted.findings)
+        return Redacted(redacted.text, tuple(moved))
 
     def _calm(self, most: int) -> int | None:
         """The last calm place among the first of what is held."""
@@ -110,14 +114,13 @@ class RedactionStream:
         match = _LAST_CUT.match(near, max(0, room - AHEAD), room)
         nothing_near = 0 if self._given > self._block and room < AHEAD else room
         cut = match.end() if match else nothing_near
-        spans = self._looks.walls(near)
-        spans += [(finding.start, finding.end) for finding in self._looks.redact(near, self._before).findings]
+        findings = self._looks.redact(near, self._before).findings
+        spans = sorted([*self._looks.walls(near), *((finding.start, finding.end) for finding in findings)])
         for start, end in spans:
             if start < cut < end:
                 cut = start if start or self._given > self._block else end
-                break
-        # Beside a finding a text is searched as if it ended there.
-        after = near[cut : cut + SURROUNDINGS] if cut not in {start for start, _ in spans} else ""
-        yield from self._give(cut, after)
         # What says what a finding is may stand in front of the cut: `secret key: ...`.
         self._before = near[max([cut - _INTRODUCTION, 0, *(end for _, end in spans if end <= cut)]) : cut]
+        findings = tuple(finding for finding in findings if finding.end <= cut)
+        if cut:
+            yield self._moved_on(cut, Redacted(replaced(near[:cut], findings), findings))
