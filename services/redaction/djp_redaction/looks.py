@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import Internal
@@ -28,9 +29,10 @@ _ENDLESS = (
 )
 SURROUNDINGS = 4
 """Characters beside a piece that a rule may ask about."""
-# No rule with a trigger minds whether one of these stands beside its finding, or nothing at all. So what stands between
-# two of them was searched when the text around it was.
-_CALM = frozenset(" \t\n\r,;!?()<>\"'|")
+# What may be the end of something beside a finding, or may not stand beside it depending on what comes next. No rule
+# with a trigger minds whether any other character stands beside its finding, or nothing at all. So what stands between
+# two of those was searched when the text around it was.
+_TOUCHY = frozenset(f"{ascii_letters}{digits}_.-+/=@%'")
 
 
 class Looks:
@@ -61,14 +63,15 @@ class Looks:
         Raises:
             Internal: the rules free one finding after the other without an end in sight.
         """
-        unseen = not text.isascii() and has_unseen(text)
-        plain = self._searcher is not None and (unseen or self._searcher.may_match(fold(text).encode()))
-        spans = self._look(text, before, again=False, unseen=unseen, plain=plain)
+        searched = fold(text)
+        unseen = has_unseen(text)
+        plain = self._searcher is not None and (unseen or self._searcher.may_match(searched.encode()))
+        spans = self._look(text, searched, before, again=False, unseen=unseen, plain=plain)
         findings = [self._finding(text, *span) for span in spans]
         current = replaced(text, findings)
-        if unseen or plain or any(_mind(text, start, end) for start, end, _rule in spans):
+        if unseen or plain or any(_touched(searched, start, end) for start, end, _rule in spans):
             for _ in range(MAX_LOOKS - 1):
-                spans = self._look(current, before, again=True, unseen=unseen, plain=plain)
+                spans = self._look(current, fold(current), before, again=True, unseen=unseen, plain=plain)
                 if not spans:
                     return Redacted(current, tuple(findings))
                 ends, shifts = _moves(findings)
@@ -105,19 +108,17 @@ class Looks:
                     least = min(least, offsets[len(data[:at].decode())])
         return min(least, self._open_title(text, end))
 
-    def _look(self, text: str, before: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
+    def _look(self, text: str, searched: str, before: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
         """What is found; `again`: in a text in which what a look found was replaced."""
-        searched = fold(text)
         found: list[_Span] = []
         for start, end in gaps(0, len(text), self.walls(text)):
-            if again and not (unseen or plain) and searched[start] in _CALM and searched[end - 1] in _CALM:
-                continue  # it was searched when the text around it was
+            if again and not (unseen or plain) and searched[start] not in _TOUCHY and searched[end - 1] not in _TOUCHY:
+                continue
             ahead = before if start == 0 else ""
-            visible, places = seen(searched, start, end) if unseen else (searched[start:end], range(start, end))
-            spans = self._search(visible, places, ahead, plain=plain)
-            if not spans and len(visible) < end - start:
-                # What nobody sees may also part words where no spaces are written.
-                spans = self._search(searched[start:end], range(start, end), ahead, plain=plain)
+            spans = self._search(searched[start:end], range(start, end), ahead, plain=plain)
+            if unseen:  # what nobody sees may hide what it stands in, or part words where no spaces are written
+                spans += self._search(*seen(searched, start, end), ahead, plain=plain)
+                spans.sort()
             found += spans if text.isascii() else _undivided(text, spans, start, end)
         return found
 
@@ -167,9 +168,12 @@ class Looks:
         return end
 
 
-def _mind(text: str, start: int, end: int) -> bool:
-    """Whether what stands in front of `start` or behind `end` may mind what is between them."""
-    return (start > 0 and text[start - 1] not in _CALM) or (end < len(text) and text[end] not in _CALM)
+def _touched(text: str, start: int, end: int) -> bool:
+    """Whether something beside this finding may be found when the finding is gone."""
+    if start > 0 and text[start - 1] in _TOUCHY:
+        return True
+    behind = text[end : end + 2]
+    return behind[:1] in _TOUCHY and (behind[0] not in ".-" or behind[1:] in _TOUCHY)
 
 
 def _undivided(text: str, spans: list[_Span], least: int, most: int) -> list[_Span]:

@@ -5,47 +5,57 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import re2
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 # A look-alike becomes the ASCII character it stands for, so that offsets in code points stay. The spaces and hyphens
 # are those that typesetting puts into numbers: no-break, figure, thin and narrow space; hyphens, en dash, minus.
-_LOOK_ALIKES = dict.fromkeys("\u00a0\u2007\u2009\u202f", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
-# Digits and letters of full width, and the marks that numbers and addresses need: + - . @ _
-_FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff0b\uff0d\uff0e\uff20\uff3f]")
+_LOOK_ALIKES = dict.fromkeys("\u00a0\u2007\u2009\u202f\u3000", " ") | dict.fromkeys(
+    "\u2010\u2011\u2012\u2013\u2212", "-"
+)
+# Digits and letters of full width, and the marks that numbers and addresses need: ( ) + - . @ _
+_FULL_WIDTH = "\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff08\uff09\uff0b\uff0d\uff0e\uff20\uff3f"
+_FOLDED = re.compile(f"[{''.join(_LOOK_ALIKES)}{_FULL_WIDTH}]")
+# RE2 finds in a tenth of the time whether there is any of them in a text.
+_ANY_FOLDED = re2.compile(_FOLDED.pattern.encode())
 # What nobody sees, Unicode's default ignorable code points as far as texts hold them: soft hyphen, zero-width space and
 # joiners, marks of direction, fillers, variation selectors, tags. PDFs are full of them.
 _UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
+_ANY_UNSEEN = re2.compile(_UNSEEN.pattern.encode())
 
 
 def fold(text: str) -> str:
     """The text as it is searched: as long as the original, code point by code point."""
-    if text.isascii():
+    if text.isascii() or not _ANY_FOLDED.search(text.encode()):
         return text
-    for look_alike, plain in _LOOK_ALIKES.items():
-        text = text.replace(look_alike, plain)
-    return _FULL_WIDTH.sub(lambda match: chr(ord(match[0]) - 0xFEE0), text)
+    return _FOLDED.sub(_plain, text)
+
+
+def _plain(match: re.Match[str]) -> str:
+    return _LOOK_ALIKES.get(match[0]) or chr(ord(match[0]) - 0xFEE0)
 
 
 def seen(text: str, start: int, end: int) -> tuple[str, Sequence[int]]:
     """What a reader sees of a stretch of a text, and where in the text each character of it stands."""
     stretch = text[start:end]
-    if stretch.isascii() or not _UNSEEN.search(stretch):
+    if not has_unseen(stretch):
         return stretch, range(start, end)
     return _UNSEEN.sub("", stretch), [at for at in range(start, end) if not _UNSEEN.match(text[at])]
 
 
 def has_unseen(text: str) -> bool:
     """Whether there is something in the text that nobody sees."""
-    return _UNSEEN.search(text) is not None
+    return not text.isascii() and _ANY_UNSEEN.search(text.encode()) is not None
 
 
 def visible(text: str) -> str:
     """The text folded, and without what nobody sees."""
-    return text if text.isascii() else _UNSEEN.sub("", fold(text))
+    return _UNSEEN.sub("", fold(text)) if has_unseen(text) else fold(text)
 
 
 def places_of(text: str, literals: Iterable[str]) -> list[tuple[int, int]]:
