@@ -26,7 +26,7 @@ from djp_redaction.custom import MAX_RULES, Redactors
 from djp_redaction.model import Options, Rule, Strategy
 from djp_redaction.rule_file import load_rules
 from djp_redaction.settings import RedactionSettings
-from tests.redaction.hostile_texts import KNOWN, Recipe, changed, draw, pieces_of, write
+from tests.redaction.hostile_texts import KNOWN, KNOWN_RULES, Block, Recipe, changed, draw, pieces_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -120,7 +120,10 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
                 scored[candidate] = cpu_s(candidate, SMALL)
 
     ends = time.monotonic() + seconds
-    if not custom:
+    if custom:
+        for pattern, dear in KNOWN_RULES.items():
+            judge(Candidate((Block(dear, 1),), patterns=(pattern,)))
+    else:
         for recipe in KNOWN.values():
             judge(Candidate(recipe, piece=piece))
     while time.monotonic() < ends:

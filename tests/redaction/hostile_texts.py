@@ -72,6 +72,20 @@ KNOWN: dict[str, Recipe] = {
 }
 
 
+KNOWN_RULES: dict[str, str] = {
+    "(?s)a.*b|c": "ac",
+    "(?s)a.*b|cc": "acc",
+    "(a|aa|aaa|aaaa)+b|aaa": "a",
+    "(?:[ab]{0,30}c){3}|ab": "ab",
+    "(?:x?){300}y|xx": "x",
+    "[a-z]+@[a-z]+x": "a@",
+    r"(?i)\bk.{0,100}\bz|ké": "ké ",
+    "(?i).": "a0é",
+    "....": "abcd",
+}
+"""Patterns of custom rules that are dear, each with a piece of the texts that make them so."""
+
+
 def write(recipe: Recipe, size: int) -> str:
     """The text of a recipe, with `size` bytes of UTF-8 or a few less."""
     unit = "".join(piece * times for piece, times in recipe).encode()
