@@ -1,7 +1,7 @@
 """Trials whether a budget can be overdrawn: many clients draw on one cap, while servers and clients may be killed.
 
 In a trial every client reserves, charges and settles until it is refused; then all is checked: what the clients saw,
-and what the observer and the trigger saw of the windows.
+what the observer and the trigger saw of the windows, and the journal. Raises Wrong, or AssertionError of the audit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from tests.governance.ledger_audit import audit
 from tests.governance.ledger_clients import Tally, Task
 from tests.governance.ledger_observer import WITNESS, Seen
 
@@ -105,6 +106,7 @@ class Trials:
         self, fleet: Fleet, url: str, chance: random.Random, *, clients: int, fit: int = 100, lease_s: float = 8
     ) -> None:
         self._fleet = fleet
+        self._url = url
         self._clients = clients
         self._fit = fit
         self._lease_s = lease_s
@@ -197,6 +199,7 @@ class Trials:
         phase.took.append(trial.seconds)
         phase.seconds = time.monotonic() - phase.began
         self.versions()
+        audit(self._url, trial.tenants)
         if trial.use < LEAST_USE:
             raise Wrong(f"{trial}: only {trial.use:.1%} could be used")
 
