@@ -16,6 +16,13 @@ KINDS = {
     "URL",
     "JWT",
     "PRIVATE_KEY",
+    "GITHUB_TOKEN",
+    "GITLAB_TOKEN",
+    "SLACK_TOKEN",
+    "GOOGLE_KEY",
+    "TOKEN",
+    "PASSWORD",
+    "IBAN",
 }
 
 

@@ -142,7 +142,7 @@ def test_also_where_a_text_has_many_blocks(redactor, custom, text, sizes, titles
         ("as 212-555-", len("212-555-")),
         ("[Some Ti", len("[Some Ti")),
         ("[Some Other ", 0),
-        ("请看这个。", 1),
+        ("请看这个。我", 1),
     ],
 )
 def test_only_the_tail_is_held_that_may_still_become_something(redactor, text, held):

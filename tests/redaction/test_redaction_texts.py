@@ -25,7 +25,7 @@ KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
         ("4111 1111 1111 1111 123", "[REDACTED:CREDIT_CARD] 123"),
         ("212-555-0123, 212-555-0124", "[REDACTED:PHONE], [REDACTED:PHONE]"),
         ("(212) 555-0123(212) 555-0124", "[REDACTED:PHONE][REDACTED:PHONE]"),
-        ("10.0.0.1/24,10.0.0.2:80", "[REDACTED:IP]/24,[REDACTED:IP]:80"),
+        ("10.0.0.1/24,10.0.0.2:80", "[REDACTED:IP],[REDACTED:IP]:80"),
         ("Access key ID,Secret access key\nAKIAIOSFODNN7EXAMPLE," + KEY, None),
         # One inside the other
         ("https://x.y/?mail=a@b.co&ip=10.0.0.1 end", "[REDACTED:URL] end"),

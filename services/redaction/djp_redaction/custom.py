@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from djp_redaction.model import Rule
 
 MAX_RULES = 100
+MAX_PROGRAM = 1000
+"""Instructions of one compiled pattern. A class of characters costs about 1 to 10, a repeat {n} n times as many."""
 MAX_PROGRAMS = 10_000
 """Instructions of all patterns of a request or a tenant together: what one text costs grows with them."""
 KEPT = 64
@@ -38,7 +40,7 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
     for number, rule in enumerate(rules, 1):
         try:
             _check(rule, number, names)
-            instructions += compiled(rule).programsize
+            instructions += _size(rule)
             _try_examples(rule)
         except RuleRefused as problem:
             found.append(problem)
@@ -49,6 +51,17 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
             RuleRefused(rules[-1].name, size, f"at most {MAX_PROGRAMS} are taken; give fewer or smaller rules")
         )
     return found
+
+
+def _size(rule: Rule) -> int:
+    size: int = compiled(rule).programsize
+    if size > MAX_PROGRAM:
+        raise RuleRefused(
+            rule.name,
+            f"a program of {size} instructions",
+            f"at most {MAX_PROGRAM} are taken; use shorter repeats and fewer classes",
+        )
+    return size
 
 
 def _check(rule: Rule, number: int, names: set[str]) -> None:

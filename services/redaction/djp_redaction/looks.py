@@ -94,18 +94,22 @@ class Looks:
         known = [match.span() for match in self._replacements.known.finditer(text)]
         return united([*known, *places_of(text, self.titles)]) if self.titles else known
 
-    def unfinished(self, text: str, end: int) -> int:
-        """Where before `end` something begins that may be found, or be a wall, once more text comes; or `end`."""
-        searched = fold(text[:end])
+    def unfinished(self, text: str, searched: str, end: int) -> int:
+        """Where before `end` something begins that may be found, or be a wall, once more text comes; or `end`.
+
+        `searched` is the text folded.
+        """
         endings = [one.unfinished for one in (self._matcher, self._searcher, self._replacements) if one]
+        views: list[tuple[str, Sequence[int]]] = [(searched[:end], range(end))]
+        if has_unseen(searched[:end]):
+            views.append(seen(searched, 0, end))
         least = end
-        visible, places = seen(searched, 0, end)
-        for view, offsets in [(visible, places), *([(searched, range(end))] if len(visible) < end else [])]:
+        for view, places in views:
             data = view.encode()
             for ending in endings:
                 at = ending.search(data).start()
                 if at < len(data):
-                    least = min(least, offsets[len(data[:at].decode())])
+                    least = min(least, places[len(data[:at].decode())])
         return min(least, self._open_title(text, end))
 
     def _look(self, text: str, searched: str, before: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
@@ -116,7 +120,9 @@ class Looks:
                 continue
             ahead = before if start == 0 else ""
             spans = self._search(searched[start:end], range(start, end), ahead, plain=plain)
-            if unseen:  # what nobody sees may hide what it stands in, or part words where no spaces are written
+            if (
+                unseen and not text.isascii()
+            ):  # what nobody sees may hide what it stands in, or part words where no spaces are written
                 spans += self._search(*seen(searched, start, end), ahead, plain=plain)
                 spans.sort()
             found += spans if text.isascii() else _undivided(text, spans, start, end)
@@ -135,17 +141,17 @@ class Looks:
             return []
         if offset:  # what begins in front of the stretch was given out up to there
             data = data[offset:]
-            moved = ((max(0, start - offset), less_end + offset, rule) for start, less_end, rule in matches)
-            matches = [match for match in moved if match[0] < -match[1]]
+            moved = ((max(0, start - offset), rule, end - offset) for start, rule, end in matches)
+            matches = [match for match in moved if match[0] < match[2]]
         matches.sort()
         edges: list[int] = []
         rules: list[int] = []
-        for start, less_end, rule in matches:  # what overlaps becomes one, ruled by the first of them
+        for start, rule, end in matches:  # what overlaps becomes one, ruled by the first of them
             if not edges or start >= edges[-1]:
-                edges += start, -less_end
+                edges += start, end
                 rules.append(rule)
-            elif -less_end > edges[-1]:
-                edges[-1] = -less_end
+            elif end > edges[-1]:
+                edges[-1] = end
         if len(data) != len(stretch):
             edges = list(to_code_points(data, edges))
         spans = zip(edges[::2], edges[1::2], rules, strict=True)

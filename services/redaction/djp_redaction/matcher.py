@@ -47,7 +47,7 @@ class Matcher:
         self._scratch = threading.local()
 
     def matches(self, data: bytes) -> list[tuple[int, int, int]]:
-        """Start, negative end and rule number of all matches in valid UTF-8; those of one rule are disjoint."""
+        """Start, rule number and end of all matches in valid UTF-8; those of one rule are disjoint."""
         if self._triggers is None or not data:
             return []
         places: list[int] = []
@@ -78,7 +78,7 @@ class Matcher:
                 stop = start + validator(data[start:stop])
             if start < stop:
                 end = stop
-                found.append((start, -stop, rule))
+                found.append((start, rule, stop))
         return found
 
     @staticmethod

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from djp_redaction.model import Rule
 
-MAX_PROGRAM = 1500
-"""Instructions of one compiled pattern. A classed character costs about 1 to 10, a repeat {n} n times as many."""
-
 _BIG = 64 * 2**20  # bytes that one compiled pattern of many may take for its program and its automata
 
 
@@ -62,7 +59,7 @@ def compiled(rule: Rule) -> re2._Regexp:
     """The rule's pattern, for UTF-8 bytes.
 
     Raises:
-        RuleRefused: RE2 cannot do it, it is too large, or it matches the empty text.
+        RuleRefused: RE2 cannot do it, or it matches the empty text.
     """
     options = re2.Options()
     options.log_errors = False
@@ -74,9 +71,6 @@ def compiled(rule: Rule) -> re2._Regexp:
         raise RuleRefused(rule.name, *_explained(reason)) from None
     except Unreadable as error:
         raise RuleRefused(rule.name, error.construct, error.remedy) from None
-    if pattern.programsize > MAX_PROGRAM:
-        size = f"a program of {pattern.programsize} instructions"
-        raise RuleRefused(rule.name, size, f"at most {MAX_PROGRAM} are taken; use shorter repeats and fewer classes")
     if pattern.search(b""):
         raise RuleRefused(rule.name, "a match of the empty text", "make the pattern ask for at least one character")
     return pattern

@@ -43,7 +43,7 @@ class Searcher:
         return self._anything.search(data) is not None
 
     def matches(self, data: bytes) -> list[tuple[int, int, int]]:
-        """Start, negative end and rule number of all matches in valid UTF-8; those of one rule are disjoint."""
+        """Start, rule number and end of all matches in valid UTF-8; those of one rule are disjoint."""
         found = []
         for number, pattern, group, validator in self._rules:
             for match in pattern.finditer(data):
@@ -51,7 +51,7 @@ class Searcher:
                 if validator is not None and start < end:
                     end = start + validator(data[start:end])
                 if start < end:
-                    found.append((start, -end, number))
+                    found.append((start, number, end))
         return found
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from djp_redaction import graphemes
 from djp_redaction.looks import SURROUNDINGS, replaced
 from djp_redaction.model import Redacted
+from djp_redaction.text import fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,10 @@ _TRIES = 16
 _INTRODUCTION = 256  # characters in front of a forced cut that the next block's findings may begin with
 # The last place where a text may be cut, if nothing is unfinished there: behind white space, or behind a letter of a
 # script without spaces. No rule with a trigger minds whether one of them stands beside its finding, or nothing at all.
-_LAST_CUT = re.compile("(?s:.*)[\t\n\r \u3001\u3002\u3040-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]")
+_LAST_CUT = re.compile(
+    "(?s:.*)[\t\n\r \u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
+    "\u3040-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]"
+)
 
 
 class RedactionStream:
@@ -41,6 +45,8 @@ class RedactionStream:
     def __init__(self, looks: Looks) -> None:
         self._looks = looks
         self._held = ""
+        self._searched = ""  # the same, folded
+        self._patience = 0  # so much must be held before it is worth while to look for a calm place again
         self._before = ""  # what stands in front of what is held
         self._given = 0  # how much of the text was given out
         self._block = 0  # where in the text the block begins
@@ -54,8 +60,13 @@ class RedactionStream:
         """The next piece of the text, and what can be given out with it. Raises as `Looks.redact` does."""
         for start in range(0, len(text), BLOCK):
             self._held += text[start : start + BLOCK]
+            self._searched += fold(text[start : start + BLOCK])
             yield from self._blocks()
-        yield from self._give(len(self._held) if last else self._calm(self._block + BLOCK - self._given) or 0)
+        if last:
+            yield from self._give(len(self._held))
+        elif len(self._held) >= self._patience:
+            yield from self._give(self._calm(self._block + BLOCK - self._given) or 0)
+            self._patience = len(self._held) + len(self._held) // 8
 
     def finish(self) -> Iterator[Redacted]:
         """What is left when the text has ended."""
@@ -83,7 +94,7 @@ class RedactionStream:
     def _moved_on(self, length: int, redacted: Redacted) -> Redacted:
         """What is given out for so much of what is held, with offsets in the whole text."""
         given, self._given = self._given, self._given + length
-        self._held = self._held[length:]
+        self._held, self._searched, self._patience = self._held[length:], self._searched[length:], 0
         if not given:
             return redacted
         moved = (it._replace(start=it.start + given, end=it.end + given) for it in redacted.findings)
@@ -96,7 +107,7 @@ class RedactionStream:
             if match is None:
                 return 0 if self._given > self._block else None  # there the last piece was cut off
             cut = match.end()
-            begun = self._looks.unfinished(self._held, cut) if self._whole(cut) else cut - 1
+            begun = self._looks.unfinished(self._held, self._searched, cut) if self._whole(cut) else cut - 1
             if begun == cut:
                 return cut
             most = begun

@@ -45,7 +45,8 @@ def seen(text: str, start: int, end: int) -> tuple[str, Sequence[int]]:
     stretch = text[start:end]
     if not has_unseen(stretch):
         return stretch, range(start, end)
-    return _UNSEEN.sub("", stretch), [at for at in range(start, end) if not _UNSEEN.match(text[at])]
+    hidden = [match.span() for match in _UNSEEN.finditer(text, start, end)]
+    return _UNSEEN.sub("", stretch), [at for gap in gaps(start, end, hidden) for at in range(*gap)]
 
 
 def has_unseen(text: str) -> bool:
