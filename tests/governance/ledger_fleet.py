@@ -53,6 +53,11 @@ class Member:
         self._process.start()
         theirs.close()
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid or 0
+
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
         self._process.kill()
@@ -77,17 +82,19 @@ def serve(pipe: Connection, port: int, environment: dict[str, str]) -> None:
 
 
 class Fleet:
-    """Servers, crews and an observer of one ledger."""
+    """Servers, crews and an observer of one ledger. A change of `environment` counts for servers that start later."""
 
     def __init__(self, url: str, folder: str, servers: int, crews: int) -> None:
         self._ports = ports = free_ports(servers)
-        self._environment = {
+        self.environment = {
             "DJP_HOME": folder,
             "DJP_GOVERNANCE_DATABASE_URL": url,
             "DJP_LOG_LEVEL": "ERROR",
             "DJP_BUDGET_ZONE": zone_of_noon(),
             "GLOBAL_BUDGET_DAILY": "1000000",
             "GLOBAL_BUDGET_MONTHLY": "1000000",
+            "TENANT_BUDGET_DAILY_DEFAULT": "1000000",
+            "TENANT_BUDGET_MONTHLY_DEFAULT": "1000000",
         }
         self.servers = [self._server(port) for port in ports]
         self.channel = grpc.insecure_channel(channel_target(ports), options=CHANNEL)
@@ -97,7 +104,7 @@ class Fleet:
         self.observer = Member(observe, url)
 
     def _server(self, port: int) -> Member:
-        return Member(serve, port, self._environment)
+        return Member(serve, port, self.environment)
 
     def watch(self, scopes: Collection[str]) -> Seen:
         """Have these scopes observed from now on; what was seen until now."""
