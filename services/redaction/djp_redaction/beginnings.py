@@ -31,6 +31,7 @@ class _Part:
 
     whole: str
     begun: str
+    least: int = 0  # characters
     single: bool = False  # one character
 
 
@@ -47,6 +48,13 @@ def beginnings(pattern: str, *, edges_apart: bool = False) -> str:
         Unreadable: groups are nested too deeply, or the pattern asks for single bytes.
     """
     return _Parser(pattern, edges_apart).alternatives().begun
+
+
+def least_length(pattern: str) -> int:
+    """How many characters the first group has at least, or the whole match if there is none. Raises as above."""
+    parser = _Parser(pattern, edges_apart=False)
+    whole = parser.alternatives()
+    return (parser.first_group or whole).least
 
 
 def without_assertions(pattern: str) -> str:
@@ -66,7 +74,7 @@ def _sequence(parts: list[_Part]) -> _Part:
             begun = f"(?:{part.begun}|{part.whole}{joined.begun})"
         else:
             begun = part.begun
-        joined = _Part(part.whole + joined.whole, begun)
+        joined = _Part(part.whole + joined.whole, begun, part.least + joined.least)
     return parts[0] if len(parts) == 1 else joined
 
 
@@ -76,9 +84,9 @@ def _repeated(part: _Part, least: int, most: int | None) -> _Part:
     if not part.whole or most == 0:
         return _Part(whole, "")
     if part.single:
-        return _Part(whole, f"(?:{part.whole}){'*' if most is None else f'{{0,{most}}}'}")
+        return _Part(whole, f"(?:{part.whole}){'*' if most is None else f'{{0,{most}}}'}", least)
     before = "*" if most is None else f"{{0,{most - 1}}}"
-    return _Part(whole, f"(?:{part.whole}){before}{part.begun}")
+    return _Part(whole, f"(?:{part.whole}){before}{part.begun}", least * part.least)
 
 
 class _Parser:
@@ -89,6 +97,8 @@ class _Parser:
         self._edges_apart = edges_apart
         self._at = 0
         self._depth = 0
+        self._groups = 0
+        self.first_group: _Part | None = None
         self._flags = frozenset[str]()
 
     def alternatives(self) -> _Part:
@@ -106,7 +116,7 @@ class _Parser:
         if looks and self._edges_apart:
             return _NOTHING
         whole, begun = "|".join(part.whole for part in branches), "|".join(part.begun for part in branches)
-        return _Part(f"(?:{whole})", f"(?:{begun})")
+        return _Part(f"(?:{whole})", f"(?:{begun})", min(part.least for part in branches))
 
     def _branch(self) -> _Part:
         parts: list[_Part] = []
@@ -155,6 +165,7 @@ class _Parser:
                 return _NOTHING
         else:
             self._at = named.end() if named else self._at + 1
+        number, self._groups = self._groups, self._groups + (flags is None)
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise Unreadable("(", f"nest at most {MAX_DEPTH} groups in each other")
@@ -162,7 +173,10 @@ class _Parser:
         self._depth -= 1
         self._at += 1
         self._flags = before
-        return _Part(f"(?:{inner.whole})" if inner.whole else "", inner.begun)
+        part = _Part(f"(?:{inner.whole})" if inner.whole else "", inner.begun, inner.least)
+        if number == 0 and not flags:
+            self.first_group = part
+        return part
 
     def _class(self) -> str:
         start = self._at
@@ -191,7 +205,7 @@ class _Parser:
     def _character(self, text: str) -> _Part:
         flags = "".join(sorted(self._flags & {"i", "s"}))
         text = f"(?{flags}:{text})" if flags else text
-        return _Part(text, f"(?:{text})?", single=True)
+        return _Part(text, f"(?:{text})?", 1, single=True)
 
     def _next(self, mark: str) -> bool:
         found = self._text.startswith(mark, self._at)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import InvalidInput, Violation
+from djp_redaction.beginnings import least_length
 from djp_redaction.model import RuleSet
 from djp_redaction.patterns import RuleRefused, compiled
 from djp_redaction.redactor import Redactor
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from djp_redaction.model import Rule
 
 MAX_RULES = 100
+MIN_LENGTH = 3
+"""Characters of the shortest finding that a custom rule may have: shorter ones would be nearly everything."""
 MAX_PROGRAM = 1000
 """Instructions of one compiled pattern. A class of characters costs about 1 to 10, a repeat {n} n times as many."""
 MAX_PROGRAMS = 10_000
@@ -41,6 +44,7 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
         try:
             _check(rule, number, names)
             instructions += _size(rule)
+            _check_length(rule)
             _try_examples(rule)
         except RuleRefused as problem:
             found.append(problem)
@@ -51,6 +55,13 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
             RuleRefused(rules[-1].name, size, f"at most {MAX_PROGRAMS} are taken; give fewer or smaller rules")
         )
     return found
+
+
+def _check_length(rule: Rule) -> None:
+    least = least_length(rule.pattern)
+    if least < MIN_LENGTH:
+        construct = "a finding of no character" if not least else f"a finding of {least} characters or fewer"
+        raise RuleRefused(rule.name, construct, f"make it ask for at least {MIN_LENGTH}")
 
 
 def _size(rule: Rule) -> int:

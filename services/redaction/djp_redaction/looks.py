@@ -6,9 +6,10 @@ from bisect import bisect_right
 from string import ascii_letters, digits
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import Internal
+from djp.mesh.errors import Internal, ResourceExhausted
 from djp_redaction import graphemes
 from djp_redaction.model import Finding, Redacted
+from djp_redaction.searcher import TooManyMatches
 from djp_redaction.text import fold, gaps, has_unseen, places_of, seen, to_code_points, united
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _ENDLESS = (
     f"text: after {MAX_LOOKS} looks there is still more to find, because findings of these rules touch each other; "
     "nothing is returned; let the rules accept what stands directly beside another finding"
 )
+MOST_PLAIN = 1024
+"""Matches of rules without a trigger in one block: a rule that finds more would find nearly everything."""
 SURROUNDINGS = 4
 """Characters beside a piece that a rule may ask about."""
 # What may be the end of something beside a finding, or may not stand beside it depending on what comes next. No rule
@@ -55,6 +58,7 @@ class Looks:
         self._matcher = matcher
         self._searcher = searcher
         self._replacements = replacements
+        self._plain_found = 0
         self.titles = sorted({f"[{title}]" for title in titles})
 
     def redact(self, text: str, before: str = "") -> Redacted:
@@ -86,6 +90,10 @@ class Looks:
     def _finding(self, text: str, start: int, end: int, number: int) -> Finding:
         rule = self._rules[number]
         return Finding(rule, start, end, self._replacements.of(rule.type, text[start:end]))
+
+    def begin_block(self) -> None:
+        """From here on the matches of rules without a trigger are counted anew."""
+        self._plain_found = 0
 
     def walls(self, text: str) -> list[tuple[int, int]]:
         """Where replacements and kept titles stand, as disjoint spans in order."""
@@ -119,16 +127,16 @@ class Looks:
             if again and not (unseen or plain) and searched[start] not in _TOUCHY and searched[end - 1] not in _TOUCHY:
                 continue
             ahead = before if start == 0 else ""
-            spans = self._search(searched[start:end], range(start, end), ahead, plain=plain)
+            spans = self._search(searched[start:end], range(start, end), ahead, plain=plain, count=not again)
             if (
                 unseen and not text.isascii()
             ):  # what nobody sees may hide what it stands in, or part words where no spaces are written
-                spans += self._search(*seen(searched, start, end), ahead, plain=plain)
+                spans += self._search(*seen(searched, start, end), ahead, plain=plain, count=False)
                 spans.sort()
             found += spans if text.isascii() else _undivided(text, spans, start, end)
         return found
 
-    def _search(self, stretch: str, places: Sequence[int], before: str, *, plain: bool) -> list[_Span]:
+    def _search(self, stretch: str, places: Sequence[int], before: str, *, plain: bool, count: bool) -> list[_Span]:
         """What is found in a stretch whose characters stand at these places of the text."""
         data, offset = stretch.encode(), 0
         if before:
@@ -136,7 +144,7 @@ class Looks:
             data, offset = ahead + data, len(ahead)
         matches = self._matcher.matches(data)
         if plain and self._searcher is not None:
-            matches += self._searcher.matches(data)
+            matches += self._plain_matches(self._searcher, data, count=count)
         if not matches:
             return []
         if offset:  # what begins in front of the stretch was given out up to there
@@ -159,6 +167,19 @@ class Looks:
             first = places.start
             return [(first + start, first + end, rule) for start, end, rule in spans]
         return [(places[start], places[end - 1] + 1, rule) for start, end, rule in spans]
+
+    def _plain_matches(self, searcher: Searcher, data: bytes, *, count: bool) -> list[tuple[int, int, int]]:
+        try:
+            matches = searcher.matches(data, MOST_PLAIN - self._plain_found if count else 2 * MOST_PLAIN)
+        except TooManyMatches as error:
+            raise ResourceExhausted(
+                f"text: rules up to {error.args[0]!r} find more than {MOST_PLAIN} places in a part of it; let the "
+                "patterns ask for more",
+                field="text",
+            ) from None
+        if count:
+            self._plain_found += len(matches)
+        return matches
 
     def _open_title(self, text: str, end: int) -> int:
         """Where before `end` the first title begins that the text up to `end` does not finish; or `end`."""

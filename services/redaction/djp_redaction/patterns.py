@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import re2
 
-from djp_redaction.beginnings import Unreadable, beginnings
+from djp_redaction.beginnings import Unreadable, without_assertions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,13 +65,13 @@ def compiled(rule: Rule) -> re2._Regexp:
     options.log_errors = False
     try:
         pattern = re2.compile(rule.pattern.encode(), options)
-        beginnings(rule.pattern)
+        bare = re2.compile(without_assertions(rule.pattern).encode(), options)
     except re2.error as error:
         reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
         raise RuleRefused(rule.name, *_explained(reason)) from None
     except Unreadable as error:
         raise RuleRefused(rule.name, error.construct, error.remedy) from None
-    if pattern.search(b""):
+    if bare.fullmatch(b""):
         raise RuleRefused(rule.name, "a match of the empty text", "make the pattern ask for at least one character")
     return pattern
 

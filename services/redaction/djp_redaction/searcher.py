@@ -17,13 +17,20 @@ if TYPE_CHECKING:
     from djp_redaction.model import Rule
 
 
+_ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
+
+
+class TooManyMatches(Exception):  # noqa: N818  named as in djp.mesh.errors
+    """More matches than wanted; the argument is the name of the rule that went too far."""
+
+
 class Searcher:
     """The compiled rules, each with its number; safe to use from several threads."""
 
     def __init__(self, rules: Mapping[int, Rule]) -> None:
         """Raises RuleRefused if RE2 refuses a pattern."""
         self._rules = [
-            (number, pattern, min(pattern.groups, 1), VALIDATORS.get(rule.validation))
+            (number, rule.name, pattern._regexp.Match, min(pattern.groups, 1), VALIDATORS.get(rule.validation))
             for number, rule in rules.items()
             for pattern in [compiled(rule)]
         ]
@@ -42,16 +49,27 @@ class Searcher:
         """Whether any stretch of the text can hold a match."""
         return self._anything.search(data) is not None
 
-    def matches(self, data: bytes) -> list[tuple[int, int, int]]:
-        """Start, rule number and end of all matches in valid UTF-8; those of one rule are disjoint."""
-        found = []
-        for number, pattern, group, validator in self._rules:
-            for match in pattern.finditer(data):
-                start, end = match.span(group)
+    def matches(self, data: bytes, most: int) -> list[tuple[int, int, int]]:
+        """Start, rule number and end of all matches in valid UTF-8; those of one rule are disjoint.
+
+        Raises:
+            TooManyMatches: there are more than `most`.
+        """
+        found: list[tuple[int, int, int]] = []
+        size = len(data)
+        for number, rule, look, group, validator in self._rules:
+            at = 0
+            while at < size:
+                spans = look(_ANYWHERE, data, at, size)
+                (start, end), at = spans[group], spans[0][1]
+                if at < 0:
+                    break
                 if validator is not None and start < end:
                     end = start + validator(data[start:end])
                 if start < end:
                     found.append((start, number, end))
+                    if len(found) > most:
+                        raise TooManyMatches(rule)
         return found
 
     @cached_property

@@ -83,6 +83,7 @@ class RedactionStream:
             else:
                 return
             self._block = self._given
+            self._looks.begin_block()
 
     def _give(self, length: int) -> Iterator[Redacted]:
         """So much of what is held, redacted."""

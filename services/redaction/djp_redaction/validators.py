@@ -37,7 +37,7 @@ _BRANDS: tuple[tuple[int, int, frozenset[int]], ...] = (
 _FIRSTS = [first for first, _last, _lengths in _BRANDS]
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # twice a digit, its digits added
 _SEPARATORS = b" .-"
-_SCHEME_END = b"://"
+_HOST = re.compile(rb"://[^/0-9A-Za-z\x80-\xff]*[0-9A-Za-z\x80-\xff]")
 
 # How long the account numbers of a country are, check digits included: SWIFT's IBAN registry, release 99.
 _IBAN_LENGTHS = {
@@ -48,8 +48,8 @@ _IBAN_LENGTHS = {
         18: "DK FK FI FO GL NL SD",
         19: "MK SI",
         20: "AT BA EE KZ LT LU MN XK",
-        21: "CH CR HR LI LV",
-        22: "BG BH DE GB GE IE ME RS VA",
+        21: "CH HR LI LV",
+        22: "BG BH CR DE GB GE IE ME RS VA",
         23: "AE GI IL IQ OM SO TL",
         24: "AD CZ ES MD PK RO SA SE SK TN VG",
         25: "LY PT ST",
@@ -75,6 +75,8 @@ _CALLING_CODES = re.compile(
 # `${NAME}`, `$NAME`, `{{ name }}`, `<name>`, `%(name)s`; `name(`, `name.other[`, `name.other`.
 _REFERENCE = re.compile(rb"\$\{[^}]*\}?$|\$[A-Za-z_.]+$|\{\{|<[^>]*>$|%[({]")
 _CALL = re.compile(rb"[A-Za-z_][\w.]*[\[(]|[A-Za-z_.]+$")
+# What closes something that was opened before the value, and by what; the others end a sentence or a part of one.
+_CLOSING = {b")": b"(", b"]": b"[", b"}": b"{", b">": b"<", b",": b"\n", b";": b"\n", b".": b"\n", b"`": b"\n"}
 _ODD_MARKS = re.compile(rb"[^\w.,:;/()\[\]-][^\s]*[^\w.,:;/()\[\]-]")
 
 
@@ -163,15 +165,16 @@ def secret_text(value: bytes) -> int:
 
 def secret_value(value: bytes) -> int:
     """What a person set, without quotes: no variable, call or word, and digits or odd marks in it."""
-    value = value.rstrip(b",;)]}>.`")
+    while value[-1:] in _CLOSING and value.count(value[-1:]) > value.count(_CLOSING[value[-1:]]):
+        value = value[:-1]
     odd = value.translate(None, b"0123456789") != value or _ODD_MARKS.search(value)
     return secret_text(value) if len(value) >= 8 and odd and not _CALL.match(value) else 0
 
 
 def url_end(value: bytes) -> int:
-    """The address without the punctuation behind it, if more than its scheme is left."""
+    """The address without the punctuation behind it, if its host has a letter or a digit."""
     end = len(value.rstrip(b".,;:!?*'~([{"))
-    return end if value[:end].rstrip(b"/").find(_SCHEME_END) > 0 else 0
+    return end if _HOST.search(value, 0, end) else 0
 
 
 def host_end(value: bytes) -> int:
