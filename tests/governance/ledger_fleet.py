@@ -49,7 +49,7 @@ class Member:
 
     def __init__(self, work: Any, *arguments: Any) -> None:
         self.pipe, theirs = FORKED.Pipe()
-        self._process = FORKED.Process(target=work, args=(theirs, *arguments), daemon=True)
+        self._process = FORKED.Process(target=_work, args=(work, theirs, *arguments), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -65,19 +65,21 @@ class Member:
         self.pipe.close()
 
 
-def serve(pipe: Connection, port: int, environment: dict[str, str]) -> None:
-    """`djp serve governance` on a port, until the other end of the pipe is gone."""
-    os.environ.update(environment)
-
+def _work(work: Any, *arguments: Any) -> None:
     def end_with_the_fleet() -> None:
-        try:
-            pipe.recv()
-        except (EOFError, OSError):
+        if fleet := multiprocessing.parent_process():
+            fleet.join()
             os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=end_with_the_fleet, daemon=True).start()
+    work(*arguments)
+
+
+def serve(_pipe: Connection, port: int, environment: dict[str, str]) -> None:
+    """`djp serve governance` on a port."""
     from djp.cli.serve import run_service
 
+    os.environ.update(environment)
     run_service("governance", f"127.0.0.1:{port}")
 
 
