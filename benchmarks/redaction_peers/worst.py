@@ -5,7 +5,8 @@ of it tell how bad it is. The worst of these are told again from 256 KB, where w
 its growth, and the worst of those are run at 1 MB, each in a process of its own that may use 20 seconds of CPU.
 
 For custom rules a pattern is drawn together with what it matches, from the constructs of RE2, and both are changed.
-What the service refuses is no candidate. Streams are searched apart: the text comes in pieces of 256 characters.
+What the service refuses is no candidate; what it takes to refuse it is measured by patterns that are dear to compile.
+Streams are searched apart: the text comes in pieces of 256 characters.
 """
 
 from __future__ import annotations
@@ -22,11 +23,21 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import DjpError, InvalidInput
-from djp_redaction.custom import MAX_RULES, Redactors
+from djp_redaction.custom import MAX_RULES, Redactors, problems
 from djp_redaction.model import Options, Rule, Strategy
 from djp_redaction.rule_file import load_rules
 from djp_redaction.settings import RedactionSettings
-from tests.redaction.hostile_texts import KNOWN, KNOWN_RULES, Block, Recipe, changed, draw, pieces_of, write
+from tests.redaction.hostile_texts import (
+    DEAR_TO_COMPILE,
+    KNOWN,
+    KNOWN_RULES,
+    Block,
+    Recipe,
+    changed,
+    draw,
+    pieces_of,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -191,8 +202,19 @@ def measure_worst(seconds: float, most: int) -> dict[str, float]:
         for took, shown in rows:
             print(f"  {f'> {CPU_LIMIT_S}' if took == math.inf else f'{took:.3f}':>8}  {shown}", flush=True)
         figures[f"worst_{group}_s"] = round(min(rows[0][0], CPU_LIMIT_S), 3)
+    compiling = {pattern: _compiling_s(pattern) for pattern in DEAR_TO_COMPILE}
+    worst = max(compiling, key=lambda pattern: compiling[pattern])
+    print(f"{MAX_RULES} custom rules taken or refused: {compiling[worst]:.3f} s, the worst: {worst[:60]!r}")
+    figures["worst_compiling_s"] = round(compiling[worst], 3)
     print(f"goal: at most {GOAL_S} s")
     return figures
+
+
+def _compiling_s(pattern: str) -> float:
+    rules = [Rule(name=f"custom_{at}", type="CUSTOM", pattern=f"{pattern}{at}") for at in range(MAX_RULES)]
+    before = time.process_time()
+    problems(rules)
+    return time.process_time() - before
 
 
 def _different(candidates: Iterable[Candidate]) -> list[Candidate]:

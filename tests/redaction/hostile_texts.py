@@ -86,6 +86,20 @@ KNOWN_RULES: dict[str, str] = {
 """Patterns of custom rules that are dear, each with a piece of the texts that make them so."""
 
 
+DEAR_TO_COMPILE: tuple[str, ...] = (
+    r"\pL{1000}",
+    r"\pL{300}",
+    r"\pL" * 600,
+    "(?i)" + "k\u017f" * 900,
+    "a?" * 900,
+    "(?:(?:[a-z]{10}){10}){9}",
+    "|".join(["ab", "cd", "ef"] * 200),
+    "[^a]" * 490,
+    "(" * 900 + "a" + ")" * 900,
+)
+"""Patterns that an engine works on for long before it takes or refuses them."""
+
+
 def write(recipe: Recipe, size: int) -> str:
     """The text of a recipe, with `size` bytes of UTF-8 or a few less."""
     unit = "".join(piece * times for piece, times in recipe).encode()
