@@ -67,29 +67,42 @@ class Looks:
         Raises:
             Internal: the rules free one finding after the other without an end in sight.
         """
-        searched = fold(text)
-        unseen = has_unseen(text)
+        plain_ascii = text.isascii()
+        searched = text if plain_ascii else fold(text)
+        unseen = not plain_ascii and has_unseen(text)
         plain = self._searcher is not None and (unseen or self._searcher.may_match(searched.encode()))
         spans = self._look(text, searched, before, again=False, unseen=unseen, plain=plain)
-        findings = [self._finding(text, *span) for span in spans]
-        current = replaced(text, findings)
-        if unseen or plain or any(_touched(searched, start, end) for start, end, _rule in spans):
+        if not spans:
+            return Redacted(text, ())
+        findings, current = self._replaced(text, spans)
+        if unseen or plain or _touched(searched, spans):
             for _ in range(MAX_LOOKS - 1):
-                spans = self._look(current, fold(current), before, again=True, unseen=unseen, plain=plain)
-                if not spans:
+                found = self._look(current, fold(current), before, again=True, unseen=unseen, plain=plain)
+                if not found:
                     return Redacted(current, tuple(findings))
                 ends, shifts = _moves(findings)
-                for start, end, rule in spans:
+                for start, end, rule in found:
                     shift = shifts[bisect_right(ends, start) - 1]
-                    findings.append(self._finding(text, start + shift, end + shift, rule))
-                findings.sort(key=lambda finding: finding.start)
-                current = replaced(text, findings)
+                    spans.append((start + shift, end + shift, rule))
+                spans.sort()
+                findings, current = self._replaced(text, spans)
             raise Internal(_ENDLESS, reason="REDACTION_FAILED")
         return Redacted(current, tuple(findings))
 
-    def _finding(self, text: str, start: int, end: int, number: int) -> Finding:
-        rule = self._rules[number]
-        return Finding(rule, start, end, self._replacements.of(rule.type, text[start:end]))
+    def _replaced(self, text: str, spans: Sequence[_Span]) -> tuple[list[Finding], str]:
+        """The findings, and the text with their replacements."""
+        rules, replacement_of = self._rules, self._replacements.of
+        findings: list[Finding] = []
+        parts: list[str] = []
+        done = 0
+        for start, end, number in spans:
+            rule = rules[number]
+            replacement = replacement_of(rule.type, text[start:end])
+            findings.append(Finding(rule, start, end, replacement))
+            parts += text[done:start], replacement
+            done = end
+        parts.append(text[done:])
+        return findings, "".join(parts)
 
     def begin_block(self) -> None:
         """From here on the matches of rules without a trigger are counted anew."""
@@ -97,10 +110,12 @@ class Looks:
 
     def walls(self, text: str) -> list[tuple[int, int]]:
         """Where replacements and kept titles stand, as disjoint spans in order."""
-        if not any(mark in text for mark in self._replacements.marks):
-            return []
-        known = [match.span() for match in self._replacements.known.finditer(text)]
-        return united([*known, *places_of(text, self.titles)]) if self.titles else known
+        walls: list[tuple[int, int]] = []
+        for mark in self._replacements.marks:
+            if mark in text:
+                walls = [match.span() for match in self._replacements.known.finditer(text)]
+                break
+        return united([*walls, *places_of(text, self.titles)]) if self.titles else walls
 
     def unfinished(self, text: str, searched: str, end: int) -> int:
         """Where before `end` something begins that may be found, or be a wall, once more text comes; or `end`.
@@ -123,14 +138,17 @@ class Looks:
     def _look(self, text: str, searched: str, before: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
         """What is found; `again`: in a text in which what a look found was replaced."""
         found: list[_Span] = []
-        for start, end in gaps(0, len(text), self.walls(text)):
+        walls = self.walls(text)
+        if not (walls or again or unseen):
+            found = self._search(searched, range(len(text)), before, plain=plain, count=True)
+            return found if not found or text.isascii() else _undivided(text, found, 0, len(text))
+        for start, end in gaps(0, len(text), walls):
             if again and not (unseen or plain) and searched[start] not in _TOUCHY and searched[end - 1] not in _TOUCHY:
                 continue
             ahead = before if start == 0 else ""
             spans = self._search(searched[start:end], range(start, end), ahead, plain=plain, count=not again)
-            if (
-                unseen and not text.isascii()
-            ):  # what nobody sees may hide what it stands in, or part words where no spaces are written
+            if unseen and not text.isascii():
+                # What nobody sees may hide what it stands in, or part words where no spaces are written.
                 spans += self._search(*seen(searched, start, end), ahead, plain=plain, count=False)
                 spans.sort()
             found += spans if text.isascii() else _undivided(text, spans, start, end)
@@ -152,20 +170,20 @@ class Looks:
             moved = ((max(0, start - offset), rule, end - offset) for start, rule, end in matches)
             matches = [match for match in moved if match[0] < match[2]]
         matches.sort()
-        edges: list[int] = []
-        rules: list[int] = []
+        spans: list[_Span] = []
+        last = -1
         for start, rule, end in matches:  # what overlaps becomes one, ruled by the first of them
-            if not edges or start >= edges[-1]:
-                edges += start, end
-                rules.append(rule)
-            elif end > edges[-1]:
-                edges[-1] = end
+            if start >= last:
+                spans.append((start, end, rule))
+                last = end
+            elif end > last:
+                last = end
+                spans[-1] = (spans[-1][0], end, spans[-1][2])
+        if len(data) == len(stretch) and places == range(len(stretch)):
+            return spans
         if len(data) != len(stretch):
-            edges = list(to_code_points(data, edges))
-        spans = zip(edges[::2], edges[1::2], rules, strict=True)
-        if isinstance(places, range):
-            first = places.start
-            return [(first + start, first + end, rule) for start, end, rule in spans]
+            points = list(to_code_points(data, (edge for span in spans for edge in span[:2])))
+            spans = [(points[2 * at], points[2 * at + 1], span[2]) for at, span in enumerate(spans)]
         return [(places[start], places[end - 1] + 1, rule) for start, end, rule in spans]
 
     def _plain_matches(self, searcher: Searcher, data: bytes, *, count: bool) -> list[tuple[int, int, int]]:
@@ -195,12 +213,15 @@ class Looks:
         return end
 
 
-def _touched(text: str, start: int, end: int) -> bool:
-    """Whether something beside this finding may be found when the finding is gone."""
-    if start > 0 and text[start - 1] in _TOUCHY:
-        return True
-    behind = text[end : end + 2]
-    return behind[:1] in _TOUCHY and (behind[0] not in ".-" or behind[1:] in _TOUCHY)
+def _touched(text: str, spans: Sequence[_Span]) -> bool:
+    """Whether something beside these findings may be found when they are gone."""
+    for start, end, _rule in spans:
+        if start > 0 and text[start - 1] in _TOUCHY:
+            return True
+        behind = text[end : end + 2]
+        if behind[:1] in _TOUCHY and (behind[0] not in ".-" or behind[1:] in _TOUCHY):
+            return True
+    return False
 
 
 def _undivided(text: str, spans: list[_Span], least: int, most: int) -> list[_Span]:
@@ -215,16 +236,6 @@ def _undivided(text: str, spans: list[_Span], least: int, most: int) -> list[_Sp
     return result
 
 
-def replaced(text: str, findings: Sequence[Finding]) -> str:
-    """The text with its replacements."""
-    parts: list[str] = []
-    end = 0
-    for _rule, start, stop, replacement in findings:
-        parts += text[end:start], replacement
-        end = stop
-    return "".join([*parts, text[end:]])
-
-
 def _moves(findings: Sequence[Finding]) -> tuple[list[int], list[int]]:
     """Where each replacement ends in the text that has them, and by how much what follows has moved."""
     ends, shifts = [0], [0]
@@ -234,3 +245,14 @@ def _moves(findings: Sequence[Finding]) -> tuple[list[int], list[int]]:
         moved += end - start - len(replacement)
         shifts.append(moved)
     return ends, shifts
+
+
+def redacted_up_to(end: int, text: str, findings: Sequence[Finding]) -> Redacted:
+    """The beginning of a text whose findings are known; none of them reaches over its end."""
+    before = tuple(finding for finding in findings if finding.end <= end)
+    parts: list[str] = []
+    done = 0
+    for _rule, start, stop, replacement in before:
+        parts += text[done:start], replacement
+        done = stop
+    return Redacted("".join([*parts, text[done:end]]), before)

@@ -69,9 +69,10 @@ class Matcher:
             # A place in the rule's last match stands for what is left behind it, so that no stretch is read twice. The
             # last character of a match may open the next one.
             at = end if place + 1 < end else place
-            start, stop = (
-                self._around(look, group, data, at, end, reach) if reach else look(_HERE, data, at, size)[group]
-            )
+            if reach:
+                start, stop = self._around(look, group, data, at, end, reach)
+            else:
+                start, stop = look(_HERE, data, at, size)[group]
             if start < 0:
                 continue
             if validator is not None:

@@ -58,8 +58,8 @@ class Replacements:
             alternatives.append(_PARTIALS)
         self._fixed = {type_: fixed for type_ in types if (fixed := self._fixed_of(type_))}
         self.known = re.compile("|".join(alternatives))
-        self.marks = "[*" if used & {Strategy.MASK, Strategy.PARTIAL} else "["
-        """Without one of these characters a text has no replacement in it."""
+        self.marks = _marks(rule_set.label, used)
+        """Without one of these a text has no replacement in it."""
 
     @cached_property
     def unfinished(self) -> re2._Regexp:
@@ -77,13 +77,21 @@ class Replacements:
 
     def of(self, type_: str, value: str) -> str:
         """The replacement of a value of that type."""
-        fixed = self._fixed.get(type_)
-        if fixed is not None:
-            return fixed
+        if type_ in self._fixed:
+            return self._fixed[type_]
         if self._key is None or self._strategy(type_) == Strategy.PARTIAL:
             return _partial(value)
         digest = hmac.digest(self._key, f"{type_}\0{visible(value)}".encode(), "sha256")
         return f"[{type_}_{digest.hex()[:PSEUDONYM_DIGITS]}]"
+
+
+def _marks(label: str, used: set[Strategy]) -> tuple[str, ...]:
+    marks = {label.partition("{type}")[0]}
+    if Strategy.PSEUDONYM in used:
+        marks.add("[")
+    if used & {Strategy.MASK, Strategy.PARTIAL}:
+        marks.add("***")
+    return tuple(marks)
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from djp_redaction import graphemes
-from djp_redaction.looks import SURROUNDINGS, replaced
+from djp_redaction.looks import SURROUNDINGS, redacted_up_to
 from djp_redaction.model import Redacted
 from djp_redaction.text import fold
 
@@ -133,6 +133,5 @@ class RedactionStream:
                 cut = start if start or self._given > self._block else end
         # What says what a finding is may stand in front of the cut: `secret key: ...`.
         self._before = near[max([cut - _INTRODUCTION, 0, *(end for _, end in spans if end <= cut)]) : cut]
-        findings = tuple(finding for finding in findings if finding.end <= cut)
         if cut:
-            yield self._moved_on(cut, Redacted(replaced(near[:cut], findings), findings))
+            yield self._moved_on(cut, redacted_up_to(cut, near, findings))
