@@ -28,6 +28,11 @@ MAX_PROGRAMS = 10_000
 KEPT = 64
 """Sets of rules that stay compiled; each takes a few MiB at most."""
 
+MAX_CHARACTERS = 32_768
+"""Of all patterns of a request or a tenant together: reading and compiling them takes time, too."""
+_PROBE = 128 * 1024  # bytes: RE2 gives up at about five times MAX_PROGRAM, not after all of a huge program is built
+_TOLD = 20  # problems; whoever has more mends these first
+
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}")
 _TYPE = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,63}")
 
@@ -36,8 +41,12 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
     """Why these rules cannot be custom rules beside those whose names are taken; empty when they can."""
     found: list[RuleRefused] = []
     if len(rules) > MAX_RULES:
-        found.append(RuleRefused(rules[MAX_RULES].name[:100], f"{len(rules)} rules", f"give at most {MAX_RULES}"))
-        return found
+        return [RuleRefused(rules[MAX_RULES].name[:100], f"{len(rules)} rules", f"give at most {MAX_RULES}")]
+    if (characters := sum(len(rule.pattern) for rule in rules)) > MAX_CHARACTERS:
+        size = f"patterns of {characters} characters together"
+        return [
+            RuleRefused(rules[-1].name[:100], size, f"at most {MAX_CHARACTERS} are taken; give fewer or shorter ones")
+        ]
     names = set(taken)
     instructions = 0
     for number, rule in enumerate(rules, 1):
@@ -48,6 +57,8 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
             _try_examples(rule)
         except RuleRefused as problem:
             found.append(problem)
+            if len(found) == _TOLD:
+                break
         names.add(rule.name)
     if instructions > MAX_PROGRAMS:
         size = f"programs of {instructions} instructions together"
@@ -65,7 +76,7 @@ def _check_length(rule: Rule) -> None:
 
 
 def _size(rule: Rule) -> int:
-    size: int = compiled(rule).programsize
+    size: int = compiled(rule, _PROBE).programsize
     if size > MAX_PROGRAM:
         raise RuleRefused(
             rule.name,

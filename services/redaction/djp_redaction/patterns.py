@@ -55,14 +55,16 @@ _KINDS = {
 }
 
 
-def compiled(rule: Rule) -> re2._Regexp:
-    """The rule's pattern, for UTF-8 bytes.
+def compiled(rule: Rule, most_memory: int = 0) -> re2._Regexp:
+    """The rule's pattern, for UTF-8 bytes; with `most_memory`, RE2 stops at a program that would take more bytes.
 
     Raises:
         RuleRefused: RE2 cannot do it, or it matches the empty text.
     """
     options = re2.Options()
     options.log_errors = False
+    if most_memory:
+        options.max_mem = most_memory
     try:
         pattern = re2.compile(rule.pattern.encode(), options)
         bare = re2.compile(without_assertions(rule.pattern).encode(), options)
@@ -84,7 +86,8 @@ def _explained(reason: str) -> tuple[str, str]:
             return construct, remedy
     if kind == "invalid escape sequence" and construct[1:].isdigit():
         return construct, "RE2 has no back-references; write out what may repeat, or use [0-7] octal as \\x{...}"
-    remedy = _KINDS.get(kind, "RE2 does not know it; see https://github.com/google/re2/wiki/Syntax")
+    known = (remedy for start, remedy in _KINDS.items() if kind.startswith(start))
+    remedy = next(known, "RE2 does not know it; see https://github.com/google/re2/wiki/Syntax")
     return construct or kind, remedy if construct else f"{remedy} ({kind})"
 
 
