@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 OPERATOR = (("djp-tenant", "operations"), ("djp-role", "operator"))
+WARM = 50
 STEPS = ("Reserve", "Charge", "Settle")
 SCAN = """
     SELECT r.tenant, c.model, count(DISTINCT r.run_id), count(*), sum(input_tokens), sum(output_tokens), sum(cost_nano)
@@ -195,10 +196,12 @@ def measure_calls(year: Ledger, empty: Ledger, turns: int, chance: random.Random
     """A run's steps in both ledgers, in turns."""
     figures: dict[str, float] = {}
     took: dict[str, list[dict[str, float]]] = {"year": [], "empty": []}
-    for turn in range(turns + 20):
-        tenant = f"tenant-{chance.randrange(1000)}"
+    tenants = [f"tenant-{number}" for number in chance.sample(range(1000), WARM)]
+    for turn in range(WARM + turns):  # the first run of a tenant in an empty ledger makes its windows
         for name, ledger in (("year", year), ("empty", empty)):
-            ledger.run(tenant) if turn < 20 else took[name].append(ledger.run(tenant))
+            run = ledger.run(tenants[turn % WARM])
+            if turn >= WARM:
+                took[name].append(run)
     for step in STEPS:
         figures |= {f"{step.lower()}_{name}_p50_ms": p50_ms(took[name], step) for name in took}
         print(
