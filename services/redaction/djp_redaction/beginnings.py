@@ -9,6 +9,8 @@ MAX_DEPTH = 40
 """Groups inside groups. RE2 takes 1000; a pattern that a person wrote needs a handful."""
 
 _COUNTED = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
+# A longer repeat of one character counts as one without end: to count is costly when a match may begin at every place.
+_COUNTED_MOST = 8
 _FLAGS = re.compile(r"\(\?([imsU]*)(?:-([imsU]*))?([:)])")
 _NAMED = re.compile(r"\(\?P?<\w+>")
 _ESCAPE = re.compile(r"\\(?:x\{[0-9A-Fa-f]*\}|x[0-9A-Fa-f]{2}|[pP]\{[^}]*\}|[pP].|[0-7]{1,3}|.)", re.DOTALL)
@@ -84,7 +86,8 @@ def _repeated(part: _Part, least: int, most: int | None) -> _Part:
     if not part.whole or most == 0:
         return _Part(whole, "")
     if part.single:
-        return _Part(whole, f"(?:{part.whole}){'*' if most is None else f'{{0,{most}}}'}", least)
+        few = most is not None and most <= _COUNTED_MOST
+        return _Part(whole, f"(?:{part.whole}){f'{{0,{most}}}' if few else '*'}", least)
     before = "*" if most is None else f"{{0,{most - 1}}}"
     return _Part(whole, f"(?:{part.whole}){before}{part.begun}", least * part.least)
 

@@ -35,7 +35,7 @@ SURROUNDINGS = 4
 # What may be the end of something beside a finding, or may not stand beside it depending on what comes next. No rule
 # with a trigger minds whether any other character stands beside its finding, or nothing at all. So what stands between
 # two of those was searched when the text around it was.
-_TOUCHY = frozenset(f"{ascii_letters}{digits}_.-+/=@%'")
+_TOUCHY = frozenset(f"{ascii_letters}{digits}_.:-+/=@%'")
 
 
 class Looks:
@@ -219,7 +219,7 @@ def _touched(text: str, spans: Sequence[_Span]) -> bool:
         if start > 0 and text[start - 1] in _TOUCHY:
             return True
         behind = text[end : end + 2]
-        if behind[:1] in _TOUCHY and (behind[0] not in ".-" or behind[1:] in _TOUCHY):
+        if behind[:1] in _TOUCHY and (behind[0] not in ".:-" or behind[1:] in _TOUCHY):
             return True
     return False
 

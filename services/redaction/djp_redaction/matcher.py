@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _HERE = re2._re2.RE2.Anchor.ANCHOR_START
 _ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
-_AHEAD = 256  # bytes behind a trigger that are looked at first
+_AHEAD = 256  # bytes behind a trigger that are looked at first: more than any match with blanks in it has
 _SHIFT = 32  # a rule's number and a place as one number, which sorts faster
 _PLACE = (1 << _SHIFT) - 1
 
@@ -86,13 +86,18 @@ class Matcher:
     def _around(look: _Look, group: int, data: bytes, place: int, end: int, reach: int) -> tuple[int, int]:
         """The match around a place that begins behind `end` and at most `reach` bytes before the place."""
         first, size = max(end, place - reach), len(data)
+        limit = min(size, place + _AHEAD)
         while True:
-            spans = look(_ANYWHERE, data, first, min(size, place + _AHEAD))
-            if spans[0][1] >= place + _AHEAD:  # there is more of it
-                spans = look(_HERE, data, spans[0][0], size)
-            if spans[0][0] < 0 or spans[0][1] > place:
-                return spans[group]
-            first = spans[0][1]
+            spans = look(_ANYWHERE, data, first, limit)
+            start, stop = spans[0]
+            if start < 0 or start > place:
+                return -1, -1
+            if stop > place:
+                break
+            first = stop
+        if limit < size and data.find(b" ", stop - 1, limit) < 0 and data.find(b"\n", stop - 1, limit) < 0:
+            spans = look(_HERE, data, start, size)  # it may be longer than what was looked at
+        return spans[group]
 
     @cached_property
     def unfinished(self) -> re2._Regexp:

@@ -20,7 +20,7 @@ BLOCK = 16384
 AHEAD = 4096
 """How many characters behind a block are read, where it could otherwise end inside of a finding."""
 
-_TRIES = 16
+_TRIES = 8
 _INTRODUCTION = 256  # characters in front of a forced cut that the next block's findings may begin with
 # The last place where a text may be cut, if nothing is unfinished there: behind white space, or behind a letter of a
 # script without spaces. No rule with a trigger minds whether one of them stands beside its finding, or nothing at all.
