@@ -225,6 +225,7 @@ class Trials:
 
     def _check(self, trial: Trial) -> None:
         """Of a trial in which nobody died, everything is known."""
+        self.versions()
         reserved, spent = self._window(trial)
         grown = spent - trial.before
         if reserved or grown != trial.tally.charged:
