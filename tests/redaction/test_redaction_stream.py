@@ -78,6 +78,30 @@ PIECES = [
         "Emp 12",
         "x",
     ),
+    *(
+        "DE89 3704 0044 0532 0130 00",
+        "+44 20 7946 0958",
+        "2001:db8::1",
+        "::",
+        ":",
+        "fe80::",
+        "/24",
+        "example.com",
+        ".com",
+        "www.",
+    ),
+    *(
+        "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+        "password=",
+        'secret: "',
+        '"',
+        "hunter2-rocks",
+        "Bearer ",
+        "*",
+        "$",
+        "=",
+        "`",
+    ),
 ]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
 CUTS = st.lists(st.integers(1, 12), min_size=1, max_size=40)
@@ -173,6 +197,15 @@ def test_a_secret_at_the_end_of_a_block_is_found_whole(redactor, filler, offset)
     assert whole.text[len(before) :].startswith(" secret key: [REDACTED:AWS_SECRET_KEY] and [REDACTED:CREDIT_CARD] ")
     assert redacted_in_pieces(redactor, cut(text, [999]), Options()) == (whole.text, whole.findings)
     assert redactor.redact(whole.text).text == whole.text
+
+
+def test_what_is_found_does_not_depend_on_what_else_is_near(redactor):
+    names = "'quoted@example.com'" * 6 + "@mention" * 5
+    text = f"@.com'{names}www.microsofwww.microsofcommit 9fceb02d0ae598e95dc970b74767f19372d61af8 api.example.org:8443"
+    whole = redactor.redact(text)
+    assert text[whole.findings[-1].start : whole.findings[-1].end] == "api.example.org:8443"
+    for at in range(len(text)):
+        assert redacted_in_pieces(redactor, [text[:at], text[at:]], Options()) == (whole.text, whole.findings)
 
 
 async def _streamed(stub, *requests):

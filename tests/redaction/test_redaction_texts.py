@@ -61,6 +61,12 @@ KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
         ),
         # A finding frees what it touched
         ("078-05-1120http://x.y", "[REDACTED:SSN][REDACTED:URL]"),
+        ("0::m.com", "[REDACTED:IP][REDACTED:URL]"),
+        ("e.com::1", "[REDACTED:URL][REDACTED:IP]"),
+        # Hidden characters part words and hide letters at once
+        ("4111 1111 1111 1111\u200badmin@example.com", "[REDACTED:CREDIT_CARD]"),
+        # The strongest rule of those that begin at one place gives the type
+        ("ANTHROPIC_API_KEY=sk-ant-admin01-abcdefghij0123456789", "ANTHROPIC_API_KEY=[REDACTED:API_KEY]"),
         # Labels are never redacted again, and only ours are labels
         ("http://a.b/[REDACTED:EMAIL]/c", "[REDACTED:URL][REDACTED:EMAIL]/c"),
         ("[REDACTED:AKIAIOSFODNN7EXAMPLE]", "[REDACTED:[REDACTED:AWS_ACCESS_KEY]]"),
