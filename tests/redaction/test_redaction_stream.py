@@ -149,8 +149,8 @@ def test_every_way_of_cutting_gives_what_the_whole_text_gives(redactor, custom, 
 def test_also_where_a_text_has_many_blocks(redactor, custom, text, sizes, titles):
     options = Options(titles=tuple(titles))
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(streams, "BLOCK", 60)
-        monkeypatch.setattr(streams, "AHEAD", 30)
+        monkeypatch.setattr(streams, "BLOCK", 50)
+        monkeypatch.setattr(streams, "AHEAD", 20)
         for redactor_ in (redactor, custom):
             whole = redactor_.redact(text, options)
             assert redacted_in_pieces(redactor_, cut(text, sizes), options) == (whole.text, whole.findings)

@@ -10,7 +10,7 @@ from djp.mesh.errors import Internal, ResourceExhausted
 from djp_redaction import graphemes
 from djp_redaction.model import Finding, Redacted
 from djp_redaction.searcher import TooManyMatches
-from djp_redaction.text import fold, gaps, has_unseen, places_of, seen, to_code_points, united
+from djp_redaction.text import gaps, places_of, prepared, seen, to_code_points, united
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,9 +67,7 @@ class Looks:
         Raises:
             Internal: the rules free one finding after the other without an end in sight.
         """
-        plain_ascii = text.isascii()
-        searched = text if plain_ascii else fold(text)
-        unseen = not plain_ascii and has_unseen(text)
+        searched, unseen = prepared(text)
         plain = self._searcher is not None and (unseen or self._searcher.may_match(searched.encode()))
         spans = self._look(text, searched, before, again=False, unseen=unseen, plain=plain)
         if not spans:
@@ -77,7 +75,7 @@ class Looks:
         findings, current = self._replaced(text, spans)
         if unseen or plain or _touched(searched, spans):
             for _ in range(MAX_LOOKS - 1):
-                found = self._look(current, fold(current), before, again=True, unseen=unseen, plain=plain)
+                found = self._look(current, prepared(current)[0], before, again=True, unseen=unseen, plain=plain)
                 if not found:
                     return Redacted(current, tuple(findings))
                 ends, shifts = _moves(findings)
@@ -124,8 +122,9 @@ class Looks:
         """
         endings = [one.unfinished for one in (self._matcher, self._searcher, self._replacements) if one]
         views: list[tuple[str, Sequence[int]]] = [(searched[:end], range(end))]
-        if has_unseen(searched[:end]):
-            views.append(seen(searched, 0, end))
+        if not searched.isascii():
+            visible = seen(searched, 0, end)
+            views += [visible] if len(visible[0]) < end else []
         least = end
         for view, places in views:
             data = view.encode()

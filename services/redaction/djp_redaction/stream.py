@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from djp_redaction import graphemes
 from djp_redaction.looks import SURROUNDINGS, redacted_up_to
 from djp_redaction.model import Redacted
-from djp_redaction.text import fold
+from djp_redaction.text import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ class RedactionStream:
         """The next piece of the text, and what can be given out with it. Raises as `Looks.redact` does."""
         for start in range(0, len(text), BLOCK):
             self._held += text[start : start + BLOCK]
-            self._searched += fold(text[start : start + BLOCK])
+            self._searched += prepared(text[start : start + BLOCK])[0]
             yield from self._blocks()
         if last:
             yield from self._give(len(self._held))
@@ -103,12 +103,15 @@ class RedactionStream:
 
     def _calm(self, most: int) -> int | None:
         """The last calm place among the first of what is held."""
+        # What is unfinished may have begun in front of a forced cut.
+        text, searched = self._before + self._held, prepared(self._before)[0] + self._searched
+        ahead = len(self._before)
         for _ in range(_TRIES):
             match = _LAST_CUT.match(self._held, 0, most) if most > 0 else None
             if match is None:
                 return 0 if self._given > self._block else None  # there the last piece was cut off
             cut = match.end()
-            begun = self._looks.unfinished(self._held, self._searched, cut) if self._whole(cut) else cut - 1
+            begun = self._looks.unfinished(text, searched, ahead + cut) - ahead if self._whole(cut) else cut - 1
             if begun == cut:
                 return cut
             most = begun
