@@ -46,6 +46,8 @@ class Service:
     name: str
     servicers: Sequence[tuple[ServiceDescriptor, Any, Callable[[Any, grpc.aio.Server], None]]]
     background: Sequence[Callable[[], Awaitable[None]]] = ()
+    on_drain: Sequence[Callable[[], None]] = ()
+    """Called once a drain has begun and no new call comes in: what ends streams that never end by themselves."""
     public: bool = False
     """Callers come from outside: on a port, where anybody may call, what they say they are (tenant, role, run) does not
     count. On a Unix socket it does, for only its owner can open that."""
@@ -114,6 +116,8 @@ class MeshServer:
         stopped = asyncio.create_task(self._server.stop(grace_s))
         await asyncio.sleep(0)
         self._pipeline.end_watchers()
+        for end in self.service.on_drain:
+            end()
         await stopped
         for task in self._background:
             task.cancel()
