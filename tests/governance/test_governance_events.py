@@ -7,9 +7,15 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from djp.v1 import common_pb2, governance_pb2
+from djp.mesh.channel import open_channel
+from djp.mesh.server import MeshServer
+from djp.v1 import common_pb2, governance_pb2, governance_pb2_grpc
+from djp_governance.server import open_service
+from djp_governance.settings import GovernanceSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +122,30 @@ async def test_a_watcher_sees_every_event_once_and_goes_on_where_it_was(governan
     assert [one.sequence for one in seen] == sorted({one.sequence for one in seen})
     assert seen == await operator.events()
     assert await watch(seen[4].sequence, 7) == seen[5:]
+
+
+async def test_a_watch_ends_when_its_server_drains_and_goes_on_at_another(governance: Any, short_folder: Path) -> None:
+    operator = (await governance.start()).client("ops", "operator")
+    async with (
+        open_service(GovernanceSettings(database_url=governance.url), governance.clock) as service,
+        MeshServer(service, f"unix:{short_folder}/other.sock") as server,
+        open_channel(server.address) as channel,
+    ):
+        stub = governance_pb2_grpc.GovernanceServiceStub(channel)
+        watch = stub.WatchEvents(governance_pb2.WatchEventsRequest(), metadata=operator.metadata)
+        await operator.set_budget("global", daily_nano_usd=USD)  # at the one replica
+        seen = (await watch.read()).event  # and at the other one
+        draining = asyncio.create_task(server.drain())
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await watch.read()
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "draining" in str(ended.value.details())
+        await draining
+    await operator.set_budget("global", daily_nano_usd=2 * USD)
+    request = governance_pb2.WatchEventsRequest(after_sequence=seen.sequence)
+    again = operator.stub.WatchEvents(request, metadata=operator.metadata)
+    assert "$2" in (await again.read()).event.message
+    again.cancel()
 
 
 async def test_the_log_has_every_event_once_also_after_half_a_line(governance: Any, tmp_path: Path) -> None:

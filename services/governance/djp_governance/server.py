@@ -70,6 +70,7 @@ async def open_service(settings: GovernanceSettings, now: Callable[[], datetime]
             "governance",
             [(descriptor, servicer, governance_pb2_grpc.add_GovernanceServiceServicer_to_server)],
             background=[upkeep.run],
+            on_drain=[servicer.end_watches],
         )
         await upkeep.close()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from djp.v1 import governance_pb2_grpc
@@ -21,3 +22,8 @@ class GovernanceServicer(
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._draining = asyncio.Event()
+
+    def end_watches(self) -> None:
+        """End the streams of events, which have no end of their own."""
+        self._draining.set()

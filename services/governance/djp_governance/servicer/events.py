@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from djp.mesh.errors import Unavailable
 from djp.mesh.paging import page_token, read_page_token
 from djp.mesh.times import from_timestamp, to_timestamp
 from djp.v1 import governance_pb2
@@ -40,6 +42,7 @@ class EventRpcs:
     """Serves a tenant the events of its own budget and reservations, and operators all."""
 
     _parts: Parts
+    _draining: asyncio.Event
 
     async def ListEvents(
         self,
@@ -65,15 +68,21 @@ class EventRpcs:
         request: governance_pb2.WatchEventsRequest,
         context: grpc.aio.ServicerContext[governance_pb2.WatchEventsRequest, governance_pb2.WatchEventsResponse],
     ) -> AsyncIterator[governance_pb2.WatchEventsResponse]:
-        """Every event behind the given sequence, those of other replicas too, until the caller goes."""
+        """Every event behind the given sequence, those of other replicas too, until the caller goes.
+
+        A server that drains ends it with UNAVAILABLE: the caller goes on at another one, after its last sequence.
+        """
         tenant, sequence = visible_tenant(""), request.after_sequence
         while True:
             events = await self._parts.events.after(sequence, tenant, _BATCH)
             for event in events:
                 sequence = event.sequence
                 yield governance_pb2.WatchEventsResponse(event=to_event(event))
+            if self._draining.is_set():
+                raise Unavailable("the server is draining; watch again after the last sequence that came")
             if len(events) < _BATCH:
-                await asyncio.sleep(_POLL_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._draining.wait(), _POLL_S)
 
 
 def to_event(event: Event) -> governance_pb2.GovernanceEvent:
