@@ -7,6 +7,7 @@ what the observer and the trigger saw of the windows, and the journal. Raises Wr
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -72,7 +73,6 @@ class Phase:
             "trials": len(self.uses),
             "grants": self.tally.grants,
             "refusals": self.tally.refusals,
-            "overdrawn": 0,  # else there would be no figures
             "largest_share_seen": round(self.seen.share, 6),
             "lowest_use": round(min(self.uses), 4),
             "observations": self.seen.looks,
@@ -196,6 +196,8 @@ class Trials:
         phase.saw(self._fleet.watch(self._watched))
         phase.tally.add(trial.tally)
         phase.uses.append(trial.use)
+        if sys.stderr.isatty():
+            print(f"\r{self._made} trials", end="", file=sys.stderr)
         phase.took.append(trial.seconds)
         phase.seconds = time.monotonic() - phase.began
         self.versions()
