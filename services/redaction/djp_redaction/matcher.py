@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _HERE = re2._re2.RE2.Anchor.ANCHOR_START
 _ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
 _AHEAD = 256  # bytes behind a trigger that are looked at first: more than any match with blanks in it has
+_INTRODUCTION = 64  # bytes: what says what a finding is, `secret key:`, is shorter
 _SHIFT = 32  # a rule's number and a place as one number, which sorts faster
 _PLACE = (1 << _SHIFT) - 1
 
@@ -66,13 +67,15 @@ class Matcher:
             if rule != current:
                 current, end = rule, 0
                 look, group, validator, reach = self._looks[rule]
-            # A place in the rule's last match stands for what is left behind it, so that no stretch is read twice. The
-            # last character of a match may open the next one.
-            at = end if place + 1 < end else place
             if reach:
-                start, stop = self._around(look, group, data, at, end, reach)
+                start, stop = self._around(look, group, data, max(end, place - reach), place)
             else:
-                start, stop = look(_HERE, data, at, size)[group]
+                near = place >= end - _INTRODUCTION
+                start, stop = look(_HERE, data, place, size)[group] if near else (-1, -1)
+                if start < end and place < end:
+                    # A place in the rule's last match stands for what is left behind it, so that no stretch is read
+                    # again and again. What introduces a finding may stand in the last one, as may its first character.
+                    start, stop = look(_HERE, data, end, size)[group]
             if start < 0:
                 continue
             if validator is not None:
@@ -83,9 +86,9 @@ class Matcher:
         return found
 
     @staticmethod
-    def _around(look: _Look, group: int, data: bytes, place: int, end: int, reach: int) -> tuple[int, int]:
-        """The match around a place that begins behind `end` and at most `reach` bytes before the place."""
-        first, size = max(end, place - reach), len(data)
+    def _around(look: _Look, group: int, data: bytes, first: int, place: int) -> tuple[int, int]:
+        """The match around a place that begins behind `first`."""
+        size = len(data)
         limit = min(size, place + _AHEAD)
         while True:
             spans = look(_ANYWHERE, data, first, limit)
@@ -94,7 +97,7 @@ class Matcher:
                 return -1, -1
             if stop > place:
                 break
-            first = stop
+            first = max(first + 1, stop - 1)  # the last character of a match may open the next one
         if limit < size and data.find(b" ", stop - 1, limit) < 0 and data.find(b"\n", stop - 1, limit) < 0:
             spans = look(_HERE, data, start, size)  # it may be longer than what was looked at
         return spans[group]

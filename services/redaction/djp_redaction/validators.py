@@ -77,7 +77,7 @@ _REFERENCE = re.compile(rb"\$\{[^}]*\}?$|\$[A-Za-z_.]+$|\{\{|<[^>]*>$|%[({]")
 _CALL = re.compile(rb"[A-Za-z_][\w.]*[\[(]|[A-Za-z_.]+$")
 # What closes something that was opened before the value, and by what; the others end a sentence or a part of one.
 _CLOSING = {b")": b"(", b"]": b"[", b"}": b"{", b">": b"<", b",": b"\n", b";": b"\n", b".": b"\n", b"`": b"\n"}
-_ODD_MARKS = re.compile(rb"[^\w.,:;/()\[\]-][^\s]*[^\w.,:;/()\[\]-]")
+_ODD_MARKS = re.compile(rb"[!#$%&*+<=>?@^`{|}~\\][^\s]*[!#$%&*+<=>?@^`{|}~\\]")
 
 
 def luhn(value: bytes) -> int:
