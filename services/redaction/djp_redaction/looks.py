@@ -30,8 +30,6 @@ _ENDLESS = (
 )
 MOST_PLAIN = 1024
 """Matches of rules without a trigger in one block: a rule that finds more would find nearly everything."""
-SURROUNDINGS = 4
-"""Characters beside a piece that a rule may ask about."""
 # What may be the end of something beside a finding, or may not stand beside it depending on what comes next. No rule
 # with a trigger minds whether any other character stands beside its finding, or nothing at all. So what stands between
 # two of those was searched when the text around it was.
@@ -61,8 +59,8 @@ class Looks:
         self._plain_found = 0
         self.titles = sorted({f"[{title}]" for title in titles})
 
-    def redact(self, text: str, before: str = "") -> Redacted:
-        """The piece redacted. `before` is what stands in front of it: `SURROUNDINGS` characters, or what there is.
+    def redact(self, text: str, before: str = "", offset: int = 0) -> Redacted:
+        """The piece redacted; `before` stands in front of it, and `offset` is where it stands in the whole text.
 
         Raises:
             Internal: the rules free one finding after the other without an end in sight.
@@ -72,22 +70,22 @@ class Looks:
         spans = self._look(text, searched, before, again=False, unseen=unseen, plain=plain)
         if not spans:
             return Redacted(text, ())
-        findings, current = self._replaced(text, spans)
+        findings, current = self._replaced(text, spans, offset)
         if unseen or plain or _touched(searched, spans):
             for _ in range(MAX_LOOKS - 1):
                 found = self._look(current, prepared(current)[0], before, again=True, unseen=unseen, plain=plain)
                 if not found:
                     return Redacted(current, tuple(findings))
-                ends, shifts = _moves(findings)
+                ends, shifts = _moves(findings, offset)
                 for start, end, rule in found:
                     shift = shifts[bisect_right(ends, start) - 1]
                     spans.append((start + shift, end + shift, rule))
                 spans.sort()
-                findings, current = self._replaced(text, spans)
+                findings, current = self._replaced(text, spans, offset)
             raise Internal(_ENDLESS, reason="REDACTION_FAILED")
         return Redacted(current, tuple(findings))
 
-    def _replaced(self, text: str, spans: Sequence[_Span]) -> tuple[list[Finding], str]:
+    def _replaced(self, text: str, spans: Sequence[_Span], offset: int) -> tuple[list[Finding], str]:
         """The findings, and the text with their replacements."""
         rules, replacement_of = self._rules, self._replacements.of
         findings: list[Finding] = []
@@ -96,11 +94,16 @@ class Looks:
         for start, end, number in spans:
             rule = rules[number]
             replacement = replacement_of(rule.type, text[start:end])
-            findings.append(Finding(rule, start, end, replacement))
+            findings.append(Finding(rule, start + offset, end + offset, replacement))
             parts += text[done:start], replacement
             done = end
         parts.append(text[done:])
         return findings, "".join(parts)
+
+    @property
+    def surroundings(self) -> int:
+        """How many characters in front of a calm place a rule may ask about: those with a trigger mind none."""
+        return 1 if self._searcher else 0
 
     def begin_block(self) -> None:
         """From here on the matches of rules without a trigger are counted anew."""
@@ -235,23 +238,23 @@ def _undivided(text: str, spans: list[_Span], least: int, most: int) -> list[_Sp
     return result
 
 
-def _moves(findings: Sequence[Finding]) -> tuple[list[int], list[int]]:
+def _moves(findings: Sequence[Finding], offset: int) -> tuple[list[int], list[int]]:
     """Where each replacement ends in the text that has them, and by how much what follows has moved."""
     ends, shifts = [0], [0]
     moved = 0
     for _rule, start, end, replacement in findings:
-        ends.append(start - moved + len(replacement))
+        ends.append(start - offset - moved + len(replacement))
         moved += end - start - len(replacement)
         shifts.append(moved)
     return ends, shifts
 
 
-def redacted_up_to(end: int, text: str, findings: Sequence[Finding]) -> Redacted:
-    """The beginning of a text whose findings are known; none of them reaches over its end."""
-    before = tuple(finding for finding in findings if finding.end <= end)
+def redacted_up_to(end: int, text: str, findings: Sequence[Finding], offset: int) -> Redacted:
+    """The beginning of a piece whose findings are known; none of them reaches over its end."""
+    before = tuple(finding for finding in findings if finding.end <= end + offset)
     parts: list[str] = []
     done = 0
     for _rule, start, stop, replacement in before:
-        parts += text[done:start], replacement
-        done = stop
+        parts += text[done : start - offset], replacement
+        done = stop - offset
     return Redacted("".join([*parts, text[done:end]]), before)

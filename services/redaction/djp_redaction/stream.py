@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from djp_redaction import graphemes
-from djp_redaction.looks import SURROUNDINGS, redacted_up_to
-from djp_redaction.model import Redacted
+from djp_redaction.looks import redacted_up_to
 from djp_redaction.text import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djp_redaction.looks import Looks
+    from djp_redaction.model import Redacted
 
 BLOCK = 16384
 """A text is redacted in blocks of at most this many characters, see `RedactionStream`."""
@@ -88,18 +88,15 @@ class RedactionStream:
     def _give(self, length: int) -> Iterator[Redacted]:
         """So much of what is held, redacted."""
         if length:
-            redacted = self._looks.redact(self._held[:length], self._before)
-            self._before = self._held[max(0, length - SURROUNDINGS) : length]
-            yield self._moved_on(length, redacted)
+            redacted = self._looks.redact(self._held[:length], self._before, self._given)
+            self._before = self._held[length - self._looks.surroundings : length]
+            self._move_on(length)
+            yield redacted
 
-    def _moved_on(self, length: int, redacted: Redacted) -> Redacted:
-        """What is given out for so much of what is held, with offsets in the whole text."""
-        given, self._given = self._given, self._given + length
+    def _move_on(self, length: int) -> None:
+        """So much of what is held is given out."""
+        self._given += length
         self._held, self._searched, self._patience = self._held[length:], self._searched[length:], 0
-        if not given:
-            return redacted
-        moved = (it._replace(start=it.start + given, end=it.end + given) for it in redacted.findings)
-        return Redacted(redacted.text, tuple(moved))
 
     def _calm(self, most: int) -> int | None:
         """The last calm place among the first of what is held."""
@@ -129,12 +126,15 @@ class RedactionStream:
         match = _LAST_CUT.match(near, max(0, room - AHEAD), room)
         nothing_near = 0 if self._given > self._block and room < AHEAD else room
         cut = match.end() if match else nothing_near
-        findings = self._looks.redact(near, self._before).findings
-        spans = sorted([*self._looks.walls(near), *((finding.start, finding.end) for finding in findings)])
+        given = self._given
+        findings = self._looks.redact(near, self._before, given).findings
+        found = ((finding.start - given, finding.end - given) for finding in findings)
+        spans = sorted([*self._looks.walls(near), *found])
         for start, end in spans:
             if start < cut < end:
-                cut = start if start or self._given > self._block else end
+                cut = start if start or given > self._block else end
         # What says what a finding is may stand in front of the cut: `secret key: ...`.
         self._before = near[max([cut - _INTRODUCTION, 0, *(end for _, end in spans if end <= cut)]) : cut]
         if cut:
-            yield self._moved_on(cut, redacted_up_to(cut, near, findings))
+            self._move_on(cut)
+            yield redacted_up_to(cut, near, findings, given)
