@@ -89,7 +89,9 @@ class RedactionServicer(redaction_pb2_grpc.RedactionServiceServicer):
 
     async def _stream(self, options: redaction_pb2.RedactionOptions) -> RedactionStream:
         redactor = await self._redactor(options.custom_rules)
-        return redactor.stream(_options(options, redactor), self._key())
+        stream = redactor.stream(_options(options, redactor), self._key())
+        await asyncio.to_thread(stream.warm_up)
+        return stream
 
     async def _given(
         self, stream: RedactionStream, text: str, *, last: bool
