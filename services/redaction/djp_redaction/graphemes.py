@@ -30,6 +30,8 @@ def whole(text: str, start: int, end: int, least: int, most: int) -> tuple[int, 
 
 def _together(one: str, other: str) -> bool:
     """Whether two neighbours may be one for a reader. Of flags any two may, and nothing goes with white space."""
+    if one.isascii() and other.isascii():
+        return False
     if (continues(other) and not one.isspace()) or one == _JOINER:
         return True
     return _FLAG.match(one) is not None and _FLAG.match(other) is not None
