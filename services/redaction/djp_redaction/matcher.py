@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -60,14 +62,18 @@ class Matcher:
         )
         if not places:
             return []
-        found = []
+        found: list[tuple[int, int, int]] = []
         current, end, size = -1, 0, len(data)
         for mark in sorted(set(places)):  # one trigger may end at several places
             rule, place = mark >> _SHIFT, mark & _PLACE
             if rule != current:
                 current, end = rule, 0
                 look, group, validator, reach = self._looks[rule]
+                known = sorted(found) if reach else []
             if reach:
+                # What is found already hides its middle: the host of an address is found with the address.
+                if known and (before := bisect_right(known, (place, sys.maxsize))) and place < known[before - 1][2]:
+                    continue
                 start, stop = self._around(look, group, data, max(end, place - reach), place)
             else:
                 near = place >= end - _INTRODUCTION
