@@ -110,6 +110,8 @@ CUSTOM = (
     Rule("employee", "EMPLOYEE", r"(?i)\bemp [0-9]{2}\b"),
     Rule("line", "LINE", r"(?m)^x.*$"),
     Rule("mark", "MARK", r"x\x{301}|\.\s"),
+    Rule("end", "END", r"[a-z]{3}[0-9]$"),
+    Rule("stars", "STARS", r"\*{3,5}"),
 )
 
 
@@ -142,6 +144,7 @@ def test_every_way_of_cutting_gives_what_the_whole_text_gives(redactor, custom, 
     for redactor_ in (redactor, custom):
         whole = redactor_.redact(text, options, b"key")
         assert redacted_in_pieces(redactor_, cut(text, sizes), options) == (whole.text, whole.findings)
+        assert redactor_.redact(whole.text, options, b"key").text == whole.text
 
 
 @settings(max_examples=600, deadline=None)
