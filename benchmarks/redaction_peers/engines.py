@@ -175,6 +175,7 @@ def hyperscan_scan() -> Callable[[bytes], None]:
 def _re2_options() -> Any:
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = 2**28  # with the default of 8 MiB a Set of our rules falls out of its automaton
     return options
 
 
