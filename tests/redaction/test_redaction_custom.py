@@ -29,6 +29,7 @@ from djp_redaction.model import Rule
 from djp_redaction.server import open_service
 from djp_redaction.settings import RedactionSettings
 from djp_redaction.stream import BLOCK
+from djp_redaction.validators import VALIDATORS
 
 EMPLOYEE = RedactionRule(
     name="employee",
@@ -112,6 +113,13 @@ async def test_what_cannot_be_a_rule_is_refused_with_its_construct_and_the_remed
     assert (error.code, error.field) == ("INVALID_ARGUMENT", "options.custom_rules")
     assert construct in error.message
     assert "a@b.co" not in error.message
+
+
+@pytest.mark.parametrize("validation", sorted(VALIDATORS))
+def test_a_validation_refuses_what_it_was_not_made_for(redactors, validation):
+    redactor = redactors.of("", (Rule("any", "ANY", r"<([^>]{3,})>", validation=validation),))
+    for value in ("abc", "é\u0301日", "...", "0" * 12, "://", "-" * 40, "\x00" * 5, "1.2.3.", "12345678901234567890"):
+        assert redactor.redact(f"<{value}> a@b.co").text.endswith("> [REDACTED:EMAIL]")
 
 
 async def test_good_rules_are_valid_and_every_problem_is_told(stub):

@@ -12,12 +12,20 @@ from djp_redaction.patterns import RuleRefused, compiled, ending
 from djp_redaction.validators import VALIDATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from djp_redaction.model import Rule
 
 
 _ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
+
+
+def _checked(validator: Callable[[bytes], int], value: bytes) -> int:
+    """What the validation says; a user's pattern may find what it was not made for, and that is not what it checks."""
+    try:
+        return validator(value)
+    except (ValueError, IndexError):
+        return 0
 
 
 class TooManyMatches(Exception):  # noqa: N818  named as in djp.mesh.errors
@@ -65,7 +73,7 @@ class Searcher:
                 if at < 0:
                     break
                 if validator is not None and start < end:
-                    end = start + validator(data[start:end])
+                    end = start + _checked(validator, data[start:end])
                 if start < end:
                     found.append((start, number, end))
                     if len(found) > most:

@@ -87,14 +87,18 @@ def luhn(value: bytes) -> int:
     """
     if _is_card(value.translate(None, _SEPARATORS)):
         return len(value)
-    last = max(value.rfind(b" "), value.rfind(b"."), value.rfind(b"-"))
-    return last if last > 0 and _is_card(value[:last].translate(None, _SEPARATORS)) else 0
+    grouped = value[-4:-3] in {b" ", b".", b"-"}
+    return len(value) - 4 if grouped and _is_card(value[:-4].translate(None, _SEPARATORS)) else 0
 
 
 def _is_card(number: bytes) -> bool:
-    first, last, lengths = _BRANDS[bisect_right(_FIRSTS, int(number[:6])) - 1]
-    branded = first <= int(number[:6]) <= last and len(number) in lengths
-    return branded and (sum(number[-1::-2]) + sum(number[-2::-2].translate(_DOUBLED)) - 48 * len(number)) % 10 == 0
+    beginning = int(number[:6])
+    first, last, lengths = _BRANDS[bisect_right(_FIRSTS, beginning) - 1]
+    return (
+        first <= beginning <= last
+        and len(number) in lengths
+        and (sum(number[-1::-2]) + sum(number[-2::-2].translate(_DOUBLED)) - 48 * len(number)) % 10 == 0
+    )
 
 
 def iban(value: bytes) -> int:
