@@ -10,7 +10,7 @@ from djp.mesh.errors import Internal, ResourceExhausted
 from djp_redaction import graphemes
 from djp_redaction.model import Finding, Redacted
 from djp_redaction.searcher import TooManyMatches
-from djp_redaction.text import gaps, places_of, prepared, seen, to_code_points, united
+from djp_redaction.text import gaps, place_of_seen, places_of, prepared, seen, to_code_points, united, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -118,24 +118,25 @@ class Looks:
                 break
         return united([*walls, *places_of(text, self.titles)]) if self.titles else walls
 
-    def unfinished(self, text: str, searched: str, end: int) -> int:
+    def unfinished(self, text: str, searched: str, end: int, *, unseen: bool) -> int:
         """Where before `end` something begins that may be found, or be a wall, once more text comes; or `end`.
 
-        `searched` is the text folded.
+        `searched` is the text prepared, `unseen` whether there may be something in it that nobody sees.
         """
-        endings = [one.unfinished for one in (self._matcher, self._searcher, self._replacements) if one]
-        views: list[tuple[str, Sequence[int]]] = [(searched[:end], range(end))]
-        if not searched.isascii():
-            visible = seen(searched, 0, end)
-            views += [visible] if len(visible[0]) < end else []
-        least = end
-        for view, places in views:
-            data = view.encode()
-            for ending in endings:
-                at = ending.search(data).start()
-                if at < len(data):
-                    least = min(least, places[len(data[:at].decode())])
+        least = self._begun(searched[:end])
+        if unseen:
+            seen_text = visible(searched[:end])
+            begun = self._begun(seen_text)
+            if begun < len(seen_text):
+                least = min(least, place_of_seen(searched, begun))
         return min(least, self._open_title(text, end))
+
+    def _begun(self, text: str) -> int:
+        """Where in this text the first thing begins that its end does not finish; or its length."""
+        data = text.encode()
+        endings = [one.unfinished for one in (self._matcher, self._searcher, self._replacements) if one]
+        begun = min(ending.search(data).start() for ending in endings)
+        return begun if len(data) == len(text) else len(data[:begun].decode())
 
     def _look(self, text: str, searched: str, before: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
         """What is found; `again`: in a text in which what a look found was replaced."""

@@ -46,6 +46,7 @@ class RedactionStream:
         self._looks = looks
         self._held = ""
         self._searched = ""  # the same, folded
+        self._unseen = False  # whether something in it may be such that nobody sees it
         self._patience = 0  # so much must be held before it is worth while to look for a calm place again
         self._before = ""  # what stands in front of what is held
         self._given = 0  # how much of the text was given out
@@ -53,7 +54,7 @@ class RedactionStream:
 
     def warm_up(self) -> None:
         """Compile what tells calm places: a tenth of a second for the first stream with the same rules."""
-        self._looks.unfinished(" ", " ", 1)
+        self._looks.unfinished(" ", " ", 1, unseen=False)
 
     @property
     def held(self) -> int:
@@ -64,7 +65,9 @@ class RedactionStream:
         """The next piece of the text, and what can be given out with it. Raises as `Looks.redact` does."""
         for start in range(0, len(text), BLOCK):
             self._held += text[start : start + BLOCK]
-            self._searched += prepared(text[start : start + BLOCK])[0]
+            searched, unseen = prepared(text[start : start + BLOCK])
+            self._searched += searched
+            self._unseen = self._unseen or unseen
             yield from self._blocks()
         if last:
             yield from self._give(len(self._held))
@@ -101,18 +104,22 @@ class RedactionStream:
         """So much of what is held is given out."""
         self._given += length
         self._held, self._searched, self._patience = self._held[length:], self._searched[length:], 0
+        self._unseen = self._unseen and bool(self._held)
 
     def _calm(self, most: int) -> int | None:
         """The last calm place among the first of what is held."""
         # What is unfinished may have begun in front of a forced cut.
-        text, searched = self._before + self._held, prepared(self._before)[0] + self._searched
-        ahead = len(self._before)
+        before, unseen = prepared(self._before)
+        text, searched, ahead = self._before + self._held, before + self._searched, len(before)
+        unseen = unseen or self._unseen
         for _ in range(_TRIES):
             match = _LAST_CUT.match(self._held, 0, most) if most > 0 else None
             if match is None:
                 return 0 if self._given > self._block else None  # there the last piece was cut off
             cut = match.end()
-            begun = self._looks.unfinished(text, searched, ahead + cut) - ahead if self._whole(cut) else cut - 1
+            begun = cut - 1
+            if self._whole(cut):
+                begun = self._looks.unfinished(text, searched, ahead + cut, unseen=unseen) - ahead
             if begun == cut:
                 return cut
             most = begun

@@ -49,6 +49,15 @@ def seen(text: str, start: int, end: int) -> tuple[str, Sequence[int]]:
     return _UNSEEN.sub("", stretch), [at for gap in gaps(start, end, hidden) for at in range(*gap)]
 
 
+def place_of_seen(text: str, at: int) -> int:
+    """Where in a text the character stands that is number `at` of what a reader sees."""
+    for match in _UNSEEN.finditer(text):
+        if match.start() > at:
+            break
+        at += 1
+    return at
+
+
 def visible(text: str) -> str:
     """The text folded, and without what nobody sees."""
     searched, unseen = prepared(text)
