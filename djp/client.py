@@ -215,10 +215,52 @@ class DjpClient:
         request = debate_pb2.ListModelsRequest(provider=provider)
         return (await _answer(self._debate.ListModels(request, timeout=CALL_TIMEOUT_S))).models
 
-    async def redact(self, text: str) -> str:
-        """The text without personal data and secrets."""
-        request = redaction_pb2.RedactRequest(text=text)
-        return (await _answer(self._redaction.Redact(request, timeout=CALL_TIMEOUT_S))).text
+    async def redact(
+        self, text: str, options: redaction_pb2.RedactionOptions | None = None
+    ) -> redaction_pb2.RedactResponse:
+        """The text, of up to 8 MiB, without personal data and secrets; what was found, with offsets in code points."""
+        request = redaction_pb2.RedactRequest(text=text, options=options)
+        return await _answer(self._redaction.Redact(request, timeout=CALL_TIMEOUT_S))
+
+    async def redact_stream(
+        self, pieces: AsyncIterator[str], options: redaction_pb2.RedactionOptions
+    ) -> AsyncGenerator[redaction_pb2.RedactStreamResponse, None]:
+        """The same for a text of any length that comes in pieces of up to 1 MiB: what can no longer change, at once.
+
+        Raises what `pieces` raises, too.
+        """
+        broken: list[DjpError] = []
+
+        async def requests() -> AsyncIterator[redaction_pb2.RedactStreamRequest]:
+            yield redaction_pb2.RedactStreamRequest(options=options)
+            try:
+                async for piece in pieces:
+                    yield redaction_pb2.RedactStreamRequest(text=piece)
+            except DjpError as error:  # grpc would answer it with a mere cancellation
+                broken.append(error)
+                raise
+
+        call = self._redaction.RedactStream(requests())
+        try:
+            async for response in call:
+                yield response
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            if broken:
+                raise broken[0] from error
+            if isinstance(error, grpc.aio.AioRpcError):
+                raise error_from_rpc(error) from error
+            raise
+        finally:
+            call.cancel()
+
+    async def list_rules(self) -> redaction_pb2.ListRulesResponse:
+        """The rules of redaction in force for the caller's tenant, and their version."""
+        return await _answer(self._redaction.ListRules(redaction_pb2.ListRulesRequest(), timeout=CALL_TIMEOUT_S))
+
+    async def validate_rules(self, rules: Sequence[redaction_pb2.RedactionRule]) -> redaction_pb2.ValidateRulesResponse:
+        """Whether custom rules would be accepted, and if not what is wrong with which."""
+        request = redaction_pb2.ValidateRulesRequest(rules=rules)
+        return await _answer(self._redaction.ValidateRules(request, timeout=CALL_TIMEOUT_S))
 
     async def cost_report(self, tenant: str = "", days: int = 0) -> governance_pb2.ReportResponse:
         """What was spent in the last days (0: 30), today the last: by a tenant, or by all that the caller may see."""

@@ -25,6 +25,13 @@ _FLAGS = {
     "budget_nano_usd": "--budget-usd",
     "corpus": "--grounded-corpus",
     "redaction": "--redact",
+    "redaction_options": "--redaction-rules",
+    "custom_rules": "--rules",
+    "rules": "--rules",
+    "check_rules": "--check-rules",
+    "strategy_by_type": "--strategy-for",
+    "keep_titles": "--keep-title",
+    "show": "--show",
     "address": "--gateway",
     "provider": "--provider",
     "run_id": "RUN",
@@ -57,6 +64,7 @@ class RunFlags:
     budget_usd: str | None = None
     budget_tokens: int | None = None
     redact: bool = True
+    redaction_rules: Path | None = None
     timeout: float | None = None
     debaters: tuple[str, ...] = ()
     jurors: tuple[str, ...] = ()
@@ -73,12 +81,12 @@ class RunFlags:
 
 def flag_of(field: str) -> str:
     """The flag that a field of the request came from; the field itself where no flag has its name."""
-    name = field.removeprefix("run.")
-    if (voice := name.partition("[")[0].partition(".")[0]) in _VOICES:
-        return _VOICES[voice]
+    name = field.removeprefix("run.").removeprefix("options.")
+    if (stem := name.partition("[")[0].partition(".")[0]) in _VOICES:
+        return _VOICES[stem]
     if name in RunFlags.__dataclass_fields__:
         return "--" + name.replace("_", "-")
-    return _FLAGS.get(name, field)
+    return _FLAGS.get(stem, field)
 
 
 def run_request(flags: RunFlags) -> run_pb2.RunRequest:
@@ -114,6 +122,13 @@ def run_request(flags: RunFlags) -> run_pb2.RunRequest:
         request.jurors.add(juror_id=f"j{number}", model=model)
     put("trace_name", flags.trace_name)
     put("budget_tokens", flags.budget_tokens)
+    if flags.redaction_rules is not None:
+        from djp.cli.redact import rules_options
+
+        try:
+            request.redaction_options.CopyFrom(rules_options(flags.redaction_rules, "redaction_rules"))
+        except InvalidInput as error:
+            problems.extend(error.violations)
     if flags.timeout is not None:
         if 0 < flags.timeout <= 86_400:
             request.timeout.FromNanoseconds(round(flags.timeout * 1e9))
@@ -180,6 +195,8 @@ def _contradictions(flags: RunFlags) -> list[Violation]:
                 "grounded_required", "asks for citations, but there is nothing to cite; give --grounded-corpus DIR"
             )
         )
+    if flags.redaction_rules is not None and not flags.redact:
+        problems.append(Violation("redaction_rules", "has no use with --redact off; leave one out"))
     if flags.quiet and flags.verbose:
         problems.append(Violation("quiet", "--quiet and --verbose contradict each other; leave one out"))
     if flags.dry_run and flags.metrics:

@@ -56,6 +56,15 @@ class Switch(StrEnum):
     OFF = "off"
 
 
+class Strategy(StrEnum):
+    """What stands in the place of a finding."""
+
+    LABEL = "label"
+    MASK = "mask"
+    PARTIAL = "partial"
+    PSEUDONYM = "pseudonym"
+
+
 class State(StrEnum):
     """The states of runs, as people write them."""
 
@@ -130,6 +139,9 @@ def run(
     ] = None,
     rounds: Annotated[int | None, typer.Option(metavar="N", help="Rounds of debate, 1 to 8.")] = None,
     redact: Annotated[Switch, typer.Option(help="Redact personal data and secrets.")] = Switch.ON,
+    redaction_rules: Annotated[
+        Path | None, typer.Option(parser=_path, metavar="FILE.json", help="Rules of redaction beside those in force.")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the models may take.")] = None,
     workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Groups runs for reports and artifacts.")] = None,
     trace_name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name to find the run by.")] = None,
@@ -162,6 +174,7 @@ def run(
         budget_usd=budget_usd,
         budget_tokens=budget_tokens,
         redact=redact is Switch.ON,
+        redaction_rules=redaction_rules,
         timeout=timeout,
         debaters=tuple(debater or ()),
         jurors=tuple(juror or ()),
@@ -225,6 +238,55 @@ def models(
     from djp.cli.session import execute
 
     execute(lambda: list_models(gateway, provider=provider or "", as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def redact(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A UTF-8 text; default: standard input.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Mark what was replaced, and count it.")] = False,
+    strategy: Annotated[Strategy | None, typer.Option(help="What stands in the place of a finding.")] = None,
+    strategy_for: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE=STRATEGY", help="Another one for a type, repeatable.")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(parser=_path, metavar="FILE.json", help="Rules beside those in force.")
+    ] = None,
+    keep_title: Annotated[
+        list[str] | None, typer.Option(metavar="TITLE", help="Leave [TITLE] as it is, repeatable.")
+    ] = None,
+    check_rules: Annotated[
+        Path | None, typer.Option(parser=_path, metavar="FILE.json", help="Only say whether these rules can be used.")
+    ] = None,
+    list_rules: Annotated[bool, typer.Option("--list-rules", help="List the rules in force and leave.")] = False,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a text without personal data and secrets.
+
+    Text comes out as soon as it can no longer change. The JSON document has `text`, `findings` (offsets in code points
+    of the original), `counts` by type and `rules_version`; its text may have 8 MiB. --check-rules ends with 1 when
+    a rule cannot be used.
+    """
+    from djp.cli import redact as command
+    from djp.cli.session import execute
+
+    if sum((check_rules is not None, list_rules, file is not None)) > 1:
+        raise typer.BadParameter("FILE, --check-rules and --list-rules exclude each other; give one")
+    if check_rules is not None:
+        execute(lambda: command.check_rules(check_rules, gateway, as_json=as_json), as_json=as_json)
+    if list_rules:
+        execute(lambda: command.list_rules(gateway, as_json=as_json), as_json=as_json)
+    flags = command.RedactFlags(
+        file=file,
+        show=show,
+        strategy=strategy or "",
+        strategies=tuple(strategy_for or ()),
+        rules=rules,
+        titles=tuple(keep_title or ()),
+        gateway=gateway,
+        as_json=as_json,
+    )
+    execute(lambda: command.redact(flags), as_json=as_json)
 
 
 @app.command()

@@ -62,8 +62,8 @@ async def append_metrics(path: Path, run: run_pb2.Run, client: DjpClient) -> Non
     """
     task, name = run.spec.task, run.spec.trace_name
     if run.spec.redaction != run_pb2.REDACTION_MODE_OFF:
-        task = await client.redact(task)
-        name = await client.redact(name) if name else ""
+        task = (await client.redact(task, run.spec.redaction_options)).text
+        name = (await client.redact(name, run.spec.redaction_options)).text if name else ""
     row = _row(run, one_line(task, TASK_CHARACTERS), one_line(name, TASK_CHARACTERS))
     with open(path, "ab", buffering=0) as file:  # noqa: ASYNC230  one short write, when the run is over
         fcntl.flock(file, fcntl.LOCK_EX)
