@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -20,7 +20,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from djp.mesh.errors import DiskFull, DjpError, FailedPrecondition, Unavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, MetaData
+    from sqlalchemy import Connection, Engine, MetaData
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.pool import PoolProxiedConnection
 
@@ -166,8 +166,28 @@ def _create(url: str) -> AsyncEngine:
         raise FailedPrecondition(
             f"the database {shown(url)} needs a driver that is not installed ({error}); install it, as psycopg[binary]"
         ) from error
+    _listen(engine.sync_engine, url)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "handle_error")
+
+def plain_engine(engine: AsyncEngine) -> Engine:
+    """The same database for code that waits in threads, with the same care and the same errors.
+
+    It has one connection to a SQLite file, to write, and as many as the other engine to Postgres; those are handed out
+    without asking whether they still live.
+    """
+    sqlite = engine.dialect.name == "sqlite"
+    url = engine.url.set(drivername="sqlite") if sqlite else engine.url
+    size = 1 if sqlite else _POSTGRES_CONNECTIONS
+    plain = create_engine(url, pool_size=size, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S)
+    _listen(plain, url.render_as_string(hide_password=False))
+    return plain
+
+
+def _listen(engine: Engine, url: str) -> None:
+    """Make the engine's errors clear, and its transactions safe on SQLite."""
+
+    @event.listens_for(engine, "handle_error")
     def on_error(context: ExceptionContext) -> None:
         if not isinstance(context.original_exception, Exception):
             return  # the work was cancelled, and the one who cancelled it must hear that it was
@@ -178,7 +198,8 @@ def _create(url: str) -> AsyncEngine:
         if context.sqlalchemy_exception and (error := database_error(context.original_exception, url)):
             raise error from context.original_exception
 
-    return engine
+    if engine.dialect.name == "sqlite":
+        _write_safely(engine)
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:
@@ -190,7 +211,11 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
             _keep_write_ahead_log(connection)
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _write_safely(engine: Engine) -> None:
+    """What is acknowledged is on the disk, and a transaction that writes begins with the write lock."""
+
+    @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # SQLAlchemy's documented way to take over BEGIN from the driver
         cursor = connection.cursor()
@@ -199,7 +224,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         reading = connection.get_execution_options().get("djp_read_only", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

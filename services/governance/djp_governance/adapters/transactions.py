@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import and_, bindparam, select, update
 
 from djp.database import reading, to_us
 from djp.mesh.errors import RequestIdReused
+from djp.transaction_threads import TransactionThreads
 from djp_governance.adapters.rows import insert_if_new
 from djp_governance.adapters.tables import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from datetime import datetime
 
     from pydantic import TypeAdapter
@@ -35,16 +34,14 @@ class Transactions:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        # SQLite has one writer: those of this process queue here, first come first served, where its own busy handler
-        # would have them sleep and try again in no order.
-        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._threads = TransactionThreads(engine)
 
     async def once(
         self,
         key: RequestKey,
         kind: TypeAdapter[Answer],
         now: datetime,
-        work: Callable[[AsyncConnection], Awaitable[Answer]],
+        work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]],
     ) -> Answer:
         """Do the work and remember its answer in one transaction, or give the answer of the first time.
 
@@ -74,10 +71,9 @@ class Transactions:
 
         return await self.change(answered)
 
-    async def change(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
+    async def change(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
         """Do the work in a transaction."""
-        async with self._turn, self._engine.begin() as connection:
-            return await work(connection)
+        return await self._threads.run(work)
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
         """Do work that only reads; it waits for no writer."""
