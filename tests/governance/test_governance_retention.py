@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 import djp_governance.adapters.sql_retention
 from djp.database import open_engine
@@ -84,6 +85,25 @@ async def test_a_month_with_money_still_held_stays_and_so_do_those_after_it(engi
     await book.ledger.close(book.key(), held, "released", NOW)
     assert await retention.retire(NOW) == 3
     assert await book.names() == set()
+
+
+async def test_the_windows_of_a_reservation_that_is_charged_meanwhile_wait_for_it(
+    postgres_url: str, make: Any, audit: Any
+) -> None:
+    engine = await open_engine(postgres_url, MIGRATIONS, metadata)
+    book = Book(engine, make)
+    held = [await book.run(datetime(2026, 1, day, tzinfo=UTC)) for day in (4, 5)]
+    retention = Retention(book.ledger.transactions, UTC, ledger_days=400, request_days=30)
+    async with engine.begin() as charging:
+        lock = "SELECT * FROM reservations WHERE reservation_id = :name FOR UPDATE"
+        await charging.execute(text(lock), {"name": held[0]})
+        assert await retention.retire(NOW) == 1
+    await book.ledger.charge(book.key(), held[0], [Call(make.id(), "m", 4, 1, 1)], NOW)
+    assert len(await make.sql(postgres_url, "SELECT * FROM windows")) == 6  # of two days and a month, twice
+    assert await retention.retire(NOW) == 1
+    assert await make.sql(postgres_url, "SELECT * FROM windows") == []
+    await engine.dispose()
+    audit(postgres_url)
 
 
 async def test_a_ledger_can_be_kept_for_ever_and_requests_are_forgotten_all_the_same(
