@@ -136,8 +136,11 @@ class Trials:
         phase = Phase()
         done: list[Trial] = []
         for number in range(trials):
-            # The budget of everybody comes last in a round: what older trials give back would disturb its sums.
+            # The budget of everybody comes last in a round, and when the older trials have given back what their dead
+            # held: that would disturb its sums.
             last = len(done) == ROUND - 1 or number == trials - 1
+            if last:
+                phase.latest_lapse_s = max(phase.latest_lapse_s, self._wait_for_lapses(done))
             scope, limit = OF_EVERYBODY if last else FORMS[number % 3]
             trial = self._begin(phase, scope, limit, exact=(number + number // 4) % 2 == 0)
             usual = statistics.median(one.seconds for one in done) if done else FIRST_S
