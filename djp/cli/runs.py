@@ -48,6 +48,8 @@ async def list_runs(gateway: str | None, *, limit: int, states: Sequence[str], p
             out().print('There are no runs yet. Start one: djp run --task "…"', soft_wrap=True)
         return Exit.OK
     _print_table(page.runs)
+    if told := _redactions(page.runs):
+        out().print(told, style="dim")
     if page.next_page_token:
         out().print(f"There are more; --limit {min(limit * 5, 1000)} shows them.", style="dim")
     return Exit.OK
@@ -76,6 +78,15 @@ def _print_table(runs: Sequence[run_pb2.Run]) -> None:
         ]
         table.add_row(*cells, Text(one_line(run.spec.task, 300)))
     out().print(table)
+
+
+def _redactions(runs: Sequence[run_pb2.Run]) -> str:
+    """How many of these runs had something to redact in their text, and how much; empty where none had."""
+    events = [count for run in runs if (count := sum(run.result.redaction_counts.values()))]
+    if not events:
+        return ""
+    share = round(100 * len(events) / len(runs))
+    return f"Redacted runs: {len(events)} of {len(runs)} ({share} %); redaction events: {sum(events):,}"
 
 
 async def show_run(gateway: str | None, wanted: str, *, as_json: bool) -> int:

@@ -34,11 +34,20 @@ async def test_the_list_has_a_line_a_run_and_sends_the_filters(
     assert lines[1].startswith("3f2b8c1e  advisory  2026-03-01 10:00:00  $0.0022  -         line one line two ␛[31mxx")
     assert lines[1].endswith("…")
     assert lines[2].split()[:2] == ["aaaaaaaa", "failed"]
-    assert len(lines) == 4
-    assert "--limit 10 shows them" in lines[3]
+    assert len(lines) == 5
+    assert lines[3] == "Redacted runs: 1 of 2 (50 %); redaction events: 3"
+    assert "--limit 10 shows them" in lines[4]
     asked = gateway.listed[0]
     assert (asked.page_size, asked.preset) == (2, "quick")
     assert list(asked.states) == [run_pb2.RUN_STATE_NO_RESULT, run_pb2.RUN_STATE_PUBLISHED]
+
+
+async def test_the_list_says_nothing_of_redaction_where_nothing_was_found(
+    gateway: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.stored = [gateway.finished(result=gateway.result(redactionCounts={}))]
+    await list_runs(gateway.address, limit=20, states=[], preset="", as_json=False)
+    assert "edact" not in capsys.readouterr().out
 
 
 async def test_show_finds_a_run_by_its_beginning_and_the_latest(
