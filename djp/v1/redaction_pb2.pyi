@@ -33,7 +33,7 @@ class _RedactionStrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Red
     REDACTION_STRATEGY_PARTIAL: _RedactionStrategy.ValueType  # 3
     """ad***@co***"""
     REDACTION_STRATEGY_PSEUDONYM: _RedactionStrategy.ValueType  # 4
-    """[EMAIL_7f3a], the same for the same value within a tenant."""
+    """[EMAIL_7f3a9c01], the same for the same value within a tenant."""
 
 class RedactionStrategy(_RedactionStrategy, metaclass=_RedactionStrategyEnumTypeWrapper):
     """What a finding is replaced with."""
@@ -46,7 +46,7 @@ REDACTION_STRATEGY_MASK: RedactionStrategy.ValueType  # 2
 REDACTION_STRATEGY_PARTIAL: RedactionStrategy.ValueType  # 3
 """ad***@co***"""
 REDACTION_STRATEGY_PSEUDONYM: RedactionStrategy.ValueType  # 4
-"""[EMAIL_7f3a], the same for the same value within a tenant."""
+"""[EMAIL_7f3a9c01], the same for the same value within a tenant."""
 Global___RedactionStrategy: _TypeAlias = RedactionStrategy  # noqa: Y015
 
 @_typing.final
