@@ -179,7 +179,10 @@ def plain_engine(engine: AsyncEngine) -> Engine:
     sqlite = engine.dialect.name == "sqlite"
     url = engine.url.set(drivername="sqlite") if sqlite else engine.url
     size = 1 if sqlite else _POSTGRES_CONNECTIONS
-    plain = create_engine(url, pool_size=size, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S)
+    # A thread that waits cannot be cancelled: so the driver gives up on a database that the network has lost.
+    patience = {"connect_timeout": BUSY_TIMEOUT_S, "tcp_user_timeout": BUSY_TIMEOUT_S * 1000}
+    arguments = {} if sqlite else patience
+    plain = create_engine(url, pool_size=size, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S, connect_args=arguments)
     _listen(plain, url.render_as_string(hide_password=False))
     return plain
 
