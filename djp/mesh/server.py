@@ -46,11 +46,11 @@ class Service:
     name: str
     servicers: Sequence[tuple[ServiceDescriptor, Any, Callable[[Any, grpc.aio.Server], None]]]
     background: Sequence[Callable[[], Awaitable[None]]] = ()
-    on_drain: Sequence[Callable[[], None]] = ()
-    """Called once a drain has begun and no new call comes in: what ends streams that never end by themselves."""
     public: bool = False
     """Callers come from outside: on a port, where anybody may call, what they say they are (tenant, role, run) does not
     count. On a Unix socket it does, for only its owner can open that."""
+    on_drain: Sequence[Callable[[], None]] = ()
+    """Called once a drain has begun and no new call comes in: what ends streams that never end by themselves."""
 
 
 class MeshServer:
