@@ -229,6 +229,7 @@ class DjpClient:
 
         Raises what `pieces` raises, too.
         """
+        await self.redact("", options)  # a stream that is refused while it is written to can lose the reason
         broken: list[DjpError] = []
 
         async def requests() -> AsyncIterator[redaction_pb2.RedactStreamRequest]:
