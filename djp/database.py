@@ -31,9 +31,9 @@ _SQLITE_CONNECTIONS = 4
 """Of one process to one SQLite file: one writes, the others read, and who finds none free waits in line. (SQLAlchemy's
 own 5 and 10 more are opened and closed over and over by a busy service, each with a thread of its own.)"""
 
-_POSTGRES_CONNECTIONS = 8
-"""Of one process to one Postgres, which takes 100 unless told otherwise: so ten replicas find room, and who finds no
-connection free waits in line instead of being refused."""
+_POSTGRES_CONNECTIONS = 4
+"""Of one engine. A service whose changes run in threads has two, so one process has at most eight connections to one
+Postgres, which takes 100 unless told otherwise: ten replicas find room, and who finds none free waits in line."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UPGRADE_LOCK = 0x646A70  # "djp": which advisory lock upgrades take on Postgres
