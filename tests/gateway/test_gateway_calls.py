@@ -23,18 +23,26 @@ LABEL = "[REDACTED:EMAIL]"
 BOUND = 4000
 
 
-def a_call(actor: str = "d1", attempt: int = 1, stage: int = common_pb2.STAGE_DEBATE) -> common_pb2.ModelCall:
+def a_call(
+    actor: str = "d1",
+    attempt: int = 1,
+    stage: int = common_pb2.STAGE_DEBATE,
+    *,
+    bound: int = BOUND,
+    error: str = "",
+) -> common_pb2.ModelCall:
     """A call as it is told before it is made."""
     call = common_pb2.ModelCall(
         call_id=str(uuid.uuid4()),
         stage=stage,  # type: ignore[arg-type]
         model="openai/gpt-4o",
         usage=common_pb2.TokenUsage(input_tokens=900, output_tokens=100),
-        cost_nano_usd=BOUND,
-        bound_nano_usd=BOUND,
+        cost_nano_usd=bound,
+        bound_nano_usd=bound,
         usage_unknown=True,
         attempt=attempt,
         actor_id=actor,
+        error=error,
     )
     call.started_at.GetCurrentTime()
     return call

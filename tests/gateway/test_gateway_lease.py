@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,26 +10,10 @@ import pytest
 from djp.mesh.errors import NotFound, Unavailable
 from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import common_pb2, debate_pb2, governance_pb2, run_pb2
+from tests.gateway.test_gateway_calls import BOUND, a_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-BOUND = 4000
-
-
-def a_call(bound: int = BOUND) -> common_pb2.ModelCall:
-    return common_pb2.ModelCall(
-        call_id=str(uuid.uuid4()),
-        stage=common_pb2.STAGE_DEBATE,
-        model="openai/gpt-4o",
-        usage=common_pb2.TokenUsage(input_tokens=900, output_tokens=100),
-        cost_nano_usd=bound,
-        bound_nano_usd=bound,
-        usage_unknown=True,
-        attempt=1,
-        actor_id="d1",
-        error="a word of the task",
-    )
 
 
 class Held:
@@ -84,7 +67,7 @@ async def test_without_leases_nothing_is_asked_or_extended(leaves: Any, mesh: An
 async def test_the_ledger_learns_of_a_call_that_costs_something_when_it_begins(
     leaves: Any, mesh: Any, until: Any
 ) -> None:
-    call = a_call()
+    call = a_call(error="a word of the task")
     held = Held(leaves, call)
     gateway = await mesh.gateway(reservation_lease_s=86_400)
     run = await gateway.start()
