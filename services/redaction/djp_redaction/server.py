@@ -10,6 +10,7 @@ from djp.mesh.errors import FailedPrecondition
 from djp.mesh.server import Service
 from djp.mesh.settings import MeshSettings
 from djp.v1 import redaction_pb2, redaction_pb2_grpc
+from djp_redaction.metrics import FindingMetrics
 from djp_redaction.rule_file import load_rules, load_tenants
 from djp_redaction.servicer import RedactionServicer
 
@@ -25,7 +26,10 @@ async def open_service(settings: RedactionSettings) -> AsyncIterator[Service]:
     """The service with the rules of `settings`. Raises FailedPrecondition if they cannot be used."""
     redactors = await asyncio.to_thread(_redactors, settings)
     secret = settings.pseudonym_key.get_secret_value() if settings.pseudonym_key else None
-    servicer = RedactionServicer(redactors, secret, MeshSettings().max_message_bytes)
+    mesh = MeshSettings()
+    types = (rule.type for rule in redactors.of("").rule_set.rules)  # of the deployment, whoever asks
+    metrics = FindingMetrics(types) if mesh.metrics_port is not None else None
+    servicer = RedactionServicer(redactors, secret, mesh.max_message_bytes, metrics)
     descriptor = redaction_pb2.DESCRIPTOR.services_by_name["RedactionService"]
     yield Service("redaction", [(descriptor, servicer, redaction_pb2_grpc.add_RedactionServiceServicer_to_server)])
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import grpc
 
     from djp_redaction.custom import Redactors
+    from djp_redaction.metrics import FindingMetrics
     from djp_redaction.redactor import Redactor
     from djp_redaction.stream import RedactionStream
 
@@ -35,12 +36,18 @@ _Response = TypeVar("_Response", redaction_pb2.RedactResponse, redaction_pb2.Red
 
 
 class RedactionServicer(redaction_pb2_grpc.RedactionServiceServicer):
-    """Redacts with the rules in force. `secret` makes pseudonyms, `max_response_bytes` is what one message may have."""
+    """Redacts with the rules in force. `secret` makes pseudonyms, `max_response_bytes` is what one message may have.
 
-    def __init__(self, redactors: Redactors, secret: str | None, max_response_bytes: int) -> None:
+    `metrics`, if there are any, count what is found in the answers that are given.
+    """
+
+    def __init__(
+        self, redactors: Redactors, secret: str | None, max_response_bytes: int, metrics: FindingMetrics | None = None
+    ) -> None:
         self._redactors = redactors
         self._secret = secret
         self._max_response_bytes = max_response_bytes
+        self._metrics = metrics
 
     async def Redact(
         self,
@@ -65,7 +72,7 @@ class RedactionServicer(redaction_pb2_grpc.RedactionServiceServicer):
             counts=redacted.counts,
             rules_version=redactor.rule_set.version,
         )
-        return self._fitting(response, len(redacted.findings))
+        return self._fitting(response, redacted)
 
     async def RedactStream(
         self,
@@ -102,7 +109,7 @@ class RedactionServicer(redaction_pb2_grpc.RedactionServiceServicer):
             pieces = await asyncio.to_thread(lambda: list(stream.feed(text, last=last)))
         for piece in pieces:
             response = redaction_pb2.RedactStreamResponse(text=piece.text, findings=_findings(piece))
-            yield self._fitting(response, len(piece.findings))
+            yield self._fitting(response, piece)
 
     async def ListRules(
         self,
@@ -153,13 +160,16 @@ class RedactionServicer(redaction_pb2_grpc.RedactionServiceServicer):
     def _key(self) -> bytes | None:
         return pseudonym_key(self._secret, current_identity().tenant) if self._secret else None
 
-    def _fitting(self, response: _Response, findings: int) -> _Response:
+    def _fitting(self, response: _Response, redacted: Redacted) -> _Response:
+        """The response, counted, if one message can hold it."""
         if response.ByteSize() > self._max_response_bytes:
             raise ResourceExhausted(
-                f"text: {findings} findings do not fit into one answer of "
+                f"text: {len(redacted.findings)} findings do not fit into one answer of "
                 f"{self._max_response_bytes} bytes; send the text in smaller pieces",
                 field="text",
             )
+        if self._metrics and redacted.findings:
+            self._metrics.found(redacted.counts)
         return response
 
 
