@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 
 MAX_DEPTH = 40
 """Groups inside groups. RE2 takes 1000; a pattern that a person wrote needs a handful."""
@@ -34,6 +35,7 @@ class _Part:
     whole: str
     begun: str
     least: int = 0  # characters
+    most: float = 0  # characters, infinity if there is no limit
     single: bool = False  # one character
 
 
@@ -59,6 +61,11 @@ def least_length(pattern: str) -> int:
     return (parser.first_group or whole).least
 
 
+def most_length(pattern: str) -> float:
+    """How many characters a match has at most, with what a group leaves out; infinity if any number. Raises as above."""
+    return _Parser(pattern, edges_apart=False).alternatives().most
+
+
 def without_assertions(pattern: str) -> str:
     """The pattern as if all that looks at the surroundings were fulfilled. Raises as `beginnings` does."""
     return _Parser(pattern, edges_apart=False).alternatives().whole
@@ -76,7 +83,7 @@ def _sequence(parts: list[_Part]) -> _Part:
             begun = f"(?:{part.begun}|{part.whole}{joined.begun})"
         else:
             begun = part.begun
-        joined = _Part(part.whole + joined.whole, begun, part.least + joined.least)
+        joined = _Part(part.whole + joined.whole, begun, part.least + joined.least, part.most + joined.most)
     return parts[0] if len(parts) == 1 else joined
 
 
@@ -87,9 +94,10 @@ def _repeated(part: _Part, least: int, most: int | None) -> _Part:
         return _Part(whole, "")
     if part.single:
         few = most is not None and most <= _COUNTED_MOST
-        return _Part(whole, f"(?:{part.whole}){f'{{0,{most}}}' if few else '*'}", least)
-    before = "*" if most is None else f"{{0,{most - 1}}}"
-    return _Part(whole, f"(?:{part.whole}){before}{part.begun}", least * part.least)
+        begun = f"(?:{part.whole}){f'{{0,{most}}}' if few else '*'}"
+    else:
+        begun = f"(?:{part.whole}){'*' if most is None else f'{{0,{most - 1}}}'}{part.begun}"
+    return _Part(whole, begun, least * part.least, inf if most is None else most * part.most)
 
 
 class _Parser:
@@ -119,7 +127,8 @@ class _Parser:
         if looks and self._edges_apart:
             return _NOTHING
         whole, begun = "|".join(part.whole for part in branches), "|".join(part.begun for part in branches)
-        return _Part(f"(?:{whole})", f"(?:{begun})", min(part.least for part in branches))
+        least, most = min(part.least for part in branches), max(part.most for part in branches)
+        return _Part(f"(?:{whole})", f"(?:{begun})", least, most)
 
     def _branch(self) -> _Part:
         parts: list[_Part] = []
@@ -176,7 +185,7 @@ class _Parser:
         self._depth -= 1
         self._at += 1
         self._flags = before
-        part = _Part(f"(?:{inner.whole})" if inner.whole else "", inner.begun, inner.least)
+        part = _Part(f"(?:{inner.whole})" if inner.whole else "", inner.begun, inner.least, inner.most)
         if number == 0 and not flags:
             self.first_group = part
         return part
@@ -208,7 +217,7 @@ class _Parser:
     def _character(self, text: str) -> _Part:
         flags = "".join(sorted(self._flags & {"i", "s"}))
         text = f"(?{flags}:{text})" if flags else text
-        return _Part(text, f"(?:{text})?", 1, single=True)
+        return _Part(text, f"(?:{text})?", 1, 1, single=True)
 
     def _next(self, mark: str) -> bool:
         found = self._text.startswith(mark, self._at)

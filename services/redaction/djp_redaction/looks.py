@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from string import ascii_letters, digits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from djp.mesh.errors import Internal, ResourceExhausted
 from djp_redaction import graphemes
 from djp_redaction.model import Finding, Redacted
 from djp_redaction.searcher import TooManyMatches
-from djp_redaction.text import gaps, place_of_seen, places_of, prepared, seen, to_code_points, united, visible
+from djp_redaction.text import gaps, place_of_seen, places_of, prepared, seen, united, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from djp_redaction.replacements import Replacements
     from djp_redaction.searcher import Searcher
 
+    _Place = tuple[int, int]  # start, end
     _Span = tuple[int, int, int]  # start, end, number of the rule
 
 # The built-in rules never need a fifth look. Rules that free one finding after the other would take quadratic time.
@@ -36,6 +37,16 @@ MOST_PLAIN = 1024
 _TOUCHY = frozenset(f"{ascii_letters}{digits}_.:-+/=@%'")
 
 
+class _Piece(NamedTuple):
+    """What is redacted, the same as it is searched, what stands in front of it, and what must be thought of."""
+
+    text: str
+    searched: str
+    before: str
+    unseen: bool  # there is something that nobody sees
+    plain: bool  # rules without a trigger may match
+
+
 class Looks:
     """Redacts pieces of one text.
 
@@ -50,14 +61,14 @@ class Looks:
         matcher: Matcher,
         searcher: Searcher | None,
         replacements: Replacements,
-        titles: Iterable[str],
+        titles: Sequence[str],
     ) -> None:
         self._rules = rules
         self._matcher = matcher
         self._searcher = searcher
         self._replacements = replacements
         self._plain_found = 0
-        self.titles = sorted({f"[{title}]" for title in titles})
+        self.titles = sorted({f"[{title}]" for title in titles}) if titles else []
 
     def redact(self, text: str, before: str = "", offset: int = 0) -> Redacted:
         """The piece redacted; `before` stands in front of it, and `offset` is where it stands in the whole text.
@@ -65,35 +76,58 @@ class Looks:
         Raises:
             Internal: the rules free one finding after the other without an end in sight.
         """
-        searched, unseen = prepared(text)
-        plain = self._searcher is not None and (unseen or self._searcher.may_match(searched.encode()))
-        spans = self._look(text, searched, before, again=False, unseen=unseen, plain=plain)
-        if not spans:
+        searched, data, unseen = prepared(text)
+        plain = self._searcher is not None and (unseen or self._searcher.may_match(data))
+        piece = _Piece(text, searched, before, unseen, plain)
+        walls = self.walls(text)
+        if walls or unseen:
+            found = self._in_gaps(piece, gaps(0, len(text), walls), count=True)
+        else:
+            found = self._search(data, before, plain=plain, count=True)
+            if found and len(data) != len(text):
+                found = _undivided(text, _in_code_points(data, found), 0, len(text))
+        if not found:
             return Redacted(text, ())
-        findings, current = self._replaced(text, spans, offset)
-        if unseen or plain or _touched(searched, spans):
-            for _ in range(MAX_LOOKS - 1):
-                found = self._look(current, prepared(current)[0], before, again=True, unseen=unseen, plain=plain)
+        spans, touched = found, False
+        for _ in range(MAX_LOOKS - 1):
+            beside = _beside(piece, found, spans, walls)
+            touched = touched or bool(beside)
+            found = self._in_gaps(piece, beside) if beside else found[:0]
+            if not found:
+                findings, current = self._replaced(text, spans, offset)
+                if touched and (self._replacements.joining or self.titles):
+                    found = self._joined(piece, Redacted(current, tuple(findings)), offset, spans, walls)
                 if not found:
                     return Redacted(current, tuple(findings))
-                ends, shifts = _moves(findings, offset)
-                for start, end, rule in found:
-                    shift = shifts[bisect_right(ends, start) - 1]
-                    spans.append((start + shift, end + shift, rule))
-                spans.sort()
-                findings, current = self._replaced(text, spans, offset)
-            raise Internal(_ENDLESS, reason="REDACTION_FAILED")
-        return Redacted(current, tuple(findings))
+            spans = sorted(spans + found)
+        raise Internal(_ENDLESS, reason="REDACTION_FAILED")
+
+    def _joined(
+        self, piece: _Piece, redacted: Redacted, offset: int, spans: Sequence[_Span], walls: Sequence[_Place]
+    ) -> list[_Span]:
+        """What is found beside replacements and titles that became one with what stood beside them."""
+        text, current = piece.text, redacted.text
+        taken = sorted([*walls, *((start, end) for start, end, _rule in spans)])
+        places = [*gaps(0, len(current), self.walls(current))]
+        if [current[slice(*place)] for place in places] == [text[slice(*place)] for place in gaps(0, len(text), taken)]:
+            return []
+        found = self._in_gaps(piece._replace(text=current, searched=prepared(current)[0]), places)
+        ends, shifts = _moves(redacted.findings, offset)
+        moved = []
+        for start, end, rule in found:
+            shift = shifts[bisect_right(ends, start) - 1]
+            moved.append((start + shift, end + shift, rule))
+        return moved
 
     def _replaced(self, text: str, spans: Sequence[_Span], offset: int) -> tuple[list[Finding], str]:
         """The findings, and the text with their replacements."""
-        rules, replacement_of = self._rules, self._replacements.of
+        rules, fixed, replacement_of = self._rules, self._replacements.fixed, self._replacements.of
         findings: list[Finding] = []
         parts: list[str] = []
         done = 0
         for start, end, number in spans:
             rule = rules[number]
-            replacement = replacement_of(rule.type, text[start:end])
+            replacement = fixed.get(rule.type) or replacement_of(rule.type, text[start:end])
             findings.append(Finding(rule, start + offset, end + offset, replacement))
             parts += text[done:start], replacement
             done = end
@@ -138,41 +172,44 @@ class Looks:
         begun = min(ending.search(data).start() for ending in endings)
         return begun if len(data) == len(text) else len(data[:begun].decode())
 
-    def _look(self, text: str, searched: str, before: str, *, again: bool, unseen: bool, plain: bool) -> list[_Span]:
-        """What is found; `again`: in a text in which what a look found was replaced."""
+    def _in_gaps(self, piece: _Piece, places: Iterable[_Place], *, count: bool = False) -> list[_Span]:
+        """What is found in each of these stretches of the piece, as if the text began and ended there."""
         found: list[_Span] = []
-        walls = self.walls(text)
-        if not (walls or again or unseen):
-            found = self._search(searched, range(len(text)), before, plain=plain, count=True)
-            return found if not found or text.isascii() else _undivided(text, found, 0, len(text))
-        for start, end in gaps(0, len(text), walls):
-            if again and not (unseen or plain) and searched[start] not in _TOUCHY and searched[end - 1] not in _TOUCHY:
-                continue
-            ahead = before if start == 0 else ""
-            spans = self._search(searched[start:end], range(start, end), ahead, plain=plain, count=not again)
-            if unseen and not text.isascii():
-                # What nobody sees may hide what it stands in, or part words where no spaces are written.
-                spans += self._search(*seen(searched, start, end), ahead, plain=plain, count=False)
-                spans.sort()
-            found += spans if text.isascii() else _undivided(text, spans, start, end)
+        ascii_only = piece.text.isascii()
+        for start, end in places:
+            before = piece.before if start == 0 else ""
+            data = piece.searched[start:end].encode()
+            spans = self._search(data, before, plain=piece.plain, count=count)
+            if not ascii_only:
+                spans = _in_code_points(data, spans)
+            if start:
+                spans = [(first + start, last + start, rule) for first, last, rule in spans]
+            if not ascii_only:
+                if piece.unseen:
+                    # What nobody sees may hide what it stands in, or part words where no spaces are written.
+                    shown, at = seen(piece.searched, start, end)
+                    data = shown.encode()
+                    shown_spans = _in_code_points(data, self._search(data, before, plain=piece.plain, count=False))
+                    spans += [(at[first], at[last - 1] + 1, rule) for first, last, rule in shown_spans]
+                    spans.sort()
+                spans = _undivided(piece.text, spans, start, end)
+            found += spans
         return found
 
-    def _search(self, stretch: str, places: Sequence[int], before: str, *, plain: bool, count: bool) -> list[_Span]:
-        """What is found in a stretch whose characters stand at these places of the text."""
-        data, offset = stretch.encode(), 0
+    def _search(self, data: bytes, before: str, *, plain: bool, count: bool) -> list[_Span]:
+        """What is found in a stretch, with offsets in its UTF-8; `before` stands in front of it."""
+        offset = 0
         if before:
             ahead = before.encode()
             data, offset = ahead + data, len(ahead)
         matches = self._matcher.matches(data)
         if plain and self._searcher is not None:
             matches += self._plain_matches(self._searcher, data, count=count)
-        if not matches:
-            return []
         if offset:  # what begins in front of the stretch was given out up to there
-            data = data[offset:]
             moved = ((max(0, start - offset), rule, end - offset) for start, rule, end in matches)
             matches = [match for match in moved if match[0] < match[2]]
-        matches.sort()
+        if len(matches) > 1:
+            matches.sort()
         spans: list[_Span] = []
         last = -1
         for start, rule, end in matches:  # what overlaps becomes one, ruled by the first of them
@@ -182,12 +219,7 @@ class Looks:
             elif end > last:
                 last = end
                 spans[-1] = (spans[-1][0], end, spans[-1][2])
-        if len(data) == len(stretch) and places == range(len(stretch)):
-            return spans
-        if len(data) != len(stretch):
-            points = list(to_code_points(data, (edge for span in spans for edge in span[:2])))
-            spans = [(points[2 * at], points[2 * at + 1], span[2]) for at, span in enumerate(spans)]
-        return [(places[start], places[end - 1] + 1, rule) for start, end, rule in spans]
+        return spans
 
     def _plain_matches(self, searcher: Searcher, data: bytes, *, count: bool) -> list[tuple[int, int, int]]:
         try:
@@ -216,22 +248,49 @@ class Looks:
         return end
 
 
-def _touched(text: str, spans: Sequence[_Span]) -> bool:
-    """Whether something beside these findings may be found when they are gone."""
-    for start, end, _rule in spans:
-        if start > 0 and text[start - 1] in _TOUCHY:
-            return True
-        behind = text[end : end + 2]
-        if behind[:1] in _TOUCHY and (behind[0] not in ".:-" or behind[1:] in _TOUCHY):
-            return True
-    return False
+def _beside(piece: _Piece, fresh: Sequence[_Span], spans: Sequence[_Span], walls: Sequence[_Place]) -> list[_Place]:
+    """The stretches beside fresh findings in which something may be found now that these are gone.
+
+    `spans` are all findings so far, the fresh ones too.
+    """
+    searched, everywhere = piece.searched, piece.unseen or piece.plain
+    taken: Sequence[tuple[int, ...]] = spans
+    if walls or len(fresh) < len(spans):
+        taken = sorted([*spans, *walls])
+    new = set(fresh)
+    places: list[_Place] = []
+    end, look = 0, False
+    for span in taken:
+        start = span[0]
+        is_new = span in new
+        if start > end and (look or (is_new and (everywhere or searched[start - 1] in _TOUCHY))):
+            places.append((end, start))
+        end = span[1]
+        behind = searched[end : end + 2]
+        look = is_new and (everywhere or (behind[:1] in _TOUCHY and (behind[0] not in ".:-" or behind[1:] in _TOUCHY)))
+    if look and end < len(searched):
+        places.append((end, len(searched)))
+    return places
+
+
+def _in_code_points(data: bytes, spans: Iterable[_Span]) -> list[_Span]:
+    """Spans of UTF-8, in order and between characters, as spans of code points."""
+    result = []
+    done = characters = 0
+    for start, end, rule in spans:
+        first = characters + len(data[done:start].decode())
+        characters = first + len(data[start:end].decode())
+        done = end
+        result.append((first, characters, rule))
+    return result
 
 
 def _undivided(text: str, spans: list[_Span], least: int, most: int) -> list[_Span]:
     """The spans made longer until none splits a grapheme; those that touch then become one."""
     result: list[_Span] = []
     for start, end, rule in spans:
-        start, end = graphemes.whole(text, start, end, least, most)
+        if not (text[max(0, start - 1) : start + 1].isascii() and text[end - 1 : end + 1].isascii()):
+            start, end = graphemes.whole(text, start, end, least, most)
         if result and start < result[-1][1]:
             result[-1] = result[-1][0], max(end, result[-1][1]), result[-1][2]
         else:

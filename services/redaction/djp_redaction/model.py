@@ -82,8 +82,7 @@ class Finding(NamedTuple):
     replacement: str
 
 
-@dataclass(frozen=True)
-class Redacted:
+class Redacted(NamedTuple):
     """A text with its findings replaced, and the findings in the order of the original text."""
 
     text: str

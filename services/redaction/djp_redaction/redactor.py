@@ -13,9 +13,10 @@ from djp_redaction.replacements import Replacements
 from djp_redaction.searcher import Searcher
 
 if TYPE_CHECKING:
-    from djp_redaction.model import RuleSet
+    from djp_redaction.model import RuleSet, Strategy
 
 _DEFAULT = Options()
+_NONE: frozenset[tuple[str, Strategy]] = frozenset()
 
 
 class Redactor:
@@ -51,6 +52,6 @@ class Redactor:
         return stream.RedactionStream(self._looks(options or _DEFAULT, key))
 
     def _looks(self, options: Options, key: bytes | None) -> Looks:
-        by_type = frozenset(options.strategy_by_type.items()) if options.strategy_by_type else frozenset()
+        by_type = frozenset(options.strategy_by_type.items()) if options.strategy_by_type else _NONE
         replacements = self._replacements(options.strategy or self.rule_set.strategy, by_type, key)
         return Looks(self.rule_set.rules, self.matcher, self._searcher, replacements, options.titles)

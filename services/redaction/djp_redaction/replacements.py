@@ -56,7 +56,10 @@ class Replacements:
             alternatives.append(_MASKS)
         if Strategy.PARTIAL in used:
             alternatives.append(_PARTIALS)
-        self._fixed = {type_: fixed for type_ in types if (fixed := self._fixed_of(type_))}
+        self.fixed = {type_: fixed for type_ in types if (fixed := self._fixed_of(type_))}
+        """By type, where it is the same for every value."""
+        self.joining = bool(used & {Strategy.MASK, Strategy.PARTIAL})
+        """Whether a replacement may become one with what stands beside it; what is in brackets does not."""
         self.known = re.compile("|".join(alternatives))
         self.marks = _marks(rule_set.label, used)
         """Without one of these a text has no replacement in it."""
@@ -76,9 +79,7 @@ class Replacements:
         )
 
     def of(self, type_: str, value: str) -> str:
-        """The replacement of a value of that type."""
-        if type_ in self._fixed:
-            return self._fixed[type_]
+        """The replacement of a value of a type whose replacement is not fixed."""
         if self._key is None or self._strategy(type_) == Strategy.PARTIAL:
             return _partial(value)
         digest = hmac.digest(self._key, f"{type_}\0{visible(value)}".encode(), "sha256")

@@ -65,7 +65,7 @@ class RedactionStream:
         """The next piece of the text, and what can be given out with it. Raises as `Looks.redact` does."""
         for start in range(0, len(text), BLOCK):
             self._held += text[start : start + BLOCK]
-            searched, unseen = prepared(text[start : start + BLOCK])
+            searched, _, unseen = prepared(text[start : start + BLOCK])
             self._searched += searched
             self._unseen = self._unseen or unseen
             yield from self._blocks()
@@ -109,7 +109,7 @@ class RedactionStream:
     def _calm(self, most: int) -> int | None:
         """The last calm place among the first of what is held."""
         # What is unfinished may have begun in front of a forced cut.
-        before, unseen = prepared(self._before)
+        before, _, unseen = prepared(self._before)
         text, searched, ahead = self._before + self._held, before + self._searched, len(before)
         unseen = unseen or self._unseen
         for _ in range(_TRIES):

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import re
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING
-
-import re2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# A look-alike becomes the ASCII character it stands for, so that offsets in code points stay. The spaces and hyphens
-# are those that typesetting puts into numbers: no-break, figure, thin and narrow space; hyphens, en dash, minus.
-_LOOK_ALIKES = dict.fromkeys("\u00a0\u2007\u2009\u202f\u3000", " ") | dict.fromkeys(
-    "\u2010\u2011\u2012\u2013\u2212", "-"
+# A look-alike becomes the ASCII character it stands for, so that offsets in code points stay: the spaces and hyphens
+# that typesetting puts into numbers (no-break, figure, thin and narrow space; hyphens, en dash, minus), digits and
+# letters of full width, and the marks of full width that numbers and addresses need.
+_LOOK_ALIKES = (
+    dict.fromkeys("\u00a0\u2007\u2009\u202f\u3000", " ")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+    | {chr(ord(plain) + 0xFEE0): plain for plain in f"{digits}{ascii_letters}()+-.@_"}
 )
-# Digits and letters of full width, and the marks that numbers and addresses need: ( ) + - . @ _
-_FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff08\uff09\uff0b\uff0d\uff0e\uff20\uff3f]")
 # What nobody sees, Unicode's default ignorable code points as far as texts hold them: soft hyphen, zero-width space and
 # joiners, marks of direction, fillers, variation selectors, tags. PDFs are full of them.
-_UNSEEN = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+_UNSEEN_RANGES = (
+    *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
+    *((0xFFA0, 0xFFA0), (0xE0000, 0xE0FFF)),
 )
-# RE2 tells in a tenth of the time whether there is any of all these in a text.
-_ANY_FULL_WIDTH, _ANY_UNSEEN = (re2.compile(one.pattern.encode()) for one in (_FULL_WIDTH, _UNSEEN))
-_ANY_SPECIAL = re2.compile(f"[{''.join(_LOOK_ALIKES)}]|{_FULL_WIDTH.pattern}|{_UNSEEN.pattern}".encode())
+_UNSEEN = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in _UNSEEN_RANGES)}]")
+_SPECIAL = frozenset(_LOOK_ALIKES).union(*(map(chr, range(first, last + 1)) for first, last in _UNSEEN_RANGES))
+_ASCII = bytes(range(128))
 
 
-def prepared(text: str) -> tuple[str, bool]:
-    """The text as it is searched, code point by code point, and whether there is something in it that nobody sees."""
-    if text.isascii() or not _ANY_SPECIAL.search(data := text.encode()):
-        return text, False
-    for look_alike, plain in _LOOK_ALIKES.items():
-        if look_alike in text:
-            text = text.replace(look_alike, plain)
-    if _ANY_FULL_WIDTH.search(data):
-        text = _FULL_WIDTH.sub(lambda match: chr(ord(match[0]) - 0xFEE0), text)
-    return text, _ANY_UNSEEN.search(data) is not None
+def prepared(text: str) -> tuple[str, bytes, bool]:
+    """The text as it is searched, code point by code point and in UTF-8, and whether nobody sees something in it."""
+    data = text.encode()
+    if len(data) == len(text):
+        return text, data, False
+    special = _SPECIAL.intersection(data.translate(None, _ASCII).decode())
+    if not special:
+        return text, data, False
+    folded = special & _LOOK_ALIKES.keys()
+    for look_alike in folded:
+        text = text.replace(look_alike, _LOOK_ALIKES[look_alike])
+    return text, text.encode() if folded else data, len(folded) < len(special)
 
 
 def seen(text: str, start: int, end: int) -> tuple[str, Sequence[int]]:
@@ -60,7 +63,7 @@ def place_of_seen(text: str, at: int) -> int:
 
 def visible(text: str) -> str:
     """The text folded, and without what nobody sees."""
-    searched, unseen = prepared(text)
+    searched, _, unseen = prepared(text)
     return _UNSEEN.sub("", searched) if unseen else searched
 
 
@@ -96,12 +99,3 @@ def gaps(start: int, end: int, spans: Sequence[tuple[int, int]]) -> Iterator[tup
         start = taken_to
     if end > start:
         yield start, end
-
-
-def to_code_points(data: bytes, offsets: Iterable[int]) -> Iterator[int]:
-    """Offsets in UTF-8 as offsets in code points; they come in order and lie between characters."""
-    before = characters = 0
-    for offset in offsets:
-        characters += len(data[before:offset].decode())
-        before = offset
-        yield characters
