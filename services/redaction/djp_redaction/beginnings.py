@@ -62,7 +62,7 @@ def least_length(pattern: str) -> int:
 
 
 def most_length(pattern: str) -> float:
-    """How many characters a match has at most, with what a group leaves out; infinity if any number. Raises as above."""
+    """How many characters a match has at most, with what is outside of the group, or infinity. Raises as above."""
     return _Parser(pattern, edges_apart=False).alternatives().most
 
 
