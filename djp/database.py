@@ -183,8 +183,21 @@ def plain_engine(engine: AsyncEngine) -> Engine:
     patience = {"connect_timeout": BUSY_TIMEOUT_S, "tcp_user_timeout": BUSY_TIMEOUT_S * 1000}
     arguments = {} if sqlite else patience
     plain = create_engine(url, pool_size=size, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S, connect_args=arguments)
-    _listen(plain, url.render_as_string(hide_password=False))
+    if sqlite:
+        event.listen(plain, "connect", _be_safe)
     return plain
+
+
+def clear_error(engine: Engine, error: Exception, connection: PoolProxiedConnection | None) -> DjpError | None:
+    """What a driver's error means to an operator, as `database_error`. Where a connection broke, all are made anew."""
+    if connection and engine.dialect.is_disconnect(error, connection.dbapi_connection, None):  # type: ignore[arg-type]
+        engine.pool._invalidate(connection, error)
+        return Unavailable(f"database {shown(_url(engine))} does not answer; try again")
+    return database_error(error, _url(engine))
+
+
+def _url(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
 
 
 def _listen(engine: Engine, url: str) -> None:
@@ -202,7 +215,12 @@ def _listen(engine: Engine, url: str) -> None:
             raise error from context.original_exception
 
     if engine.dialect.name == "sqlite":
-        _write_safely(engine)
+        event.listen(engine, "connect", _be_safe)
+
+        @event.listens_for(engine, "begin")
+        def on_begin(connection: Connection) -> None:
+            reading = connection.get_execution_options().get("djp_read_only", False)
+            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:
@@ -215,22 +233,14 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
             _keep_write_ahead_log(connection)
 
 
-def _write_safely(engine: Engine) -> None:
-    """What is acknowledged is on the disk, and a transaction that writes begins with the write lock."""
-
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy's documented way to take over BEGIN from the driver
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged charge survives a power cut
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("djp_read_only", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+def _be_safe(connection: Any, _record: Any) -> None:
+    """What is acknowledged is on the disk, and transactions begin and end where we say so."""
+    connection.isolation_level = None  # SQLAlchemy's documented way to take over BEGIN from the driver
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+    cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged charge survives a power cut
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
 
 
 def _keep_write_ahead_log(connection: sqlite3.Connection) -> None:

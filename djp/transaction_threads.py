@@ -7,23 +7,21 @@ short transactions, these hops cost more than the statements do (benchmarks/ledg
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
 
-from djp.database import plain_engine
+from djp.database import clear_error, plain_engine
 from djp.mesh.errors import Unavailable
+from djp.plain_connection import PlainConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from sqlalchemy import Connection
-    from sqlalchemy.engine import CursorResult
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 Answer = TypeVar("Answer")
@@ -71,25 +69,66 @@ class TransactionThreads:
         if len(works) == 1:
             return [self._alone(works[0])]
         try:
-            with self._engine.begin() as connection:
-                return [_apart(connection, work) for work in works]
+            with self._transaction() as connection:
+                return [self._apart(connection, work) for work in works]
         except Exception:  # the database's, which each is to hear of by itself
             return [self._alone(work) for work in works]
 
     def _alone(self, work: _Work) -> _Outcome:
         try:
             try:
-                return self._transaction(work), None
+                return self._once(work), None
             except Unavailable:
                 if self._sqlite:
                     raise
-                return self._transaction(work), None  # the connection broke, mostly while nobody used it
+                return self._once(work), None  # the connection broke, mostly while nobody used it
         except Exception as error:  # raised where it is waited for
             return None, error
 
-    def _transaction(self, work: _Work) -> Any:
-        with self._engine.begin() as connection:
-            return _done(connection, work)
+    def _once(self, work: _Work) -> Any:
+        with self._transaction() as connection:
+            return self._done(connection, work)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[DBAPIConnection]:
+        driver: Any = self._engine.dialect.loaded_dbapi
+        pooled = None
+        try:
+            pooled = self._engine.raw_connection()
+            connection: Any = pooled.dbapi_connection
+            if self._sqlite:
+                connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+        except driver.Error as error:
+            if clear := clear_error(self._engine, error, pooled):
+                raise clear from error
+            raise
+        finally:
+            if pooled:
+                pooled.close()  # which undoes what was not committed
+
+    def _done(self, connection: DBAPIConnection, work: _Work) -> Any:
+        going = work(cast("AsyncConnection", PlainConnection(connection, self._engine.dialect)))
+        try:
+            going.send(None)
+        except StopIteration as end:
+            return end.value
+        going.close()
+        raise RuntimeError("a transaction may await its connection only")
+
+    def _apart(self, connection: Any, work: _Work) -> _Outcome:
+        connection.execute("SAVEPOINT apart")
+        try:
+            value = self._done(connection, work)
+        except self._engine.dialect.loaded_dbapi.Error:
+            raise
+        except Exception as error:  # raised where it is waited for
+            connection.execute("ROLLBACK TO apart")
+            return None, error
+        finally:
+            connection.execute("RELEASE apart")
+        return value, None
 
     def _close(self, _engine: Any) -> None:
         self._threads.shutdown()
@@ -100,37 +139,6 @@ if TYPE_CHECKING:
     _Work = Callable[[AsyncConnection], Coroutine[Any, Any, Any]]
     _Waiting = tuple[_Work, asyncio.Future[Any]]
     _Outcome = tuple[Any, Exception | None]
-
-
-class _Plain:
-    """A connection that does at once what is awaited."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.dialect = connection.dialect
-
-    async def execute(self, *statement: Any) -> CursorResult[Any]:
-        return self._connection.execute(*statement)
-
-
-def _done(connection: Connection, work: _Work) -> Any:
-    going = work(cast("AsyncConnection", _Plain(connection)))
-    try:
-        going.send(None)
-    except StopIteration as end:
-        return end.value
-    going.close()
-    raise RuntimeError("a transaction may await its connection only")
-
-
-def _apart(connection: Connection, work: _Work) -> _Outcome:
-    try:
-        with connection.begin_nested():
-            return _done(connection, work), None
-    except Exception as error:
-        if isinstance(error, DBAPIError) or isinstance(error.__cause__, sqlite3.Error):
-            raise
-        return None, error
 
 
 def _tell(answers: Sequence[asyncio.Future[Any]], outcomes: Sequence[_Outcome]) -> None:

@@ -151,7 +151,7 @@ def call_row(tenant: str, reservation_id: str, call: Call, now: datetime, *, by_
 
 def to_call(row: Row[Any]) -> Call:
     """A charged call."""
-    return Call(row.call_id, row.model, row.cost_nano, row.input_tokens, row.output_tokens, row.usage_unknown)
+    return Call(row.call_id, row.model, row.cost_nano, row.input_tokens, row.output_tokens, bool(row.usage_unknown))
 
 
 def to_totals(rows: Sequence[Row[Any]]) -> list[ModelTotal]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, select, text
 
 from djp.database import to_us
 from djp_governance.adapters.rows import event_row, insert_if_new, to_event
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _ORDER_LOCK = 0x65767473  # "evts": the advisory lock under which Postgres gives sequences
 
+_KNOWN = select(events.c.sequence).where(events.c.key == bindparam("name"))
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+
+_TOLD = 10_000
+"""Of so many events a process remembers that they are told; others it looks for in the database."""
+
 
 async def append_event(connection: AsyncConnection, event: NewEvent) -> bool:
     """Record an event in the transaction, unless one of its key is there; whether it was new.
@@ -28,10 +34,10 @@ async def append_event(connection: AsyncConnection, event: NewEvent) -> bool:
     The last thing that a transaction does: on Postgres others with an event wait for its end, so that a sequence never
     becomes visible after a higher one, which watchers would take for all there is.
     """
-    if (await connection.execute(select(events.c.sequence).where(events.c.key == event.key))).one_or_none():
+    if (await connection.execute(_KNOWN, {"name": event.key})).one_or_none():
         return False
     if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ORDER_LOCK})
+        await connection.execute(_LOCK, {"key": _ORDER_LOCK})
     new = insert_if_new(connection.dialect.name, events, events.c.sequence)
     return (await connection.execute(new, event_row(event))).one_or_none() is not None
 
@@ -41,20 +47,20 @@ class SqlEvents:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self._told: set[str] = set()
 
     async def append(self, *new: NewEvent) -> None:
-        # A run that is refused again and again finds its events there, and waits for no writer.
-        keys = [event.key for event in new]
-        known = await self._transactions.rows(select(events.c.key).where(events.c.key.in_(keys)))
-        missing = set(keys) - {row.key for row in known}
+        fresh = [event for event in new if event.key not in self._told]
 
         async def work(connection: AsyncConnection) -> None:
-            for event in new:
-                if event.key in missing:
-                    await append_event(connection, event)
+            for event in fresh:
+                await append_event(connection, event)
 
-        if missing:
+        if fresh:  # else a run is refused again and again
             await self._transactions.change(work)
+            if len(self._told) > _TOLD:
+                self._told.clear()
+            self._told.update(event.key for event in fresh)
 
     async def after(self, sequence: int, tenant: str | None, limit: int) -> Sequence[Event]:
         query = select(events).where(events.c.sequence > sequence).order_by(events.c.sequence).limit(limit)

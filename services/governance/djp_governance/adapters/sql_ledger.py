@@ -35,7 +35,7 @@ from djp_governance.adapters.rows import (
 )
 from djp_governance.adapters.sql_events import SqlEvents, append_event
 from djp_governance.adapters.sql_reports import roll_up
-from djp_governance.adapters.sql_windows import AMOUNTS, WindowsMissing, lock_windows, make_windows, move, read_windows
+from djp_governance.adapters.sql_windows import AMOUNTS, WindowsMissing, lock_windows, make_windows, move
 from djp_governance.adapters.tables import calls, entries, reservations
 from djp_governance.adapters.transactions import Transactions
 from djp_governance.events import of_excess, of_lapse, of_threshold
@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from djp_governance.adapters.sql_windows import Change
+    from djp_governance.events import NewEvent
     from djp_governance.limits import Limits
-    from djp_governance.model import Call, Order, RequestKey, State, WindowKey
+    from djp_governance.model import Call, Order, RequestKey, State
 
 _GRANT, _CHARGED, _STATEMENT = TypeAdapter(Grant), TypeAdapter(Charged), TypeAdapter(Statement)
 _RESERVATION = TypeAdapter(Reservation)
@@ -60,7 +61,7 @@ _FIND = select(reservations).where(
     reservations.c.tenant == bindparam("by"), reservations.c.reservation_id == bindparam("name")
 )
 _FIND_AND_LOCK = _FIND.with_for_update()
-_RESERVE, _JOURNAL = insert(reservations), insert(entries)
+_RESERVE, _JOURNAL = insert(reservations), insert(entries).inline()
 _CHANGE = update(reservations).where(reservations.c.reservation_id == bindparam("name"))
 _CALLS_OF = select(calls).where(calls.c.reservation_id == bindparam("name"))
 
@@ -98,15 +99,19 @@ class SqlLedger:
             lease_expires_at=now + timedelta(seconds=order.lease_s) if order.lease_s else None,
         )
 
+        refused: list[NewEvent] = []
+
         async def work(connection: AsyncConnection) -> Grant:
             taken = (order.amount, 0, order.tokens, 0)
             await connection.execute(_RESERVE, reservation_row(reservation, scopes))
             await _journal(connection, reservation.reservation_id, "reserve", taken, now)
             before = await lock_windows(connection, keys, limits)
             near = await _check_workflow(connection, key.tenant, order, limits)
-            full = [one for one in before if one.lacks(order.amount, order.tokens)]
+            full = [(one, units) for one in before if (units := one.lacks(order.amount, order.tokens))]
             if full:
-                raise denial(full, order.amount, order.tokens)
+                for window, units in full:
+                    refused.extend(of_threshold("denied", window, units, now, order.run_id))
+                raise denial([window for window, _ in full], order.amount, order.tokens)
             await move(connection, [window_id(one) for one in keys], taken, locked=True)
             held = [one.plus(order.amount, order.tokens) for one in before]
             paces = [pace_ms(one, order.amount, order.tokens, now) for one in held]
@@ -123,7 +128,7 @@ class SqlLedger:
                 await self.transactions.change(lambda connection: make_windows(connection, keys))
                 return await self.transactions.once(key, _GRANT, now, work)
         except BudgetExceeded:
-            await self._tell_denial(keys, limits, order, now)
+            await self._events.append(*refused)  # by itself: the transaction of a refusal leaves nothing behind
             raise
 
     async def charge(self, key: RequestKey, reservation_id: str, calls_: Sequence[Call], now: datetime) -> Charged:
@@ -208,14 +213,6 @@ class SqlLedger:
             query = query.where(or_(place[0] < created_us, and_(place[0] == created_us, place[1] < name)))
         query = query.order_by(place[0].desc(), place[1].desc()).limit(limit)
         return [to_reservation(row) for row in await self.transactions.rows(query)]
-
-    async def _tell_denial(self, keys: Sequence[WindowKey], limits: Limits, order: Order, now: datetime) -> None:
-        """The transaction of a refusal leaves nothing behind, so its events have one of their own."""
-        seen = await self.transactions.read(lambda connection: read_windows(connection, keys, limits))
-        lacking = [(one, units) for one in seen if (units := one.lacks(order.amount, order.tokens))]
-        told = [event for one, units in lacking for event in of_threshold("denied", one, units, now, order.run_id)]
-        if told:  # else something was given back since
-            await self._events.append(*told)
 
 
 def _is_due(now: datetime) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, bindparam, literal, select, tuple_, update
+from sqlalchemy import BigInteger, and_, bindparam, literal, or_, select, tuple_, update
 
 from djp.mesh.errors import FailedPrecondition
 from djp_governance.adapters.rows import filled, insert_if_new, to_budget, window_id
@@ -30,15 +31,11 @@ AMOUNTS = ("reserved_nano", "spent_nano", "reserved_tokens", "spent_tokens")
 _LOCK_ORDER = (windows.c.scope == "global", windows.c.scope, windows.c.period, windows.c.starts_on)
 _NAME = (windows.c.scope, windows.c.period, windows.c.starts_on)
 
-_IS_ONE = tuple_(*_NAME).in_(bindparam("ids", expanding=True))
-
 # reserved + spent never passes MAX_SUM, so neither of these can overflow an int64 on its way.
 _LEFT_NANO = literal(MAX_SUM) - windows.c.reserved_nano - windows.c.spent_nano
 _LEFT_TOKENS = literal(MAX_SUM) - windows.c.reserved_tokens - windows.c.spent_tokens
 
 # Statements are built once: building one costs as much as running it.
-_READ = select(windows).where(_IS_ONE)
-_LOCK = _READ.order_by(*_LOCK_ORDER).with_for_update()
 _BUDGETS = select(budgets).where(budgets.c.scope.in_(bindparam("scopes", expanding=True)))
 _ADD = (
     update(windows)
@@ -48,8 +45,31 @@ _ADD = (
     )
     .values({name: windows.c[name] + bindparam(f"more_{name}", type_=BigInteger) for name in AMOUNTS})
 )
-_ADD_LOCKED = _ADD.where(_IS_ONE)
-_ADD_IN_ORDER = _ADD.where(tuple_(*_NAME).in_(select(*_NAME).where(_IS_ONE).order_by(*_LOCK_ORDER).with_for_update()))
+
+
+@cache
+def _reading(many: int) -> Any:
+    return select(windows).where(_is_one_of(many))
+
+
+@cache
+def _locking(many: int) -> Any:
+    return _reading(many).order_by(*_LOCK_ORDER).with_for_update()
+
+
+@cache
+def _adding(many: int, *, locked: bool) -> Any:
+    return _ADD.where(_is_one_of(many) if locked else tuple_(*_NAME).in_(_locking(many).with_only_columns(*_NAME)))
+
+
+def _is_one_of(many: int) -> Any:
+    """One of so many windows, whose keys are among the values (`_values`)."""
+    keys: Any = [[bindparam(f"{column.name}_of_{place}") for column in _NAME] for place in range(many)]
+    return or_(*(and_(*(one == key for one, key in zip(_NAME, of, strict=True))) for of in keys))
+
+
+def _values(ids: Sequence[WindowId]) -> dict[str, str]:
+    return {f"{column.name}_of_{n}": part for n, one in enumerate(ids) for column, part in zip(_NAME, one, strict=True)}
 
 
 class WindowsMissing(Exception):  # noqa: N818  no error: they are made, and the work is done again
@@ -66,12 +86,12 @@ async def make_windows(connection: AsyncConnection, keys: Sequence[WindowKey]) -
 
 async def read_windows(connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits) -> list[Window]:
     """The windows as they are now, with their limits, in the order of the keys."""
-    return await _read(connection, keys, limits, _READ)
+    return await _read(connection, keys, limits, _reading(len(keys)))
 
 
 async def lock_windows(connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits) -> list[Window]:
     """The same, and nobody else changes them, or their limits, until the transaction ends. Raises WindowsMissing."""
-    return await _read(connection, keys, limits, _LOCK, whole=True)
+    return await _read(connection, keys, limits, _locking(len(keys)), whole=True)
 
 
 async def lock_scope(connection: AsyncConnection, scope: str) -> None:
@@ -93,7 +113,7 @@ async def move(connection: AsyncConnection, ids: Sequence[WindowId], change: Cha
     reserved, spent, reserved_tokens, spent_tokens = change
     values = {f"more_{name}": more for name, more in zip(AMOUNTS, change, strict=True)}
     values |= {"more_nano": reserved + spent, "more_tokens": reserved_tokens + spent_tokens}
-    moved = await connection.execute(_ADD_LOCKED if locked else _ADD_IN_ORDER, {"ids": list(ids), **values})
+    moved = await connection.execute(_adding(len(ids), locked=locked), {**_values(ids), **values})
     if moved.rowcount != len(ids):
         raise FailedPrecondition("a budget window would pass 2^63 - 1, the most that the ledger can count")
 
@@ -101,7 +121,7 @@ async def move(connection: AsyncConnection, ids: Sequence[WindowId], change: Cha
 async def _read(
     connection: AsyncConnection, keys: Sequence[WindowKey], limits: Limits, query: Any, *, whole: bool = False
 ) -> list[Window]:
-    found = await connection.execute(query, {"ids": [window_id(key) for key in keys]})
+    found = await connection.execute(query, _values([window_id(key) for key in keys]))
     rows = {(row.scope, row.period, row.starts_on): row for row in found}
     if whole and len(rows) < len(keys):
         raise WindowsMissing
