@@ -1,52 +1,397 @@
-"""Reports against the simple model of the ledger: whatever was charged, in whatever order, they agree with it."""
+"""All RPCs in any order, several at once at two servers, against a plain model: windows, ledger and reports agree.
+
+Of requests that come one by one every answer is the model's; of those that come at once, some order explains all
+answers. LEDGER_EXAMPLES multiplies the number of programs that are tried.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import random
+import re
+import tempfile
 from collections import Counter
-from datetime import date
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import initialize, invariant
+import grpc
+import pytest
+import sqlalchemy as sa
 
-from djp_governance.adapters.sql_reports import SqlReports
-from tests.governance.test_governance_model import TENANTS, LedgerMachine
+from djp.mesh.channel import open_channel
+from djp.mesh.errors import DjpError
+from djp.mesh.rpc_errors import error_from_rpc
+from djp.mesh.server import MeshServer
+from djp.v1 import governance_pb2, governance_pb2_grpc
+from djp_governance.adapters.tables import metadata as tables
+from djp_governance.server import open_service
+from djp_governance.settings import GovernanceSettings
+from tests.governance.ledger_audit import mistakes
+from tests.governance.ledger_books import threshold_key
+from tests.governance.ledger_model import Model
+from tests.governance.ledger_programs import (
+    ACME,
+    BROKEN,
+    CALLERS,
+    EVERYBODY,
+    FILES,
+    GLOBEX,
+    OPERATOR,
+    TENANT,
+    Author,
+    program,
+)
+from tests.governance.ledger_words import ANOMALY, DENIED, ENDED, LAPSED, OVER, REJECTED, THROTTLED, Event, Rules, flat
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from tests.governance.ledger_words import Caller
+
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "1"))
+STARTS = (
+    (datetime(2026, 12, 30, 20, tzinfo=UTC), "UTC"),
+    (datetime(2026, 3, 28, 21, tzinfo=UTC), "Europe/Berlin"),  # the night in which summer time begins
+    (datetime(2028, 2, 28, 22, tzinfo=UTC), "America/New_York"),  # a leap year
+)
+Step = Callable[[Model], None]
 
 
-class ReportMachine(LedgerMachine):
-    """The ledger's machine, whose reports are read after every step."""
+@dataclass
+class Pair:
+    """Two servers of one ledger, whose clock and whose background work are the program's."""
 
-    @initialize()
-    def open(self) -> None:
-        super().open()
-        self.reports = SqlReports(self.engine)
+    url: str
+    folder: Path
+    rules: Rules
+    now: datetime
+    stubs: list[Any] = field(default_factory=lambda: [None, None])
+    upkeeps: list[Any] = field(default_factory=lambda: [None, None])
+    serving: list[AsyncExitStack] = field(default_factory=lambda: [AsyncExitStack(), AsyncExitStack()])
+    starts: int = 0
 
-    @invariant()
-    def reports_agree_with_the_model(self) -> None:
-        for tenant in (*TENANTS, None):
-            mine = [held for held in self.model.values() if held.calls and tenant in (held.tenant, None)]
-            by_day: dict[str, Counter[str]] = {}
-            for held in mine:
-                sums = by_day.setdefault(held.windows[0].day.isoformat(), Counter())
-                sums.update(runs=1, calls=len(held.calls), tokens=held.charged_tokens, cost=held.charged)
-            rows = self.run(self.reports.rows(tenant, date.min, date.max))
-            told = {
-                row.day: Counter(
-                    runs=row.runs, calls=row.calls, tokens=row.input_tokens + row.output_tokens, cost=row.cost
-                )
-                for row in rows
-            }
-            assert told == by_day
-            totals = self.run(self.reports.totals(tenant, date.min, date.max))
-            for whole in (True, False):
-                some = [one for one in totals if whole == (not one.model)]
-                assert sum(one.cost for one in some) == sum(held.charged for held in mine)
-                assert sum(one.runs for one in some) == len(mine)
+    async def start(self, place: int) -> None:
+        """Serve, in place of the server that was there."""
+        await self.stop(place)
+        self.starts += 1
+        settings = GovernanceSettings(
+            database_url=self.url,
+            global_daily="0.000000200",
+            global_monthly="0.000000500",
+            tenant_daily="0.000000100",
+            tenant_monthly="0.000000260",
+            zone=str(self.rules.zone),
+            lease_s=self.rules.lease_s,
+            retention_days=self.rules.retention_days,
+            request_retention_days=self.rules.request_days,
+            anomaly_sigma=self.rules.sigma,
+            anomaly_min_dollars="0.000000020",
+            anomaly_min_events=self.rules.least_calls,
+        )
+        stack = self.serving[place] = AsyncExitStack()
+        service = await stack.enter_async_context(open_service(settings, lambda: self.now))
+        run: Any = service.background[0]
+        self.upkeeps[place] = run.__self__
+        server = MeshServer(replace(service, background=()), f"unix:{self.folder}/{self.starts}.sock")
+        await stack.enter_async_context(server)
+        channel = await stack.enter_async_context(open_channel(server.address))
+        self.stubs[place] = governance_pb2_grpc.GovernanceServiceStub(channel)
+
+    async def stop(self, place: int) -> None:
+        await self.serving[place].aclose()
+
+    async def ask(self, place: int, caller: Caller, request: Any) -> Any:
+        """The answer, or the error."""
+        method = getattr(self.stubs[place], type(request).__name__.removesuffix("Request"))
+        try:
+            return await method(request, metadata=metadata(caller))
+        except grpc.aio.AioRpcError as error:
+            return error_from_rpc(error)
+
+    async def pages(self, caller: Caller, request: Any, of: str, size: int = 1000) -> list[Any]:
+        """All entries of a list, so many at a time, from either server."""
+        found: list[Any] = []
+        request.page_size = size
+        while True:
+            page = await self.ask(len(found) % 2, caller, request)
+            found += getattr(page, of)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
 
 
-class TestReports(ReportMachine.TestCase):  # type: ignore[misc,valid-type]
-    settings = settings(
-        max_examples=12,
-        stateful_step_count=15,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
+def metadata(caller: Caller) -> tuple[tuple[str, str], ...]:
+    return ("djp-tenant", caller.tenant), ("djp-role", caller.role)
+
+
+@dataclass
+class Life:
+    """A program as it runs, next to the model."""
+
+    pair: Pair
+    model: Model
+    author: Author = field(default_factory=Author)
+    content: str = ""
+    good: str = FILES[0][0]
+    journal: dict[int, Any] = field(default_factory=dict)
+
+    async def step(self, what: str, *of: Any) -> None:
+        if what == "at once":
+            await self.at_once(*of)
+        elif what == "time":
+            self.model.now += timedelta(hours=of[0])
+            self.pair.now = self.model.now
+        elif what == "file":
+            await self.write_file(*of)
+        elif what == "restart":
+            if self.content in BROKEN:  # such a file stops the service at its start
+                await self.write(self.good)
+            await self.pair.start(of[0])
+        elif what == "retire":
+            await self.pair.upkeeps[of[0]].retire()
+            self.model.retire()
+        elif what == "anomalies are told":
+            await self.pair.upkeeps[of[0]].tell_anomalies()
+            self.model.tell_anomalies()
+        elif what == "watch":
+            await self.watch(*of)
+
+    async def at_once(self, commands: Sequence[Any]) -> None:
+        """Send them, each to the next server, and find an order in which the model answers the same."""
+        written = [(one, self.author.write(*one)) for one in commands if one[0] != "sweep"]
+        requests = [told for _, told in written if told]
+        sweeps = [self.pair.upkeeps[n % 2].sweep() for n, one in enumerate(commands) if one[0] == "sweep"]
+        asked = [self.pair.ask(n % 2, *told) for n, told in enumerate(requests)]
+        answers = await asyncio.gather(*asked, *sweeps)
+        after = await self.states() if sweeps else {}
+        lapsed = [name for name, one in self.model.held.items() if one.state != LAPSED == after.get(name)]
+        if sweeps and not requests:
+            assert set(lapsed) == {one.name for one in self.model.due()}
+
+        def did(caller: Caller, request: Any, answer: Any) -> Step:
+            return lambda model: model.told(caller, request, answer)
+
+        def ended(name: str) -> Step:
+            return lambda model: model.lapse(name)
+
+        steps = [did(*told, answer) for told, answer in zip(requests, answers, strict=False)]
+        fresh = [seen(one) for one in (await self.events(OPERATOR))[len(self.model.events) :]]
+        refused = {
+            told[1].run_id
+            for told, answer in zip(requests, answers, strict=False)
+            if isinstance(answer, DjpError) and answer.reason == "BUDGET_EXCEEDED"
+        }
+        self.model = explained(self.model, steps + [ended(name) for name in lapsed], fresh, refused)
+        for (caller, _), answer in zip(requests, answers, strict=False):
+            if isinstance(answer, governance_pb2.ReserveResponse):
+                name = answer.reservation.reservation_id, caller
+                self.author.names += [name] if name not in self.author.names else []
+
+    async def states(self) -> dict[str, int]:
+        return {
+            one.reservation_id: one.state
+            for caller in (ACME, GLOBEX)
+            for one in await self.pair.pages(caller, governance_pb2.ListReservationsRequest(), "reservations")
+        }
+
+    async def events(self, caller: Caller, size: int = 1000) -> list[Any]:
+        """Oldest first."""
+        found = await self.pair.pages(caller, governance_pb2.ListEventsRequest(), "events", size)
+        return found[::-1]
+
+    async def write_file(self, number: int) -> None:
+        """Change the budgets file; the servers take it over, or keep to the one before."""
+        await self.write([*(one for one, _, _ in FILES), *BROKEN][number])
+        if self.content in BROKEN:
+            self.model.reject_file(self.content)
+        else:
+            self.good, self.model.named, self.model.runs = FILES[number]
+
+    async def write(self, content: str) -> None:
+        self.content = content
+        (self.pair.folder / "budgets.yaml").write_text(content, encoding="utf-8")
+        for _ in range(2):  # it has to rest
+            for upkeep in self.pair.upkeeps:
+                await upkeep.look_around()
+
+    async def watch(self, start: int) -> None:
+        """From an event on, whoever is asked, the stream has what the list has."""
+        for caller, stub in zip((ACME, OPERATOR), self.pair.stubs, strict=True):
+            listed = await self.events(caller)
+            rest = listed[start % (len(listed) + 1) :]
+            after = listed[-len(rest) - 1].sequence if len(rest) < len(listed) else 0
+            request = governance_pb2.WatchEventsRequest(after_sequence=after)
+            stream = stub.WatchEvents(request, metadata=metadata(caller))
+            assert [(await stream.read()).event for _ in rest] == rest
+            stream.cancel()
+
+    async def agree(self, callers: Sequence[Caller] = CALLERS, size: int = 1000) -> None:
+        """All that these callers can see is as the model has it, read so many at a time."""
+        pair, model, pb = self.pair, self.model, governance_pb2
+        for place, caller in enumerate(callers):
+            assert await pair.pages(caller, pb.ListBudgetsRequest(), "budgets", size) == model.budgets(caller)
+            events = await self.events(caller, size)
+            assert [one.sequence for one in events] == sorted({one.sequence for one in events})
+            assert [seen(one) for one in events] == [shown(one) for one in model.seen_events(caller)]
+            model.told(caller, pb.ReportRequest(), await pair.ask(place % 2, caller, pb.ReportRequest()))
+            listed = await pair.pages(caller, pb.ListReservationsRequest(), "reservations", size)
+            assert listed == model.reservations(caller.tenant)
+        assert await asyncio.to_thread(mistakes, pair.url) == {}
+        await self.what_was_written_stays_written()
+
+    async def what_was_written_stays_written(self) -> None:
+        """An entry of the journal is never changed, and goes only with its reservation."""
+        journal = {row["entry_id"]: dict(row) for row in await asyncio.to_thread(rows, self.pair.url)}
+        assert all(journal[number] == row for number, row in self.journal.items() if number in journal)
+        gone = {row["reservation_id"] for number, row in self.journal.items() if number not in journal}
+        assert gone <= {one.name for one in self.model.gone}
+        self.journal = journal
+
+
+def seen(event: Any) -> tuple[Any, ...]:
+    """An event as it is compared: all but its sequence and its words, of which only what they are about."""
+    window = flat(event.window) if event.HasField("window") else b""
+    return event.at.ToDatetime(UTC), event.kind, event.scope, event.run_id, event.actor, about(event), window
+
+
+def about(event: Any) -> str:
+    """What an event's message has to tell."""
+    if event.kind in (OVER, ENDED):
+        return re.findall(r"reservation ([0-9a-f-]{36})", event.message)[0]
+    if event.kind in (THROTTLED, DENIED):
+        return "tokens" if "tokens of its limit" in event.message else "usd"
+    if event.kind == ANOMALY:
+        return re.findall(r"on (\d{4}-\d\d-\d\d)", event.message)[0]
+    return "" if event.kind == REJECTED else event.message.rpartition("; ")[2]  # why a budget was set
+
+
+def shown(event: Event) -> tuple[Any, ...]:
+    at, kind, scope, _, run_id, actor, about_, window = event
+    return at, kind, scope, run_id, actor, about_, window
+
+
+def explained(model: Model, steps: Sequence[Step], fresh: Sequence[Any], refused: Collection[str]) -> Model:
+    """The model after the steps, in an order in which it gives the answers that came and tells the events that came.
+
+    `refused` are the runs without room. Whether a refusal at once with others is told depends on what they give back
+    before it is.
+    """
+    why: list[str] = []
+
+    def search(so_far: Model, left: Sequence[Step]) -> Model | None:
+        try:
+            if not left:
+                return with_events(so_far, model, fresh, refused if len(steps) > 1 else ())
+        except AssertionError as error:
+            why.append(str(error))
+        for place, one in enumerate(left):
+            after = so_far.copy()
+            try:
+                one(after)
+            except AssertionError as error:
+                why.append(str(error))
+                continue
+            if found := search(after, [*left[:place], *left[place + 1 :]]):
+                return found
+        return None
+
+    found = search(model, steps)
+    assert found is not None, "no order explains what was answered:\n" + "\n--\n".join(dict.fromkeys(why))
+    return found
+
+
+def with_events(after: Model, before: Model, fresh: Sequence[Any], refused: Collection[str]) -> Model:
+    """The model with its new events in the order in which they came. Raises AssertionError where they are others."""
+    new = {shown(one): key for key, one in after.events.items() if key not in before.events}
+    loose = [one for one in {*new, *fresh} if refused and one[1] == DENIED]
+    assert all(one[3] in refused for one in loose)
+    assert Counter(fresh) - Counter(loose) == Counter(new.keys()) - Counter(loose), (
+        f"events\n{fresh}\nbut the rules say\n{list(new)}"
     )
+    events = dict(before.events)
+    for one in fresh:
+        if one in new:
+            events[new[one]] = after.events[new[one]]
+        else:  # of a refusal, as its window was when it was told
+            at, kind, scope, run_id, actor, unit, window = one
+            key = threshold_key(kind, governance_pb2.BudgetWindow.FromString(window), unit)
+            events[key] = Event(at, kind, scope, scope.partition(":")[2], run_id, actor, unit, window)
+    after.events = events
+    return after
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_windows_ledger_and_reports_agree_with_the_rules_whatever_happens(
+    kind: str, request: pytest.FixtureRequest, short_folder: Path
+) -> None:
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else ""
+    with asyncio.Runner() as runner:
+
+        def fails(program: list[Any], start: tuple[datetime, str]) -> Exception | None:
+            with tempfile.TemporaryDirectory(dir=short_folder) as folder:
+                try:
+                    runner.run(live(url or f"sqlite+aiosqlite:///{folder}/ledger.db", Path(folder), program, *start))
+                except Exception as error:
+                    return error
+            return None
+
+        for number in range((8 if kind == "sqlite" else 4) * EXAMPLES):
+            chance = random.Random(f"{kind} {number}")
+            one, start = program(chance, 24), chance.choice(STARTS)
+            if wrong := fails(one, start):
+                shorter, wrong = shortened(one, wrong, partial(fails, start=start))
+                wrong.add_note(f"program {number} from {start}, shortened to\n" + "\n".join(map(str, shorter)))
+                raise wrong
+
+
+def shortened(
+    steps: list[Any], wrong: Exception, fails: Callable[[list[Any]], Exception | None]
+) -> tuple[list[Any], Exception]:
+    """What still fails of a program without the steps that it does not need, as far as one look at each can tell."""
+    for place in reversed(range(len(steps))):
+        without = [*steps[:place], *steps[place + 1 :]]
+        if again := fails(without):
+            steps, wrong = without, again
+    return steps, wrong
+
+
+async def live(url: str, folder: Path, program: list[Any], start: datetime, zone: str) -> None:
+    """A program from its start on an empty ledger to its end."""
+    os.environ["DJP_HOME"] = str(folder)
+    if url.startswith("postgresql"):
+        await asyncio.to_thread(empty, url)
+    rules = Rules(EVERYBODY, TENANT, ZoneInfo(zone))
+    async with AsyncExitStack() as stack:
+        pair = Pair(url, folder, rules, start)
+        for place in range(2):
+            await pair.start(place)
+            stack.push_async_callback(pair.stop, place)
+        life = Life(pair, Model(rules, start))
+        for number, one in enumerate(program):
+            await life.step(*one)
+            await life.agree((OPERATOR, (ACME, GLOBEX)[number % 2]))
+        await life.agree(size=2)
+
+
+def rows(url: str) -> Sequence[Any]:
+    """The journal."""
+    engine = sa.create_engine(url.replace("+aiosqlite", ""), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return connection.execute(sa.text("SELECT * FROM entries")).mappings().all()
+
+
+def empty(url: str) -> None:
+    """As a new database is, in a fraction of the time."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        if sa.inspect(connection).has_table("entries"):
+            names = ", ".join(tables.tables)
+            connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    engine.dispose()
