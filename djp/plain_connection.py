@@ -69,19 +69,30 @@ class _Compiled:
     def __init__(self, statement: Any, names: Sequence[str], dialect: Dialect) -> None:
         self._compiled = statement.compile(dialect=dialect, column_keys=names)
         self._own = dict(self._compiled.params)  # what the statement itself has values for
+        self._text = self._for_driver(self._compiled.string)
         self._row: Callable[[Any], Any] | None = None
+        self._silent = False
 
     def execute(self, cursor: DBAPICursor, values: Mapping[str, Any], told: Rows) -> None:
-        text, names, parameters = self._compiled.string, self._compiled.positiontup, {**self._own, **values}
+        text, names, parameters = self._text, self._compiled.positiontup, {**self._own, **values}
         if self._compiled.post_compile_params:  # a list of values: there are as many places as the list is long
-            text, parameters, _, names, _ = self._compiled.construct_expanded_state(parameters)
+            expanded, parameters, _, names, _ = self._compiled.construct_expanded_state(parameters)
+            text = self._for_driver(expanded)
         cursor.execute(text, parameters if names is None else [parameters[name] for name in names])
         told.rowcount = cursor.rowcount
-        if cursor.description:
-            if self._row is None:
-                kind: Any = namedtuple("Row", [column[0] for column in cursor.description], rename=True)  # type: ignore[misc]
-                self._row = kind._make
-            told.extend(map(self._row, cursor.fetchall()))
+        if self._silent:
+            return
+        if self._row is None:  # asked once: psycopg makes an object for each column of a description
+            if not cursor.description:
+                self._silent = True
+                return
+            kind: Any = namedtuple("Row", [column[0] for column in cursor.description], rename=True)  # type: ignore[misc]
+            self._row = kind._make
+        told.extend(map(self._row, cursor.fetchall()))
+
+    def _for_driver(self, text: str) -> Any:
+        """SQLite takes text; psycopg bytes, which it would make of the text each time."""
+        return text if self._compiled.positional else text.encode()
 
 
 _compiled = lru_cache(_KEPT)(_Compiled)

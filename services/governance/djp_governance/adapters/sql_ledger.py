@@ -35,7 +35,7 @@ from djp_governance.adapters.rows import (
 )
 from djp_governance.adapters.sql_events import SqlEvents, append_event
 from djp_governance.adapters.sql_reports import roll_up
-from djp_governance.adapters.sql_windows import AMOUNTS, WindowsMissing, lock_windows, make_windows, move
+from djp_governance.adapters.sql_windows import AMOUNTS, WindowsMissing, lock_windows, make_windows, move, read_windows
 from djp_governance.adapters.tables import calls, entries, reservations
 from djp_governance.adapters.transactions import Transactions
 from djp_governance.events import of_excess, of_lapse, of_threshold
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from djp_governance.adapters.sql_windows import Change
     from djp_governance.events import NewEvent
     from djp_governance.limits import Limits
-    from djp_governance.model import Call, Order, RequestKey, State
+    from djp_governance.model import Call, Order, RequestKey, State, Window, WindowKey
 
 _GRANT, _CHARGED, _STATEMENT = TypeAdapter(Grant), TypeAdapter(Charged), TypeAdapter(Statement)
 _RESERVATION = TypeAdapter(Reservation)
@@ -66,6 +66,7 @@ _CHANGE = update(reservations).where(reservations.c.reservation_id == bindparam(
 _CALLS_OF = select(calls).where(calls.c.reservation_id == bindparam("name"))
 
 _LAPSES = 100  # how many are looked for at once
+_FULL = 10_000  # how many windows are remembered as full
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class SqlLedger:
         self.transactions = Transactions(engine)
         self._events = SqlEvents(self.transactions)
         self._zone = zone
+        self._full: set[WindowKey] = set()  # in which this process refused something, and has granted nothing since
 
     async def reserve(self, key: RequestKey, order: Order, limits: Limits, now: datetime) -> Grant:
         warnings = check_order(order)
@@ -101,17 +103,24 @@ class SqlLedger:
 
         refused: list[NewEvent] = []
 
+        def refuse(seen: Sequence[Window]) -> None:
+            full = [(one, units) for one in seen if (units := one.lacks(order.amount, order.tokens))]
+            if full:
+                self._full = {one.key for one, _ in full} | (self._full if len(self._full) < _FULL else set())
+                for window, units in full:
+                    refused.extend(of_threshold("denied", window, units, now, order.run_id))
+                raise denial([window for window, _ in full], order.amount, order.tokens)
+
         async def work(connection: AsyncConnection) -> Grant:
+            if not self._full.isdisjoint(keys):  # where others were refused, a look may do: it waits for nobody
+                refuse(await read_windows(connection, keys, limits))
             taken = (order.amount, 0, order.tokens, 0)
             await connection.execute(_RESERVE, reservation_row(reservation, scopes))
             await _journal(connection, reservation.reservation_id, "reserve", taken, now)
             before = await lock_windows(connection, keys, limits)
             near = await _check_workflow(connection, key.tenant, order, limits)
-            full = [(one, units) for one in before if (units := one.lacks(order.amount, order.tokens))]
-            if full:
-                for window, units in full:
-                    refused.extend(of_threshold("denied", window, units, now, order.run_id))
-                raise denial([window for window, _ in full], order.amount, order.tokens)
+            refuse(before)
+            self._full.difference_update(keys)
             await move(connection, [window_id(one) for one in keys], taken, locked=True)
             held = [one.plus(order.amount, order.tokens) for one in before]
             paces = [pace_ms(one, order.amount, order.tokens, now) for one in held]
