@@ -99,6 +99,7 @@ def test_too_many_citations_are_refused_by_name() -> None:
 
 # -- resolving -------------------------------------------------------------------------------------------------------
 
+SAID = "Every one of these documents holds the same brief sentence"
 TITLES = [
     "Budgets",
     "The Jury: How Drafts Are Judged",
@@ -116,7 +117,7 @@ TITLES = [
 
 @pytest.fixture
 def titled(library: Any) -> Any:
-    library.add({f"{number}.md": f"# {title}\n\ntext" for number, title in enumerate(TITLES)})
+    library.add({f"{number}.md": f"# {title}\n\n{SAID}." for number, title in enumerate(TITLES)})
     assert list(library.titles().values()) == sorted(TITLES, key=lambda title: f"{TITLES.index(title)}.md")
     return library
 
@@ -153,10 +154,11 @@ def titled(library: Any) -> Any:
     ],
 )
 def test_a_citation_means_one_document_or_none(titled: Any, cited: str, title: str | None) -> None:
-    (citation,) = titled.check(f"So it is said [{cited}].")
+    (citation,) = titled.check(f"{SAID} [{cited}].")
     assert (citation.document.title if citation.document else None) == title
     assert (citation.status is CitationStatus.RESOLVED) == (title is not None)
     assert bool(citation.reason) == (title is None)
+    assert citation.support == (None if title is None else pytest.approx(1))
 
 
 def test_equally_near_titles_are_ambiguous(library: Any) -> None:

@@ -56,16 +56,20 @@ async def test_a_corpus_from_files_to_checked_citations(client: Any, pdf: Any) -
     whales = (await client.call("Search", corpus="docs", query="whales", top_k=1)).passages[0]
     assert (whales.page, whales.start, whales.text) == (2, 10, "Page two about whales")
 
-    checked = await client.call("VerifyCitations", corpus="docs", text="😀 [Budgets] [budgets!] [the jury] [Nope] [1]")
-    assert [(one.start, one.end, one.status, one.path) for one in checked.citations] == [
-        (2, 11, common_pb2.CITATION_STATUS_RESOLVED, "budgets.md"),
-        (12, 22, common_pb2.CITATION_STATUS_RESOLVED, "budgets.md"),
-        (23, 33, common_pb2.CITATION_STATUS_RESOLVED, "sub/jury.md"),
-        (34, 40, common_pb2.CITATION_STATUS_UNRESOLVED, ""),
+    text = "😀 Before a call money is reserved [Budgets] [budgets!] [the jury] [Nope] [1]"
+    checked = await client.call("VerifyCitations", corpus="docs", text=text)
+    assert [(text[one.start : one.end], one.status, one.path) for one in checked.citations] == [
+        ("[Budgets]", common_pb2.CITATION_STATUS_RESOLVED, "budgets.md"),
+        ("[budgets!]", common_pb2.CITATION_STATUS_RESOLVED, "budgets.md"),
+        ("[the jury]", common_pb2.CITATION_STATUS_UNSUPPORTED, "sub/jury.md"),
+        ("[Nope]", common_pb2.CITATION_STATUS_UNRESOLVED, ""),
     ]
-    assert checked.resolved_documents == 2
-    assert checked.citations[0].document_id == found.passages[0].document_id
-    assert checked.citations[3].reason
+    assert checked.resolved_documents == 1
+    backed, _, unbacked, unknown = checked.citations
+    assert (backed.document_id, backed.passage_id) == (found.passages[0].document_id, found.passages[0].passage_id)
+    assert (backed.support, unbacked.support, unknown.HasField("support")) == (pytest.approx(1), 0, False)
+    assert unbacked.reason
+    assert unknown.reason
 
     got = await client.call("GetCorpus", corpus="docs")
     assert [(one.path, one.title, one.pages) for one in got.documents] == [
@@ -82,7 +86,8 @@ async def test_a_run_that_pins_its_version_sees_the_same_documents(client: Any) 
     second = (await client.create({"other.md": "# Other\n\nMoney is spent."})).version.version
     pinned = await client.call("Search", corpus="docs", version=first, query="money")
     assert [passage.title for passage in pinned.passages] == ["Budgets"]
-    checked = await client.call("VerifyCitations", corpus="docs", version=first, text="[Budgets] [Other]")
+    text = "Money is reserved before calls [Budgets] [Other]"
+    checked = await client.call("VerifyCitations", corpus="docs", version=first, text=text)
     assert (checked.resolved_documents, checked.version) == (1, first)
     rolled = await client.call("RollbackCorpus", corpus="docs", version=first)
     assert (rolled.version.version, rolled.version.current) == (first, True)

@@ -92,22 +92,21 @@ def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: 
                 intake.skip(extracted)
                 continue
             title = titles.give(extracted.title, file.path)
+            document = Document(
+                document_id=hashlib.sha256(file.path.encode()).hexdigest()[:16],
+                title=title,
+                path=file.path,
+                sha256=file.sha256,
+                bytes=file.bytes,
+                pages=len(extracted.pages),
+                passages=0,
+            )
             before = index.passages
             for passage in cut(extracted):
-                index.add(len(documents), title, passage)
+                index.add(document.key, title, passage)
                 if not sample and query_terms(passage.text):
                     sample = passage.text
-            documents.append(
-                Document(
-                    document_id=hashlib.sha256(file.path.encode()).hexdigest()[:16],
-                    title=title,
-                    path=file.path,
-                    sha256=file.sha256,
-                    bytes=file.bytes,
-                    pages=len(extracted.pages),
-                    passages=index.passages - before,
-                )
-            )
+            documents.append(replace(document, passages=index.passages - before))
         if pdfs.gave_up:
             inputs = ""
     if not documents:

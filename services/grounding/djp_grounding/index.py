@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,9 +12,12 @@ from djp_grounding.analysis import ANALYSER, analyser, query_terms
 from djp_grounding.model import Passage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-INDEX_VERSION = 2
+    import tantivy
+
+INDEX_VERSION = 3
 """Raise it when the fields change: it is part of a version's identity."""
 TITLE_BOOST = 0.3
 """Weight of a term in the title beside one in the text: the best nDCG@10 of those measured on Cranfield."""
@@ -24,8 +28,12 @@ _PROBE_BYTES = 1_000_000
 _TIE_MARGIN = 32  # further hits asked for, so that equal scores at the edge are ordered by us and not by segments
 
 
+_DOCUMENT_PASSAGES = 100_000
+"""Passages of one document that are read back: 32 MiB of words, the largest file, make fewer."""
+
+
 class Found(NamedTuple):
-    """A passage, the position of its document in the manifest, and its BM25 score."""
+    """A passage, the key of its document, and its BM25 score."""
 
     document: int
     passage: Passage
@@ -33,7 +41,7 @@ class Found(NamedTuple):
 
 
 class IndexBuilder:
-    """Writes a new index into an empty folder. One thread: passages stay in the order given.
+    """Writes a new index into an empty folder. One thread: another one more makes no small corpus faster.
 
     Every method raises OSError when the folder cannot be written.
     """
@@ -43,9 +51,8 @@ class IndexBuilder:
 
         schema = (
             tantivy.SchemaBuilder()
-            .add_unsigned_field("number", fast=True)
-            .add_unsigned_field("document", stored=True)
-            .add_unsigned_field("ordinal", stored=True)
+            .add_unsigned_field("document", indexed=True, fast=True)
+            .add_unsigned_field("ordinal", stored=True, fast=True)
             .add_unsigned_field("page", stored=True)
             .add_unsigned_field("start", stored=True)
             .add_unsigned_field("end", stored=True)
@@ -63,9 +70,8 @@ class IndexBuilder:
         self.passages = 0
 
     def add(self, document: int, title: str, passage: Passage) -> None:
-        """Adds a passage of the document at this position in the manifest."""
+        """Adds a passage of the document with this key."""
         entry = self._document()
-        entry.add_unsigned("number", self.passages)
         entry.add_unsigned("document", document)
         entry.add_unsigned("ordinal", passage.ordinal)
         entry.add_unsigned("page", passage.page)
@@ -111,8 +117,11 @@ def index_digest(folder: Path) -> str:
 class IndexReader:
     """An open index. Safe for many threads; stays usable after its folder is renamed or removed."""
 
-    def __init__(self, folder: Path, digest: str) -> None:
-        """Raises ValueError or OSError unless `folder` holds the index of this digest and tantivy can read it."""
+    def __init__(self, folder: Path, digest: str, documents: Iterable[int] = ()) -> None:
+        """`documents` are the keys of the documents, in the order in which equal scores are given.
+
+        Raises ValueError or OSError unless `folder` holds the index of this digest and tantivy can read it.
+        """
         import tantivy
 
         if index_digest(folder) != digest:
@@ -122,6 +131,7 @@ class IndexReader:
         index.register_tokenizer(ANALYSER, analyser())
         self._schema = index.schema
         self._searcher = index.searcher()
+        self._ranks = {key: rank for rank, key in enumerate(documents)}
         self.passages: int = self._searcher.num_docs
 
     def search(self, query: str, top_k: int) -> list[Found]:
@@ -130,26 +140,52 @@ class IndexReader:
         The query is a set of words, each counted as often as it stands there; it has no operators.
         """
         terms = query_terms(query)
-        if not terms or not self.passages:
-            return []
+        return self._best(self._clauses(terms), top_k) if terms and self.passages else []
+
+    def search_document(self, document: int, terms: Mapping[str, int], top_k: int) -> list[Found]:
+        """The same within one document, for terms that are analysed already."""
+        within = self._tantivy.Query.const_score_query(self._of(document), 0.0)
+        return self._best([(self._tantivy.Occur.Must, within), *self._clauses(terms)], top_k)
+
+    def document_passages(self, document: int) -> list[Passage]:
+        """All passages of a document, in order."""
+        hits = self._searcher.search(self._of(document), _DOCUMENT_PASSAGES, count=False).hits
+        return sorted((self._passage(address) for _, address in hits), key=lambda passage: passage.ordinal)
+
+    def rarity(self, term: str) -> float:
+        """How much a term tells the passages apart: BM25's idf, `ln(1 + (N - n + 0.5) / (n + 0.5))`."""
+        holding: int = self._searcher.doc_freq("text", term)
+        return math.log(1 + (self.passages - holding + 0.5) / (holding + 0.5))
+
+    def _of(self, document: int) -> tantivy.Query:
+        return self._tantivy.Query.term_query(self._schema, "document", document)
+
+    def _clauses(self, terms: Mapping[str, int]) -> list[tuple[tantivy.Occur, tantivy.Query]]:
         make, should = self._tantivy.Query, self._tantivy.Occur.Should
-        clauses = [
+        return [
             (should, make.boost_query(make.term_query(self._schema, field, term, index_option="freq"), boost * count))
             for term, count in terms.items()
             for field, boost in (("text", 1.0), ("title", TITLE_BOOST))
         ]
-        hits = self._searcher.search(make.boolean_query(clauses), top_k + _TIE_MARGIN, count=False).hits
-        numbers = self._searcher.fast_field_values("number", [address for _, address in hits])
-        ranked = sorted(zip(hits, numbers, strict=True), key=lambda item: (-item[0][0], item[1]))
-        return [self._found(address, score) for (score, address), _ in ranked[:top_k]]
 
-    def _found(self, address: Any, score: float) -> Found:
+    def _best(self, clauses: list[tuple[tantivy.Occur, tantivy.Query]], top_k: int) -> list[Found]:
+        query = self._tantivy.Query.boolean_query(clauses)
+        hits = self._searcher.search(query, top_k + _TIE_MARGIN, count=False).hits
+        addresses = [address for _, address in hits]
+        documents: Any = self._searcher.fast_field_values("document", addresses)
+        ordinals: Any = self._searcher.fast_field_values("ordinal", addresses)
+        ranked = sorted(
+            zip(hits, documents, ordinals, strict=True),
+            key=lambda item: (-item[0][0], self._ranks.get(item[1], item[1]), item[2]),
+        )
+        return [Found(document, self._passage(address), score) for (score, address), document, _ in ranked[:top_k]]
+
+    def _passage(self, address: Any) -> Passage:
         entry: Any = self._searcher.doc(address)
-        passage = Passage(
+        return Passage(
             ordinal=entry.get_first("ordinal"),
             page=entry.get_first("page"),
             start=entry.get_first("start"),
             end=entry.get_first("end"),
             text=entry.get_first("text"),
         )
-        return Found(entry.get_first("document"), passage, score)

@@ -44,6 +44,11 @@ class Document:
     pages: int
     passages: int
 
+    @property
+    def key(self) -> int:
+        """The id as the number under which the index knows the document."""
+        return int(self.document_id, 16)
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -59,6 +64,11 @@ class Passage:
     text: str
 
 
+def passage_id(document: Document, passage: Passage) -> str:
+    """Names a passage inside its version."""
+    return f"{document.document_id}:{passage.ordinal}"
+
+
 @dataclass(frozen=True)
 class Hit:
     """A passage that a search found, with its document and its BM25 score."""
@@ -70,7 +80,7 @@ class Hit:
     @property
     def passage_id(self) -> str:
         """Names the passage inside its version."""
-        return f"{self.document.document_id}:{self.passage.ordinal}"
+        return passage_id(self.document, self.passage)
 
 
 @dataclass(frozen=True)

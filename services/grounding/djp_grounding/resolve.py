@@ -35,16 +35,23 @@ class CitationStatus(enum.Enum):
     RESOLVED = "resolved"
     UNRESOLVED = "unresolved"
     AMBIGUOUS = "ambiguous"
+    UNSUPPORTED = "unsupported"
 
 
 @dataclass(frozen=True)
 class Citation:
-    """A citation with its document, or with the reason why it has none."""
+    """A citation with its document, or with the reason why it has none or why that does not count.
+
+    `support` is how well the document backs the citing sentence, from 0 to 1, where that was measured, and
+    `passage_id` the passage that does it best.
+    """
 
     mention: Mention
     status: CitationStatus
     document: Document | None = None
     reason: str = ""
+    support: float | None = None
+    passage_id: str = ""
 
 
 @dataclass(frozen=True)

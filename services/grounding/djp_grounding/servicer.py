@@ -34,6 +34,7 @@ _STATUS = {
     CitationStatus.RESOLVED: common_pb2.CITATION_STATUS_RESOLVED,
     CitationStatus.UNRESOLVED: common_pb2.CITATION_STATUS_UNRESOLVED,
     CitationStatus.AMBIGUOUS: common_pb2.CITATION_STATUS_AMBIGUOUS,
+    CitationStatus.UNSUPPORTED: common_pb2.CITATION_STATUS_UNSUPPORTED,
 }
 
 
@@ -179,7 +180,9 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
         )
         return grounding_pb2.VerifyCitationsResponse(
             citations=[_citation(one) for one in citations],
-            resolved_documents=len({one.document.document_id for one in citations if one.document}),
+            resolved_documents=len(
+                {one.document for one in citations if one.document and one.status is CitationStatus.RESOLVED}
+            ),
             version=version,
         )
 
@@ -238,4 +241,6 @@ def _citation(citation: Citation) -> common_pb2.Citation:
         title=document.title if document else "",
         path=document.path if document else "",
         reason=citation.reason,
+        support=citation.support,
+        passage_id=citation.passage_id,
     )

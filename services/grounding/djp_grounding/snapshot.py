@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from djp_grounding.errors import CorpusNotFound
 from djp_grounding.index import IndexReader
-from djp_grounding.model import Hit
+from djp_grounding.model import Document, Hit
 from djp_grounding.resolve import Citation, TitleIndex
+from djp_grounding.support import check_support
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,13 +36,17 @@ class Snapshot:
     @cached_property
     def _index(self) -> IndexReader:
         try:
-            return IndexReader(self._index_path, self.manifest.index)
+            return IndexReader(self._index_path, self.manifest.index, self._documents)
         except (OSError, ValueError):
             message = (
                 f"corpus {self._corpus!r}: the index of version {self.version} cannot be opened (damaged, or of another"
                 " version of the search library); add the folder again to rebuild it"
             )
             raise CorpusNotFound(message, field="corpus") from None
+
+    @cached_property
+    def _documents(self) -> dict[int, Document]:
+        return {document.key: document for document in self.manifest.documents}
 
     @cached_property
     def _titles(self) -> TitleIndex:
@@ -55,12 +60,15 @@ class Snapshot:
             tokens += estimated_tokens(found.passage.text)
             if token_budget and tokens > token_budget:
                 break
-            hits.append(Hit(self.manifest.documents[found.document], found.passage, found.score))
+            hits.append(Hit(self._documents[found.document], found.passage, found.score))
         return hits
 
     def check_citations(self, text: str) -> list[Citation]:
-        """Every citation in `text` with the document of this version it resolves to, or the reason why none."""
-        return self._titles.check(text)
+        """Every citation in `text`: the document of this version it resolves to, if any, and whether that backs it."""
+        citations = self._titles.check(text)
+        if not any(citation.document for citation in citations):
+            return citations
+        return check_support(text, citations, self._index)
 
 
 def estimated_tokens(text: str) -> int:
