@@ -467,6 +467,7 @@ class SearchRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     TOKEN_BUDGET_FIELD_NUMBER: _builtins.int
+    PASSAGES_PER_DOCUMENT_FIELD_NUMBER: _builtins.int
     corpus: _builtins.str
     version: _builtins.str
     """Empty: the current one."""
@@ -475,6 +476,8 @@ class SearchRequest(_message.Message):
     """0: 8."""
     token_budget: _builtins.int
     """Passages stop before they pass this many tokens together; 0: no limit."""
+    passages_per_document: _builtins.int
+    """Of one document at most so many, as long as others match too; 0: the best passages, whatever their documents."""
     def __init__(
         self,
         *,
@@ -483,10 +486,11 @@ class SearchRequest(_message.Message):
         query: _builtins.str = ...,
         top_k: _builtins.int = ...,
         token_budget: _builtins.int = ...,
+        passages_per_document: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "query", b"query", "token_budget", b"token_budget", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "passages_per_document", b"passages_per_document", "query", b"query", "token_budget", b"token_budget", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djp_grounding.model import Extracted, Passage
-from djp_grounding.passages import PASSAGE_CHARS, PASSAGE_WORDS, cut
+from djp_grounding.passages import OVERLAP_WORDS, PASSAGE_CHARS, PASSAGE_WORDS, cut
 
 
 def passages(text: str, **fields: object) -> list[Passage]:
@@ -25,9 +25,12 @@ def check(text: str, found: list[Passage], start: int = 0) -> None:
         assert len(passage.text.split()) <= PASSAGE_WORDS
         assert len(passage.text) <= PASSAGE_CHARS
     for before, after in pairwise(found):
-        assert before.end <= after.start
-    edges = [start, *(edge for passage in found for edge in (passage.start, passage.end)), len(text)]
-    gaps = [text[left:right] for left, right in zip(edges[::2], edges[1::2], strict=True)]
+        assert before.start < after.start
+        assert before.end < after.end
+        assert len(text[after.start : before.end].split()) <= OVERLAP_WORDS
+    ends = [start, *(passage.end for passage in found)]
+    starts = [*(passage.start for passage in found), len(text)]
+    gaps = [text[left:right] for left, right in zip(ends, starts, strict=True)]
     assert not "".join(gaps).strip(), "text was left out"
 
 
@@ -59,6 +62,16 @@ def test_a_long_paragraph_is_cut_at_sentences() -> None:
     check(text, found)
     assert len(found) > 3
     assert all(passage.text.endswith(").") for passage in found)
+    for before, after in pairwise(found):
+        assert before.text.endswith(after.text[: after.text.index(".") + 1]), "the last sentence is in both"
+
+
+def test_a_section_that_is_cut_for_its_length_has_its_last_short_paragraph_in_both_passages() -> None:
+    text = f"{WORDS}\n\n{WORDS}\n\nA short remark between.\n\n{WORDS}\n\n## Next\n\n{WORDS}"
+    found = passages(text)
+    check(text, found)
+    assert found[0].text.endswith("A short remark between.") is found[1].text.startswith("A short remark between.")
+    assert found[-1].text.startswith("## Next"), "a section starts with its heading"
 
 
 def test_text_without_spaces_is_cut_at_its_own_stops() -> None:

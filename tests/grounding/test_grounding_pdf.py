@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from djp_grounding import pdf as pdf_module
+from djp_grounding.extract import untypeset
 from djp_grounding.limits import Limits
 from djp_grounding.pdf import PdfLimits, PdfText, PdfWorker
 
@@ -190,3 +191,26 @@ def test_pages_without_text_ask_for_ocr(library: Any, pdf: Any) -> None:
 def test_another_file_called_pdf(library: Any) -> None:
     library.add({"a.pdf": b"PK\x03\x04" + b"\0" * 5_000, "b.md": "text"})
     assert library.skipped() == {"a.pdf": "not a PDF: it does not start with %PDF-"}
+
+
+@pytest.mark.parametrize(
+    ("pages", "read"),
+    [
+        (["The e\ufb03cient o\ufb03ce"], ["The efficient office"]),
+        (["an exam-\nple of it"], ["an example of it"]),
+        (["an exam-  \n   ple"], ["an example"]),
+        (["a well-known rule", "that well-\nknown rule"], ["a well-known rule", "that well-known rule"]),
+        (["a well-known, wellknown rule is well-\nknown"], ["a well-known, wellknown rule is wellknown"]),
+        (["the Baden-\nBaden train"], ["the Baden-\nBaden train"]),
+        (["lines 3-\n5 and a-\n\nb"], ["lines 3-\n5 and a-\n\nb"]),
+        (["soft\u00ad\nware and hard\u00adware"], ["software and hardware"]),
+        (["-" * 1000 + "\n" * 1000, ""], ["-" * 1000 + "\n" * 1000, ""]),
+    ],
+)
+def test_what_typesetting_did_to_words_is_undone(pages: list[str], read: list[str]) -> None:
+    assert untypeset(pages) == read
+
+
+def test_floods_of_hyphens_are_read_to_the_end() -> None:
+    for page in ("a" * 200_000, "a-" * 100_000, "a-\n" * 50_000, "- \n" * 50_000, ("a" * 39 + "-") * 5_000):
+        assert len(untypeset([page])[0]) <= len(page)

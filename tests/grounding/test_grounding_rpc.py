@@ -150,6 +150,7 @@ async def test_lists_page(client: Any) -> None:
         ("Search", {"corpus": "docs", "query": "x", "top_k": 101}, "top_k"),
         ("Search", {"corpus": "docs", "query": "x", "top_k": -1}, "top_k"),
         ("Search", {"corpus": "docs", "query": "x", "token_budget": -1}, "token_budget"),
+        ("Search", {"corpus": "docs", "query": "x", "passages_per_document": -1}, "passages_per_document"),
         ("Search", {"corpus": "../docs", "query": "x"}, "corpus"),
         ("Search", {"corpus": "", "query": "x"}, "corpus"),
         ("Search", {"corpus": "docs", "query": "x" * 1_048_577}, "query"),

@@ -112,6 +112,25 @@ def test_a_token_budget_stops_before_it_is_passed(library: Any) -> None:
     assert len(library.search("words", token_budget=0)) == 5
 
 
+def test_passages_come_from_several_documents(library: Any) -> None:
+    section = "whales " * 6 + "swim in the sea. " + "word " * 100
+    library.add(
+        {
+            "whales.md": "# Whales\n\n" + "\n\n".join(f"## Part {number}\n\n{section}" for number in range(9)),
+            "ships.md": "# Ships\n\nShips avoid whales in the sea.",
+            "ports.md": "# Ports\n\nFrom the ports of the sea whales are rarely seen.",
+        }
+    )
+    assert library.found("whales in the sea", top_k=5).count("Whales") >= 3
+    spread = library.search("whales in the sea", top_k=5, per_document=2)
+    titles = [hit.document.title for hit in spread]
+    assert {"Ships", "Ports"} <= set(titles)
+    assert titles.count("Whales") == 3, "for want of others"
+    assert [hit.score for hit in spread] == sorted((hit.score for hit in spread), reverse=True)
+    alone = library.search("swim", top_k=4, per_document=1)
+    assert [hit.document.title for hit in alone] == ["Whales"] * 4
+
+
 def test_a_megabyte_of_query_is_bounded(handbook: Any) -> None:
     assert handbook.found("refund " * 150_000) == ["Refunds"]
     assert handbook.search(" ".join(f"{number:x}" for number in range(1, 150_000))) == []

@@ -164,11 +164,19 @@ class Corpora:
 
     @_names_folder_errors
     def search(
-        self, tenant: str, corpus: str, query: str, *, top_k: int = 0, token_budget: int = 0, version: str = ""
+        self,
+        tenant: str,
+        corpus: str,
+        query: str,
+        *,
+        top_k: int = 0,
+        token_budget: int = 0,
+        per_document: int = 0,
+        version: str = "",
     ) -> tuple[str, list[Hit]]:
         """The version searched and its best passages, best first; none if the query holds no search term."""
         _, snapshot = self._snapshot(tenant, corpus, version)
-        return snapshot.version, snapshot.search(query, top_k or DEFAULT_TOP_K, token_budget)
+        return snapshot.version, snapshot.search(query, top_k or DEFAULT_TOP_K, token_budget, per_document)
 
     @_names_folder_errors
     def check_citations(self, tenant: str, corpus: str, text: str, version: str = "") -> tuple[str, list[Citation]]:

@@ -12,10 +12,17 @@ from djp_grounding.model import Extracted, Skipped
 from djp_grounding.titles import clean_title, text_title
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from djp_grounding.pdf import PdfWorker
 
-EXTRACTOR_VERSION = 2
+EXTRACTOR_VERSION = 3
 """Raise it when the same bytes would give another text, title or cut: it is part of a version's identity."""
+
+_LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
+_WORD = re.compile(r"[^\W\d_]+(?:[-\u2010][^\W\d_]+)*")
+_BROKEN = re.compile(r"(?<!\w)([^\W\d_]{1,40})[-\u2010\u00ad][ \t]*\n[ \t]*([^\W\d_A-Z]{1,40})")
+"""A word broken at the end of a line, which goes on in lower case."""
 
 _OTHER_UNICODE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -62,17 +69,36 @@ def _decode(content: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def untypeset(pages: Sequence[str]) -> list[str]:
+    """The pages of a PDF with ligatures as letters and words that were broken at a line's end in one piece.
+
+    A hyphen there stays if the document has the word with its hyphen elsewhere, and not without.
+    """
+    plain = [page.translate(_LIGATURES) for page in pages]
+    words: set[str] = set()
+    for page in plain:
+        words.update(match[0].casefold() for match in _WORD.finditer(page))
+
+    def joined(broken: re.Match[str]) -> str:
+        before, after = broken[1], broken[2]
+        keeps = f"{before}-{after}".casefold() in words and f"{before}{after}".casefold() not in words
+        return f"{before}-{after}" if keeps and "-" in broken[0] else f"{before}{after}"
+
+    return [_BROKEN.sub(joined, page).replace("\u00ad", "") for page in plain]
+
+
 def _extract_pdf(path: str, content: bytes, pdfs: PdfWorker) -> Extracted | Skipped:
     if b"%PDF-" not in content[:1024]:  # where readers look for it (ISO 32000-1, annex H.3.4.1)
         return Skipped(path, "not a PDF: it does not start with %PDF-")
     answer = pdfs.read(content)
     if isinstance(answer, str):
         return Skipped(path, answer)
+    pages = untypeset(answer.pages)
     starts, at = [], 0
-    for page in answer.pages:
+    for page in pages:
         starts.append(at)
         at += len(page) + 2
-    text = "\n\n".join(answer.pages)
+    text = "\n\n".join(pages)
     if not text.strip():
         return Skipped(path, "no text in the PDF: if it is a scan, run OCR over it first")
     return Extracted(text, clean_title(answer.title), pages=tuple(starts))

@@ -15,6 +15,9 @@ PASSAGE_WORDS = 200
 """A passage holds at most so many words: long enough to answer, short enough that eight of them fit a prompt."""
 PASSAGE_CHARS = 1600
 """And at most so many code points: 200 English words are about 1,200; this is what bounds text without spaces."""
+OVERLAP_WORDS = 40
+"""Where a section is cut for its length, the next passage begins again with the last sentence or paragraph of the one
+before if that has no more words, so that what stands on both sides of a cut is found together."""
 SECTION_WORDS = 60
 """A heading starts a new passage once the one before holds so many words; shorter sections share a passage."""
 
@@ -35,7 +38,7 @@ class _Piece(NamedTuple):
 
 
 def cut(document: Extracted) -> Iterator[Passage]:
-    """The passages of a document, in order. They overlap nowhere and leave out nothing but white space.
+    """The passages of a document, in order. They leave out nothing but white space.
 
     A passage never crosses a page, so that its page number is exact.
     """
@@ -53,16 +56,25 @@ def cut(document: Extracted) -> Iterator[Passage]:
 def _pack(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
     """Joins neighbours as long as they fit one passage and belong to one section."""
     held: _Piece | None = None
+    last: _Piece | None = None  # the piece joined last, unless it is all that is held
     for piece in pieces:
         if held is None:
             held = piece
         elif _fits(held.start, piece.end, held.words + piece.words) and not (
             piece.section and held.words >= SECTION_WORDS
         ):
-            held = held._replace(end=piece.end, words=held.words + piece.words)
+            held, last = held._replace(end=piece.end, words=held.words + piece.words), piece
         else:
             yield held
-            held = piece
+            if (
+                last
+                and not piece.section
+                and 1 < last.words <= OVERLAP_WORDS
+                and _fits(last.start, piece.end, last.words + piece.words)
+            ):
+                held, last = last._replace(end=piece.end, words=last.words + piece.words), piece
+            else:
+                held, last = piece, None
     if held is not None:
         yield held
 

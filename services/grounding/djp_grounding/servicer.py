@@ -164,6 +164,7 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
             request.query,
             top_k=request.top_k,
             token_budget=request.token_budget,
+            per_document=request.passages_per_document,
             version=request.version,
         )
         return grounding_pb2.SearchResponse(passages=[_passage(hit) for hit in hits], version=version)

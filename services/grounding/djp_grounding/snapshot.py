@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from djp_grounding.errors import CorpusNotFound
-from djp_grounding.index import IndexReader
+from djp_grounding.index import Found, IndexReader
 from djp_grounding.model import Document, Hit
 from djp_grounding.resolve import Citation, TitleIndex
 from djp_grounding.support import check_support
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from djp_grounding.folder import CorpusFolder
     from djp_grounding.manifest import Manifest
 
+_DEEPER = 8  # times as many passages are looked at when they are to come from several documents
 _KEPT = 64
 """So many open versions are kept: each holds its titles in memory, a few file mappings and no copy of the index."""
 
@@ -52,15 +54,19 @@ class Snapshot:
     def _titles(self) -> TitleIndex:
         return TitleIndex(self.manifest.documents)
 
-    def search(self, query: str, top_k: int, token_budget: int) -> list[Hit]:
-        """The best passages, best first, stopping before they pass `token_budget` tokens together (0: no limit)."""
+    def search(self, query: str, top_k: int, token_budget: int = 0, per_document: int = 0) -> list[Hit]:
+        """The best passages, best first, stopping before they pass `token_budget` tokens together (0: no limit).
+
+        A document gives at most `per_document` of them (0: no limit) as long as others match too.
+        """
+        found = self._index.search(query, _DEEPER * top_k if per_document else top_k)
         hits: list[Hit] = []
         tokens = 0
-        for found in self._index.search(query, top_k):
-            tokens += estimated_tokens(found.passage.text)
+        for one in _spread(found, top_k, per_document):
+            tokens += estimated_tokens(one.passage.text)
             if token_budget and tokens > token_budget:
                 break
-            hits.append(Hit(self._documents[found.document], found.passage, found.score))
+            hits.append(Hit(self._documents[one.document], one.passage, one.score))
         return hits
 
     def check_citations(self, text: str) -> list[Citation]:
@@ -69,6 +75,18 @@ class Snapshot:
         if not any(citation.document for citation in citations):
             return citations
         return check_support(text, citations, self._index)
+
+
+def _spread(found: Sequence[Found], top_k: int, per_document: int) -> list[Found]:
+    """The best `top_k`, best first; those beyond `per_document` of their document come in only for want of others."""
+    taken: Counter[int] = Counter()
+    surplus: list[int] = []
+    kept: list[int] = []
+    for number, one in enumerate(found):
+        taken[one.document] += 1
+        (surplus if per_document and taken[one.document] > per_document else kept).append(number)
+    chosen = sorted([*kept, *surplus][:top_k])
+    return [found[number] for number in chosen]
 
 
 def estimated_tokens(text: str) -> int:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 THRESHOLD = 0.4
 """From this support on a document backs a sentence.
 
-Calibrated with `benchmarks/citations.py` on Cranfield's abstracts, all of one field: it keeps every sentence of the
-cited document, 99 % of those with a fifth of their words replaced and 94 % of those with a third replaced, and refuses
+Calibrated on Cranfield's abstracts, all of one field (`benchmarks/grounding.py`): it keeps every sentence of the cited
+document, 99 % of those with a fifth of their words replaced and 94 % of those with a third replaced, and refuses
 99.9 % of the sentences of another document and 99 % of sequences of the corpus's own words. It cannot tell a true
 sentence from a false one of the same words.
 """
