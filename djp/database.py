@@ -109,8 +109,10 @@ def from_us(moment_us: int) -> datetime:
 
 
 def reading(engine: AsyncEngine) -> AsyncEngine:
-    """The same engine for transactions that only read: on SQLite they take no lock and wait for no writer."""
-    return engine.execution_options(djp_read_only=True)
+    """The same engine for transactions that only read: all that one of them reads is of one instant, and on SQLite they
+    take no lock and wait for no writer."""
+    options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    return engine.execution_options(djp_read_only=True, **options)
 
 
 def database_error(error: BaseException | None, url: str) -> DjpError | None:

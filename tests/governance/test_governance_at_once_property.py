@@ -91,9 +91,12 @@ class Tenant:
         state: State = of[1]
         return lambda: ledger.close(key, name, state, now)
 
-    async def used(self) -> list[int]:
+    async def used(self) -> tuple[list[int], int | None]:
+        """What is in use of the day and of the month, and what the day is limited to."""
         keys = windows_of([f"tenant:{self.name}"], self.now.date(), UTC)
-        return [one.used for one in await self.budgets.windows(keys, LIMITS)]
+        windows, chosen = await self.budgets.windows(keys, LIMITS)
+        found = chosen.get(f"tenant:{self.name}")
+        return [one.used for one in windows], found.daily if found else 100
 
     async def at_once(self, commands: list[Any]) -> None:
         """Send the commands at the same time, and compare what came of them with the bounds."""
@@ -108,10 +111,10 @@ class Tenant:
             if one[0] not in ("again", "lapse"):  # a sweep is no request
                 self.sent.append((one, change))
             changes.append((index, one, change))
-        before = await self.used()
-        answers = await asyncio.gather(*(change() for _, _, change in changes), return_exceptions=True)
-        after = await self.used()
         limits = {self.limit}
+        before, _ = await self.used()
+        answers = await asyncio.gather(*(change() for _, _, change in changes), return_exceptions=True)
+        after, self.limit = await self.used()
         for (index, one, _), answer in zip(changes, answers, strict=True):
             if isinstance(answer, Exception):
                 known = BudgetExceeded if self.sent[index][0][0] == "reserve" else None
@@ -127,8 +130,6 @@ class Tenant:
                 limits.add(one[1])
             if one[0] == "delete":
                 limits.add(100)
-        found = (await self.budgets.found([f"tenant:{self.name}"])).get(f"tenant:{self.name}")
-        self.limit = found.daily if found else 100
         assert self.limit in limits or any(one[0] == "again" for one in commands)
         self.bounds(commands, answers, before, after, limits)
 

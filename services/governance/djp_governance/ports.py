@@ -80,14 +80,12 @@ class BudgetStore(Protocol):
     async def delete(self, key: RequestKey, scope: str, event: NewEvent, now: datetime) -> None:
         """Take back what was set; may be repeated. Raises NotFound where nothing was."""
 
-    async def found(self, scopes: Sequence[str]) -> Mapping[str, Budget]:
-        """Of these scopes, what was set."""
-
     async def scopes(self, month: date, after: str, limit: int) -> Sequence[str]:
         """The scopes behind `after` that have limits of their own or were used in the month, by name."""
 
-    async def windows(self, keys: Sequence[WindowKey], limits: Limits) -> Sequence[Window]:
-        """The windows as they are now, in the order of the keys; empty ones where nothing was reserved yet."""
+    async def windows(self, keys: Sequence[WindowKey], limits: Limits) -> tuple[Sequence[Window], Mapping[str, Budget]]:
+        """The windows as they are now, in the order of the keys, empty ones where nothing was reserved yet; and of
+        their scopes what was set at that instant."""
 
 
 class EventStore(Protocol):

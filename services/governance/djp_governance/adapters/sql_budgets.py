@@ -59,13 +59,13 @@ class SqlBudgets:
 
         await self._transactions.once(key, _NOTHING, now, work)
 
-    async def found(self, scopes: Sequence[str]) -> Mapping[str, Budget]:
-        return await self._transactions.read(lambda connection: set_budgets(connection, scopes))
+    async def windows(self, keys: Sequence[WindowKey], limits: Limits) -> tuple[Sequence[Window], Mapping[str, Budget]]:
+        async def work(connection: AsyncConnection) -> tuple[Sequence[Window], Mapping[str, Budget]]:
+            return await read_windows(connection, keys, limits), await set_budgets(
+                connection, {one.scope for one in keys}
+            )
 
-    async def windows(self, keys: Sequence[WindowKey], limits: Limits) -> Sequence[Window]:
-        if not keys:
-            return []
-        return await self._transactions.read(lambda connection: read_windows(connection, keys, limits))
+        return await self._transactions.read(work) if keys else ([], {})
 
     async def scopes(self, month: date, after: str, limit: int) -> Sequence[str]:
         of_set = select(budgets.c.scope)

@@ -114,8 +114,8 @@ class BudgetRpcs:
 
     async def _budgets(self, scopes: Sequence[str]) -> list[governance_pb2.Budget]:
         parts, limits = self._parts, self._parts.limits
-        was_set = await parts.budgets.found(scopes)
-        found = await parts.budgets.windows(windows_of(scopes, day_of(parts.now(), parts.zone), parts.zone), limits)
+        keys = windows_of(scopes, day_of(parts.now(), parts.zone), parts.zone)
+        found, was_set = await parts.budgets.windows(keys, limits)
         budgets = []
         for scope in scopes:
             budget = _to_budget(scope, was_set.get(scope) or limits.of(scope))

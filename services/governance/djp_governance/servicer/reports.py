@@ -41,7 +41,7 @@ class ReportRpcs:
         rows = await parts.reports.rows(tenant, first, today)
         totals = await parts.reports.totals(tenant, first, today)
         scope = "global" if tenant is None else f"tenant:{tenant}"
-        windows = await parts.budgets.windows(windows_of([scope], today, parts.zone), parts.limits)
+        windows, _ = await parts.budgets.windows(windows_of([scope], today, parts.zone), parts.limits)
         return governance_pb2.ReportResponse(
             rows=map(_to_row, rows),
             totals=map(_to_row, totals),

@@ -1,0 +1,54 @@
+"""What one answer tells is of one instant, whatever is charged while it is put together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from djp.v1 import governance_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from tests.governance.conftest import Governance
+
+WAITING = (
+    "SELECT count(*) AS many FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    """Postgres alone shows other transactions' changes between two statements."""
+    return postgres_url
+
+
+async def meanwhile(governance: Governance, make: Any, table: str, change: str, asked: Awaitable[Any]) -> Any:
+    """The answer to a request, for which a change is made, at once, when it comes to read the table."""
+    engine = sa.create_engine(governance.url)
+    with engine.connect() as connection:
+        await asyncio.to_thread(connection.execute, sa.text(f"LOCK TABLE {table}"))
+        task = asyncio.ensure_future(asked)
+
+        async def waits() -> bool:
+            return bool((await governance.sql(WAITING))[0]["many"])
+
+        await make.until(waits)
+        await asyncio.to_thread(connection.execute, sa.text(change))
+        await asyncio.to_thread(connection.commit)
+    engine.dispose()
+    return await task
+
+
+async def test_a_reservation_has_the_totals_of_its_charges(governance: Governance, make: Any) -> None:
+    acme = (await governance.start()).client()
+    name = (await acme.reserve(1000)).reservation.reservation_id
+    await acme.charge(name, make.model_call(100))
+    dearer = "UPDATE calls SET cost_nano = 300; UPDATE reservations SET charged_nano = 300"
+    request = governance_pb2.GetReservationRequest(reservation_id=name)
+    answer = await meanwhile(governance, make, "calls", dearer, acme.call("GetReservation", request))
+    assert answer.reservation.charged_nano_usd == sum(one.cost_nano_usd for one in answer.totals)
+    await governance.sql("UPDATE calls SET cost_nano = 100; UPDATE reservations SET charged_nano = 100")
