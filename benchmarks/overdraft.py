@@ -4,7 +4,8 @@ In a trial every client reserves, charges and settles, again and again, until it
 call costs exactly what it reserved, and exactly 100 must be granted; in the others it costs 30 to 100 % of that, or is
 released, and room comes back. The cap is in turn a tenant's day, its month, its tokens, and the day of everybody, drawn
 on by eight tenants. Then the same while servers and crews of clients are killed with SIGKILL: a client that is cut off
-asks again with the same request_id, and what the dead held comes back when their leases lapse.
+asks again with the same request_id, and what the dead held comes back when their leases lapse. Ctrl-C ends it with the
+figures of the trials until then.
 
 Three witnesses: an observer process reads the windows and their limits in one snapshot, over and over; a trigger on the
 windows' table checks each version of a row that is ever written; and after each trial the journal is audited. At least
@@ -17,8 +18,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
+import signal
 import sys
 import tempfile
 
@@ -27,11 +30,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.governance.ledger_fleet import Fleet
 from tests.governance.ledger_postgres import new_postgres
-from tests.governance.ledger_trials import Trials, Wrong
+from tests.governance.ledger_trials import Phase, Trials, Wrong
 
 CREWS = 8
 FIT = 100
 """Calls that a cap has room for."""
+TURNS = 10
+"""Trials without kills and with kills take turns, so that a run that is ended early has done some of both."""
 
 
 async def check_then_increment(url: str, clients: int) -> float:
@@ -53,6 +58,11 @@ async def check_then_increment(url: str, clients: int) -> float:
     return used / cap
 
 
+def _share(trials: int, turn: int) -> int:
+    """How many of the trials come in a turn."""
+    return trials * (turn + 1) // TURNS - trials * turn // TURNS
+
+
 def main() -> int:
     """Run the trials; the exit code is 1 if the ledger did what it must not."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -64,16 +74,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="what decides amounts, costs and the moments of kills")
     options = parser.parse_args()
     calm, killing = (4, 2) if options.quick else (1000, 200)
+    calm = calm if options.trials is None else options.trials
+    killing = killing if options.kill_trials is None else options.kill_trials
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with new_postgres() as url, tempfile.TemporaryDirectory(prefix="djp-") as folder:
         peer = asyncio.run(check_then_increment(url, options.clients))
         print(f"check-then-increment: {peer:.1%} of the cap used", flush=True)
         fleet = Fleet(url, folder, options.servers, CREWS)
+        phases = {"calm": Phase(), "kills": Phase()}
         try:
             trials = Trials(fleet, url, random.Random(options.seed), clients=options.clients // CREWS, fit=FIT)
-            phases = {
-                "calm": trials.calm(calm if options.trials is None else options.trials),
-                "kills": trials.killing(killing if options.kill_trials is None else options.kill_trials),
-            }
+            with contextlib.suppress(KeyboardInterrupt):  # what was done until then is told
+                for turn in range(TURNS):
+                    trials.calm(_share(calm, turn), phases["calm"])
+                    trials.killing(_share(killing, turn), phases["kills"])
             versions = trials.versions()
             trials.close()
         except Wrong as error:

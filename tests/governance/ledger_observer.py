@@ -64,7 +64,7 @@ def observe(pipe: Connection, url: str) -> None:
                 seen = Seen()
                 continue
             _look(connection, scopes, seen)
-            time.sleep(0.005)  # the others need the processor too
+            time.sleep(0.02)  # the others need the processor too
 
 
 def _look(connection: sa.Connection, scopes: Sequence[str], seen: Seen) -> None:

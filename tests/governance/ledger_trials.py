@@ -86,6 +86,11 @@ class Phase:
             "median_trial_s": round(statistics.median(self.took), 2),
         }
 
+    def going_on(self) -> Phase:
+        """The same, and its time runs on from now."""
+        self.began = time.monotonic() - self.seconds
+        return self
+
     def saw(self, seen: Seen) -> None:
         """Add what the observer saw."""
         self.seen.looks += seen.looks
@@ -120,10 +125,10 @@ class Trials:
         """Let go of the database."""
         self._engine.dispose()
 
-    def calm(self, trials: int) -> Phase:
-        """Trials in which nobody dies: all that was granted is known."""
-        phase = Phase()
-        for number in range(trials):
+    def calm(self, trials: int, phase: Phase | None = None) -> Phase:
+        """Trials in which nobody dies: all that was granted is known. Adds to a phase, or begins one."""
+        phase = (phase or Phase()).going_on()
+        for number in range(len(phase.uses), len(phase.uses) + trials):
             scope, limit = (*FORMS, OF_EVERYBODY)[number % 4]
             trial = self._begin(phase, scope, limit, exact=(number + number // 4) % 2 == 0)
             self._spend(trial, self._task(trial))
@@ -131,14 +136,15 @@ class Trials:
             self._end(trial, phase)
         return phase
 
-    def killing(self, trials: int) -> Phase:
+    def killing(self, trials: int, phase: Phase | None = None) -> Phase:
         """Trials in each of which a server and a crew of clients die; their rounds end when all leases have lapsed."""
-        phase = Phase()
+        phase = (phase or Phase()).going_on()
         done: list[Trial] = []
-        for number in range(trials):
+        end = len(phase.uses) + trials
+        for number in range(len(phase.uses), end):
             # The budget of everybody comes last in a round, and when the older trials have given back what their dead
             # held: that would disturb its sums.
-            last = len(done) == ROUND - 1 or number == trials - 1
+            last = len(done) == ROUND - 1 or number == end - 1
             if last:
                 phase.latest_lapse_s = max(phase.latest_lapse_s, self._wait_for_lapses(done))
             scope, limit = OF_EVERYBODY if last else FORMS[number % 3]
