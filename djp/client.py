@@ -196,9 +196,13 @@ class DjpClient:
                 raise Unavailable(f"the gateway was lost while it worked on run {run_id} ({lost.message})") from lost
             await asyncio.sleep(pause)
 
-    async def get_run(self, run_id: str) -> run_pb2.Run:
-        """One run, by its id or by at least 8 characters that only its id begins with."""
-        request = run_pb2.GetRunRequest(run_id=run_id)
+    async def get_run(self, run_id: str, *, restore_values: bool = False) -> run_pb2.Run:
+        """One run, by its id or by at least 8 characters that only its id begins with.
+
+        With `restore_values` its result has the values again that redaction mode ALL hid from the models. Raises
+        FailedPrecondition if the run had another mode, or the values are not kept any more.
+        """
+        request = run_pb2.GetRunRequest(run_id=run_id, restore_values=restore_values)
         return (await _answer(self._runs.GetRun(request, timeout=CALL_TIMEOUT_S))).run
 
     async def list_runs(self, request: run_pb2.ListRunsRequest) -> run_pb2.ListRunsResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from djp.mesh.errors import DjpError, InvalidInput, Violation
 
@@ -34,6 +34,7 @@ _FLAGS = {
     "show": "--show",
     "address": "--gateway",
     "provider": "--provider",
+    "restore_values": "--restore-values",
     "run_id": "RUN",
     "tenant": "--tenant",
     "days": "--days",
@@ -63,8 +64,9 @@ class RunFlags:
     seed: int | None = None
     budget_usd: str | None = None
     budget_tokens: int | None = None
-    redact: bool = True
+    redact: Literal["on", "off", "all"] = "on"
     redaction_rules: Path | None = None
+    restore_values: bool = False
     timeout: float | None = None
     debaters: tuple[str, ...] = ()
     jurors: tuple[str, ...] = ()
@@ -99,7 +101,7 @@ def run_request(flags: RunFlags) -> run_pb2.RunRequest:
 
     problems = _contradictions(flags)
     request = run_pb2.RunRequest(
-        redaction=run_pb2.REDACTION_MODE_ON if flags.redact else run_pb2.REDACTION_MODE_OFF,
+        redaction=run_pb2.RedactionMode.Value(f"REDACTION_MODE_{flags.redact.upper()}"),
     )
 
     def put(field: str, value: object) -> None:
@@ -195,7 +197,11 @@ def _contradictions(flags: RunFlags) -> list[Violation]:
                 "grounded_required", "asks for citations, but there is nothing to cite; give --grounded-corpus DIR"
             )
         )
-    if flags.redaction_rules is not None and not flags.redact:
+    if flags.restore_values and flags.redact != "all":
+        problems.append(Violation("restore_values", "puts back what only --redact all hides; leave one out, or both"))
+    if flags.restore_values and flags.dry_run:
+        problems.append(Violation("restore_values", "--dry-run has no text to show; leave --restore-values out"))
+    if flags.redaction_rules is not None and flags.redact == "off":
         problems.append(Violation("redaction_rules", "has no use with --redact off; leave one out"))
     if flags.quiet and flags.verbose:
         problems.append(Violation("quiet", "--quiet and --verbose contradict each other; leave one out"))

@@ -49,11 +49,12 @@ def _path(given: str) -> Path:
     return Path(given)
 
 
-class Switch(StrEnum):
-    """On or off."""
+class Redact(StrEnum):
+    """What of a run is redacted."""
 
     ON = "on"
     OFF = "off"
+    ALL = "all"
 
 
 class Strategy(StrEnum):
@@ -138,10 +139,16 @@ def run(
         list[str] | None, typer.Option(metavar="PROVIDER/MODEL", help="A model that judges, repeatable.")
     ] = None,
     rounds: Annotated[int | None, typer.Option(metavar="N", help="Rounds of debate, 1 to 8.")] = None,
-    redact: Annotated[Switch, typer.Option(help="Redact personal data and secrets.")] = Switch.ON,
+    redact: Annotated[
+        Redact,
+        typer.Option(help="Personal data and secrets: hidden in what comes out, left, or hidden from the models too."),
+    ] = Redact.ON,
     redaction_rules: Annotated[
         Path | None, typer.Option(parser=_path, metavar="FILE.json", help="Rules of redaction beside those in force.")
     ] = None,
+    restore_values: Annotated[
+        bool, typer.Option("--restore-values", help="With --redact all: show the text with the values put back.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the models may take.")] = None,
     workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Groups runs for reports and artifacts.")] = None,
     trace_name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name to find the run by.")] = None,
@@ -173,8 +180,9 @@ def run(
         seed=seed,
         budget_usd=budget_usd,
         budget_tokens=budget_tokens,
-        redact=redact is Switch.ON,
+        redact=redact.value,
         redaction_rules=redaction_rules,
+        restore_values=restore_values,
         timeout=timeout,
         debaters=tuple(debater or ()),
         jurors=tuple(juror or ()),
@@ -219,12 +227,19 @@ def list_runs(
 
 
 @runs_app.command("show")
-def show_run(run: RunId, gateway: Gateway = None, as_json: AsJson = False) -> None:
+def show_run(
+    run: RunId,
+    restore_values: Annotated[
+        bool, typer.Option("--restore-values", help="Of a run with --redact all: with the hidden values put back.")
+    ] = False,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
     """Show a run: its text, verdict, citations and costs."""
     from djp.cli import runs
     from djp.cli.session import execute
 
-    execute(lambda: runs.show_run(gateway, run, as_json=as_json), as_json=as_json)
+    execute(lambda: runs.show_run(gateway, run, restore_values=restore_values, as_json=as_json), as_json=as_json)
 
 
 @app.command()

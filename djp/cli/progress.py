@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STAGES = {
     common_pb2.STAGE_SEARCH: ("search", "searching the corpus"),
+    common_pb2.STAGE_HIDE: ("hide", "hiding personal data and secrets from the models"),
     common_pb2.STAGE_PROJECT: ("project", "adding up what the run can cost at most"),
     common_pb2.STAGE_RESERVE: ("reserve", "reserving that from the budget"),
     common_pb2.STAGE_DEBATE: ("debate", "the debaters are drafting"),

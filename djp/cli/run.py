@@ -46,6 +46,8 @@ async def run(flags: RunFlags) -> int:
                     projected = await client.project_run(request)
                 else:
                     ended = await _watch(client, request, shown, started)
+                    if flags.restore_values and ended.result.text:
+                        ended = await client.get_run(ended.run_id, restore_values=True)
                     if flags.metrics is not None:
                         from djp.cli.metrics import append_metrics
 

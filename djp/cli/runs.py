@@ -89,11 +89,13 @@ def _redactions(runs: Sequence[run_pb2.Run]) -> str:
     return f"Redacted runs: {len(events)} of {len(runs)} ({share} %); redaction events: {sum(events):,}"
 
 
-async def show_run(gateway: str | None, wanted: str, *, as_json: bool) -> int:
-    """Print one run in full."""
+async def show_run(gateway: str | None, wanted: str, *, restore_values: bool = False, as_json: bool) -> int:
+    """Print one run in full, or with the values that it hid from its models."""
     events: list[run_pb2.RunEvent] = []
     async with connected(gateway) as client:
         run = await find_run(client, wanted)
+        if restore_values:
+            run = await client.get_run(run.run_id, restore_values=True)
         if run.state in TERMINAL_STATES and not as_json:  # the events of others have no end yet
             async with aclosing(client.watch(run.run_id)) as told:
                 events = [event async for event in told]

@@ -240,11 +240,18 @@ def _print_notes(run: run_pb2.Run) -> None:
         say("Offline: no model was called. The prices are for demonstration, no money moved.", "dim")
     if result.redaction_counts:
         found = ", ".join(f"{one_line(kind)} {count}" for kind, count in sorted(result.redaction_counts.items()))
-        say(f"Redacted: {found}")
+        say(f"Redacted: {found}{_hidden(run)}")
     elif run.spec.redaction == run_pb2.REDACTION_MODE_OFF:
         say("Redaction was off: the text may hold personal data or secrets.", "yellow")
     for warning in run.warnings:
         say(f"Warning: {one_line(warning)}", "yellow")
+
+
+def _hidden(run: run_pb2.Run) -> str:
+    """What of that the models never saw, and the readers do not see unless they ask for it."""
+    if run.spec.redaction != run_pb2.REDACTION_MODE_ALL:
+        return ""
+    return "; models saw placeholders, and --restore-values shows the values"
 
 
 def _print_next(run: run_pb2.Run, gateway: str | None) -> None:

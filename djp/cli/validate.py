@@ -145,6 +145,7 @@ def _sample() -> dict[str, Any]:
 
     from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
     from djp_gateway.artifact import build_artifact
+    from djp_gateway.hiding import Sent
     from djp_gateway.policy import Publication
     from djp_gateway.record import RunRecord
 
@@ -176,7 +177,7 @@ def _sample() -> dict[str, Any]:
     return build_artifact(
         RunRecord(
             run=run,
-            passages=[],
+            sent=Sent(run.spec, []),
             debated=debate_pb2.DebateFinished(drafts=[draft], rounds=1),
             failures=[],
             citations={},

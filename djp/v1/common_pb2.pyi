@@ -130,6 +130,8 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     STAGE_APPROVE: _Stage.ValueType  # 8
     STAGE_STORE: _Stage.ValueType  # 9
     STAGE_SETTLE: _Stage.ValueType  # 10
+    STAGE_HIDE: _Stage.ValueType  # 11
+    """What is sent to models gets placeholders in the place of personal data and secrets."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
     """A part of a run that costs time or money."""
@@ -145,6 +147,8 @@ STAGE_REDACT: Stage.ValueType  # 7
 STAGE_APPROVE: Stage.ValueType  # 8
 STAGE_STORE: Stage.ValueType  # 9
 STAGE_SETTLE: Stage.ValueType  # 10
+STAGE_HIDE: Stage.ValueType  # 11
+"""What is sent to models gets placeholders in the place of personal data and secrets."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 class _CitationStatus:

@@ -78,7 +78,7 @@ class _RedactionModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Redacti
     """Published and advisory text. The default."""
     REDACTION_MODE_OFF: _RedactionMode.ValueType  # 2
     REDACTION_MODE_ALL: _RedactionMode.ValueType  # 3
-    """Also what goes to model providers."""
+    """Also what goes to model providers: they read placeholders such as [EMAIL_1], and so do those who read the text."""
 
 class RedactionMode(_RedactionMode, metaclass=_RedactionModeEnumTypeWrapper): ...
 
@@ -87,7 +87,7 @@ REDACTION_MODE_ON: RedactionMode.ValueType  # 1
 """Published and advisory text. The default."""
 REDACTION_MODE_OFF: RedactionMode.ValueType  # 2
 REDACTION_MODE_ALL: RedactionMode.ValueType  # 3
-"""Also what goes to model providers."""
+"""Also what goes to model providers: they read placeholders such as [EMAIL_1], and so do those who read the text."""
 Global___RedactionMode: _TypeAlias = RedactionMode  # noqa: Y015
 
 @_typing.final
@@ -792,16 +792,20 @@ class GetRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
+    RESTORE_VALUES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The id, or a prefix of at least 8 characters that fits one run only."""
+    restore_values: _builtins.bool
+    """Put the values back that redaction mode ALL hid: into the result's text, citations and reasons."""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
+        restore_values: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["restore_values", b"restore_values", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -208,4 +208,4 @@ def test_a_run_takes_rules_of_its_own(tmp_path: Path) -> None:
     assert [rule.pattern for rule in request.redaction_options.custom_rules] == [CUSTOM["pattern"]]
     assert request.redaction_options.strategy == redaction_pb2.REDACTION_STRATEGY_PARTIAL
     with pytest.raises(InvalidInput, match="--redaction-rules: has no use with --redact off"):
-        run_request(RunFlags(task="x", redaction_rules=file, redact=False))
+        run_request(RunFlags(task="x", redaction_rules=file, redact="off"))

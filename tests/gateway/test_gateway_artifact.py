@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from djp.catalogue_files import validate_against
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, redaction_pb2, run_pb2
 from djp_gateway.artifact import build_artifact
+from djp_gateway.hiding import Sent
 from djp_gateway.policy import Publication
 from djp_gateway.record import RunRecord, build_result
 
@@ -94,7 +95,7 @@ def a_record(status: str, *, corpus: bool, redaction: bool, budget: int = 0, see
     passage = common_pb2.Passage(passage_id="p1", document_id="d", title="Budgets", path="budgets.md", page=3)
     record = RunRecord(
         run,
-        [passage] if corpus else [],
+        Sent(spec, [passage] if corpus else []),
         debate_pb2.DebateFinished(drafts=[draft], rounds=1),
         [failed],
         {"d1-r1": [found]} if corpus else {},

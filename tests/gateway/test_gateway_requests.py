@@ -133,7 +133,6 @@ async def test_every_bad_field_is_named_at_once(gateway: Any, leaves: Any) -> No
     [
         ({"task": "x" * (1 << 20)}, "run.task"),
         ({"task": ""}, "run.task"),
-        ({"redaction": run_pb2.REDACTION_MODE_ALL}, "run.redaction"),
         ({"temperature": float("nan")}, "run.temperature"),
         ({"budget_nano_usd": 0}, "run.budget_nano_usd"),
         ({"budget_tokens": 0}, "run.budget_tokens"),

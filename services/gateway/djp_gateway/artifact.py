@@ -22,7 +22,7 @@ SCHEMA_VERSION = "2.1"
 
 def build_artifact(record: RunRecord) -> dict[str, Any]:
     """The artifact as a JSON document; every text in it is redacted."""
-    run, spec, publication = record.run, record.run.spec, record.publication
+    run, spec, publication = record.run, record.sent.spec, record.publication
     result = run.result
     counts = dict(record.shown.counts)
     return {
@@ -104,7 +104,7 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
                     "path": passage.path,
                     "page": passage.page,
                 }
-                for passage in record.passages
+                for passage in record.sent.passages
             ],
             "fail_reason": result.grounded_fail_reason or None,
         },
@@ -123,7 +123,7 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
             "total_tokens": sum(call.usage.input_tokens + call.usage.output_tokens for call in record.calls),
             "reservation_id": run.reservation_id,
             "trace_id": run.trace_id,
-            "spec_sha256": sha256(spec.SerializeToString(deterministic=True)).hexdigest(),
+            "spec_sha256": sha256(run.spec.SerializeToString(deterministic=True)).hexdigest(),
         },
     }
 

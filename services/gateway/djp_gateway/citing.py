@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from djp.v1 import common_pb2, grounding_pb2, judge_pb2
+from djp.mesh.errors import ResourceExhausted
+from djp.v1 import common_pb2, grounding_pb2, judge_pb2, run_pb2
+from djp_gateway.hiding import redacted
 from djp_gateway.live import count
 from djp_gateway.record import resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from djp.v1 import debate_pb2, run_pb2
+    from djp.v1 import debate_pb2
     from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.hiding import Sent
     from djp_gateway.live import LiveRun
+    from djp_gateway.placeholders import Swapped
 
 
 async def search(live: LiveRun, leaves: Leaves) -> list[common_pb2.Passage]:
@@ -41,14 +45,13 @@ async def find_passages(spec: run_pb2.RunSpec, leaves: Leaves) -> list[common_pb
 
 
 async def cite(
-    live: LiveRun, leaves: Leaves, drafts: Sequence[debate_pb2.Draft]
+    live: LiveRun, leaves: Leaves, sent: Sent, drafts: Sequence[debate_pb2.Draft]
 ) -> tuple[list[judge_pb2.Candidate], dict[str, list[common_pb2.Citation]]]:
     """Check every draft's citations against the corpus; the judge's rules count the resolved ones only."""
-    spec = live.run.spec
-    if not spec.corpus:
+    if not sent.spec.corpus:
         return [judge_pb2.Candidate(draft=draft) for draft in drafts], {}
     async with live.stage(common_pb2.STAGE_CITE) as finished:
-        checked = await asyncio.gather(*(verify(spec, draft.text, leaves) for draft in drafts))
+        checked = await asyncio.gather(*(verify(sent, draft.text, leaves) for draft in drafts))
         for draft, found in zip(drafts, checked, strict=True):
             if found is None:
                 await live.warn(
@@ -65,13 +68,44 @@ async def cite(
     return candidates, citations
 
 
-async def verify(spec: run_pb2.RunSpec, text: str, leaves: Leaves) -> list[common_pb2.Citation] | None:
-    """The citations of a text, each resolved against the run's corpus or not; None: they are too many to be checked."""
-    request = grounding_pb2.VerifyCitationsRequest(corpus=spec.corpus, version=spec.corpus_version, text=text)
+async def verify(sent: Sent, text: str, leaves: Leaves) -> list[common_pb2.Citation] | None:
+    """The citations of a text, each resolved against the run's corpus or not; None: they are too many to be checked.
+
+    Titles with hidden values are compared as the corpus has them, and told as the models know them.
+    """
+    spec = sent.spec
     try:
+        real = sent.placeholders.checkable(text, sent.titles)
+        request = grounding_pb2.VerifyCitationsRequest(corpus=spec.corpus, version=spec.corpus_version, text=real.text)
         answer = await leaves.grounding.VerifyCitations(request)
+    except ResourceExhausted:
+        return None
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
             raise
         return None
-    return list(answer.citations)
+    if spec.redaction != run_pb2.REDACTION_MODE_ALL:
+        return list(answer.citations)
+    return await _covered(answer.citations, text, real, sent, leaves)
+
+
+async def _covered(
+    citations: Iterable[common_pb2.Citation], text: str, real: Swapped, sent: Sent, leaves: Leaves
+) -> list[common_pb2.Citation]:
+    """Citations of the text with real titles, as those of the text with placeholders; one of these alone is none."""
+    known = {passage.document_id: (passage.title, passage.path) for passage in sent.passages}
+    others = {part for found in citations if found.document_id not in known for part in (found.title, found.path)}
+    clean = await redacted({part: sent.spec.redaction_options for part in sorted(others) if part}, leaves)
+    covered = []
+    for found in citations:
+        found.start, found.end = real.origin(found.start), real.origin(found.end)
+        found.text = text[found.start + 1 : found.end - 1]
+        if found.document_id:
+            other = (clean[part].text if part else "" for part in (found.title, found.path))
+            found.title, found.path = known.get(found.document_id) or other
+        elif found.text in sent.placeholders.values:
+            continue
+        if found.status == common_pb2.CITATION_STATUS_AMBIGUOUS:
+            found.reason = "equally near to several titles"  # which it would name
+        covered.append(found)
+    return covered

@@ -75,12 +75,19 @@ class Drafting:
         self._before: dict[tuple[str, int], int] = {}
         self._failed = False
 
-    def piece(self, delta: debate_pb2.DraftDelta, run: run_pb2.Run, leaves: Leaves) -> None:
-        """A further piece of a text; redacted and passed on in the background, if anybody watches."""
+    def piece(
+        self,
+        delta: debate_pb2.DraftDelta,
+        run_id: str,
+        options: redaction_pb2.RedactionOptions | None,
+        leaves: Leaves,
+    ) -> None:
+        """A further piece of a text; redacted (unless `options` is None) and passed on in the background, if anybody
+        watches."""
         before = self._before.get((delta.debater_id, delta.round), 0)
         text = Text(delta.debater_id, delta.round, before + delta.attempt)
         if text not in self._texts:
-            self._texts[text] = self._begin(text, run, leaves)
+            self._texts[text] = self._begin(text, run_id, options, leaves)
         if (waiting := self._texts[text]) is None:
             return
         if waiting.qsize() < _MOST_WAITING:
@@ -112,17 +119,19 @@ class Drafting:
             waiting.put_nowait(None)
             self._texts[text] = None
 
-    def _begin(self, text: Text, run: run_pb2.Run, leaves: Leaves) -> asyncio.Queue[str | None] | None:
-        listeners = self._watchers.listeners(run.run_id)
+    def _begin(
+        self, text: Text, run_id: str, options: redaction_pb2.RedactionOptions | None, leaves: Leaves
+    ) -> asyncio.Queue[str | None] | None:
+        listeners = self._watchers.listeners(run_id)
         if not listeners or self._failed:
             return None
         for listener in listeners:
             listener.begin(text)
         waiting: asyncio.Queue[str | None] = asyncio.Queue()
         pieces = _pieces(waiting)
-        if run.spec.redaction != run_pb2.REDACTION_MODE_OFF:
-            pieces = self._redacted(pieces, run, leaves)
-        task = asyncio.create_task(self._pass_on(text, pieces, run.run_id))
+        if options is not None:
+            pieces = _redacted(pieces, options, leaves)
+        task = asyncio.create_task(self._pass_on(text, pieces, run_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return waiting
@@ -145,16 +154,19 @@ class Drafting:
             for listener in self._watchers.listeners(run_id):
                 listener.tell(warning)
 
-    async def _redacted(self, pieces: AsyncIterator[str], run: run_pb2.Run, leaves: Leaves) -> AsyncIterator[str]:
-        async def requests() -> AsyncIterator[redaction_pb2.RedactStreamRequest]:
-            yield redaction_pb2.RedactStreamRequest(options=run.spec.redaction_options)
-            async for piece in pieces:
-                for start in range(0, len(piece), _PIECE_CHARS):
-                    yield redaction_pb2.RedactStreamRequest(text=piece[start : start + _PIECE_CHARS])
 
-        async for answer in leaves.redaction.RedactStream(requests()):
-            if answer.text:
-                yield answer.text
+async def _redacted(
+    pieces: AsyncIterator[str], options: redaction_pb2.RedactionOptions, leaves: Leaves
+) -> AsyncIterator[str]:
+    async def requests() -> AsyncIterator[redaction_pb2.RedactStreamRequest]:
+        yield redaction_pb2.RedactStreamRequest(options=options)
+        async for piece in pieces:
+            for start in range(0, len(piece), _PIECE_CHARS):
+                yield redaction_pb2.RedactStreamRequest(text=piece[start : start + _PIECE_CHARS])
+
+    async for answer in leaves.redaction.RedactStream(requests()):
+        if answer.text:
+            yield answer.text
 
 
 async def _pieces(waiting: asyncio.Queue[str | None]) -> AsyncIterator[str]:

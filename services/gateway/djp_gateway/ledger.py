@@ -31,7 +31,9 @@ _ASK_S = 20.0
 _OVER = "the run has cost more than was reserved for it; the ledger has the true cost"
 
 # A run in one of these stages has not asked for money yet.
-_BEFORE_MONEY = frozenset({common_pb2.STAGE_UNSPECIFIED, common_pb2.STAGE_SEARCH, common_pb2.STAGE_PROJECT})
+_BEFORE_MONEY = frozenset(
+    {common_pb2.STAGE_UNSPECIFIED, common_pb2.STAGE_SEARCH, common_pb2.STAGE_HIDE, common_pb2.STAGE_PROJECT}
+)
 
 
 class LeaseLostError(Unavailable):

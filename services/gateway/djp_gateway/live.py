@@ -14,7 +14,7 @@ from djp_gateway.drafting import Drafting, Listener
 from djp_gateway.patience import to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
     from djp.mesh.errors import DjpError
     from djp.v1 import debate_pb2
@@ -115,6 +115,10 @@ class LiveRun:
     async def _save(self, events: Sequence[run_pb2.RunEvent]) -> None:
         await self._store.save(self.run, events)
         self._watchers.wake(self.run.run_id)
+
+    async def keep_hidden(self, values: Mapping[str, str]) -> None:
+        """Keep what is hidden from the run's models, by the placeholders' names; nobody is told."""
+        await to_the_end(self._store.save(self.run, [], hidden=values))
 
     async def enter(self, state: run_pb2.RunState.ValueType) -> None:
         """Change the run's state; a terminal one ends it, and its event keeps the run, all but the spec."""

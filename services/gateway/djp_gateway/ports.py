@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from djp.v1 import run_pb2
 
@@ -38,10 +38,13 @@ class RunStore(Protocol):
         """
         ...
 
-    async def save(self, run: run_pb2.Run, events: Sequence[run_pb2.RunEvent]) -> None:
-        """Store the run as it is now and append events, both or neither; the events get their numbers here.
+    async def save(
+        self, run: run_pb2.Run, events: Sequence[run_pb2.RunEvent], hidden: Mapping[str, str] | None = None
+    ) -> None:
+        """Store the run as it is now and append events, all or nothing; the events get their numbers here.
 
-        `run.last_sequence` is moved on. Once a run is terminal it never changes again.
+        `run.last_sequence` is moved on. Once a run is terminal it never changes again. `hidden`: what is hidden from
+        the run's models, by the placeholders' names, takes the place of what was.
 
         Raises:
             FailedPrecondition: another attempt has taken the run over, or it has ended.
@@ -55,6 +58,10 @@ class RunStore(Protocol):
             NotFound: the tenant has none.
             InvalidInput: several begin so.
         """
+        ...
+
+    async def hidden(self, run_id: str) -> Mapping[str, str] | None:
+        """What is hidden from the run's models, by the placeholders' names; None if it is not kept."""
         ...
 
     async def list(self, tenant: str, request: run_pb2.ListRunsRequest) -> Page:

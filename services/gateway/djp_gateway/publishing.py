@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -13,8 +12,10 @@ from google.protobuf.json_format import MessageToDict
 from djp.v1 import common_pb2, redaction_pb2, run_pb2, storage_pb2
 from djp_gateway.artifact import build_artifact
 from djp_gateway.citing import verify
+from djp_gateway.hiding import redacted
 from djp_gateway.live import count
 from djp_gateway.patience import persistently, step_id
+from djp_gateway.placeholders import type_of
 from djp_gateway.policy import Publication, Ranked, choose
 from djp_gateway.record import build_result
 
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
     from djp_gateway.record import RunRecord
 
 _CHUNK_BYTES = 1 << 20
-_MAX_KEPT_TITLES = 1000  # what RedactionOptions.keep_titles takes
-_REDACTIONS_AT_ONCE = 8
 _MESSAGE_S = 5.0  # what the redaction of an error's message may take
 
 # In these stages a leaf sees texts, and could quote them in an error.
 _STAGES_WITH_TEXTS = frozenset(
     {
         common_pb2.STAGE_SEARCH,
+        common_pb2.STAGE_HIDE,
         common_pb2.STAGE_PROJECT,
         common_pb2.STAGE_DEBATE,
         common_pb2.STAGE_CITE,
@@ -65,20 +65,14 @@ async def redact(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
         if spec.redaction == run_pb2.REDACTION_MODE_OFF:
             finished.summary = "off"
         else:
-            options = redaction_pb2.RedactionOptions()
-            options.CopyFrom(spec.redaction_options)
-            titles = dict.fromkeys((*options.keep_titles, *record.titles()))
-            options.keep_titles[:] = list(titles)[:_MAX_KEPT_TITLES]
-            texts, at_once = record.texts(), asyncio.Semaphore(_REDACTIONS_AT_ONCE)
-
-            async def clean(text: str) -> redaction_pb2.RedactResponse:
-                async with at_once:
-                    return await leaves.redaction.Redact(redaction_pb2.RedactRequest(text=text, options=options))
-
-            answers = await asyncio.gather(*map(clean, texts))
-            record.cleaned = dict(zip(texts, answers, strict=True))
+            sent, titles = record.sent, record.titles()
+            record.cleaned = await redacted({text: sent.options(titles, text) for text in record.texts()}, leaves)
+            for text, answer in record.cleaned.items():  # what was hidden from the models is hidden from the readers
+                for name in sent.placeholders.names_in(text):
+                    answer.counts[type_of(name)] += 1
             finished.summary = count(sum(record.shown.counts.values()), "finding")
-        shown = await verify(spec, record.shown.text, leaves) if spec.corpus and record.shown.text else []
+        text = record.shown.text
+        shown = await verify(record.sent, text, leaves) if spec.corpus and text else []
         live.run.result.CopyFrom(build_result(record, shown or []))
 
 

@@ -10,6 +10,7 @@ from djp.v1 import common_pb2, debate_pb2, judge_pb2, redaction_pb2, run_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from djp_gateway.hiding import Sent
     from djp_gateway.policy import Publication
 
 
@@ -18,7 +19,7 @@ class RunRecord:
     """Everything that a judged run knows; `cleaned` maps its texts to their redacted forms; None: redaction off."""
 
     run: run_pb2.Run
-    passages: Sequence[common_pb2.Passage]
+    sent: Sent
     debated: debate_pb2.DebateFinished
     failures: Sequence[debate_pb2.DraftFailed]
     citations: Mapping[str, Sequence[common_pb2.Citation]]
@@ -36,7 +37,7 @@ class RunRecord:
 
     def texts(self) -> list[str]:
         """Every text that could carry what redaction looks for, each once."""
-        spec = self.run.spec
+        spec = self.sent.spec
         texts = [spec.task, spec.trace_name, *self.run.warnings, self.publication.reason, self.verdict.reason]
         texts += [debater.role for debater in spec.debaters]
         for draft in self.drafts:
@@ -51,7 +52,7 @@ class RunRecord:
 
     def evidence(self, draft: debate_pb2.Draft) -> list[str]:
         """What a draft rests on in its writer's own words: the ids of passages are left out."""
-        passages = {passage.passage_id for passage in self.passages}
+        passages = {passage.passage_id for passage in self.sent.passages}
         return [evidence for evidence in draft.evidence if evidence not in passages]
 
     def titles(self) -> list[str]:

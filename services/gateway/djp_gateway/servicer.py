@@ -20,6 +20,7 @@ from djp.mesh.rpc_errors import error_from_rpc
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, grounding_pb2, redaction_pb2, run_pb2, run_pb2_grpc
 from djp_gateway.citing import find_passages
+from djp_gateway.hiding import hidden, put_back
 from djp_gateway.spec import resolve
 from djp_gateway.steps import bound
 
@@ -79,11 +80,15 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         spec = await self._resolve(request.run)
         with deadline_scope(bounded_timeout(_ANSWER_S)):
             passages = await find_passages(spec, self._leaves)
-            projection = await bound(spec, str(uuid.uuid4()), self._leaves, passages)
+            sent = await hidden(spec, self._leaves, passages)
+            projection = await bound(sent, str(uuid.uuid4()), self._leaves)
         return run_pb2.ProjectRunResponse(spec=spec, projection=projection)
 
     async def GetRun(self, request: run_pb2.GetRunRequest, context: Context) -> run_pb2.GetRunResponse:
-        return run_pb2.GetRunResponse(run=await self._store.get(current_identity().tenant, request.run_id))
+        run = await self._store.get(current_identity().tenant, request.run_id)
+        if request.restore_values:
+            put_back(run, await self._store.hidden(run.run_id))
+        return run_pb2.GetRunResponse(run=run)
 
     async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Context) -> run_pb2.ListRunsResponse:
         page = await self._store.list(current_identity().tenant, request)
@@ -160,9 +165,9 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         if debaters and all(one.model in JUROR_MODELS and not one.fallback_models for one in spec.jurors):
             return
         try:
-            names = {"debate.debaters": origins["debaters"], **origins}
+            names = {"debate.debaters": origins["debaters"], "options": "run.redaction_options", **origins}
             with deadline_scope(bounded_timeout(_MODELS_S)), _fields_named(names):
-                await bound(spec, str(uuid.uuid4()), self._leaves, [])
+                await bound(await hidden(spec, self._leaves, []), str(uuid.uuid4()), self._leaves)
         except DjpError as error:
             if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise  # those that are away are told by the run itself, which is patient

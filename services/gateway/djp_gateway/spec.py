@@ -155,7 +155,6 @@ def _check_task(request: run_pb2.RunRequest, violations: list[Violation]) -> Non
 def _check_limits(request: run_pb2.RunRequest, violations: list[Violation]) -> None:
     for field, given in (
         ("run.require_approval", request.require_approval),
-        ("run.redaction", request.redaction == run_pb2.REDACTION_MODE_ALL),
         ("run.priority", request.priority != 0),
     ):
         if given:

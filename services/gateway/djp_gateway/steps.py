@@ -1,4 +1,4 @@
-"""The steps of a run, in order: search, project, reserve, debate, cite, judge, publish, redact, store, settle."""
+"""The steps of a run, in order: search, hide, project, reserve, debate, cite, judge, publish, redact, store, settle."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from djp.mesh.errors import DjpError
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
 from djp_gateway.asking import listen
 from djp_gateway.citing import cite, search
+from djp_gateway.hiding import hide
 from djp_gateway.ledger import charge, lease, reserve, settle
 from djp_gateway.live import count
 from djp_gateway.publishing import clean_message, publish, redact, store
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.hiding import Sent
     from djp_gateway.lanes import Lanes
     from djp_gateway.live import LiveRun
 
@@ -44,17 +46,17 @@ async def work(live: LiveRun, leaves: Leaves, lanes: Lanes) -> None:
     run = live.run
     ends_at = asyncio.get_running_loop().time() + run.spec.timeout.ToTimedelta().total_seconds()
     async with _until(ends_at):
-        passages = await search(live, leaves)
-        await project(live, leaves, passages)
+        sent = await hide(live, leaves, await search(live, leaves))
+        await project(live, leaves, sent)
         lanes.slow(run.tenant, await reserve(live, leaves))
     async with lease(live, leaves):
         async with _until(ends_at):
-            debated = await debate(live, leaves, passages)
-            candidates, citations = await cite(live, leaves, debated.drafts)
-            ballots, verdict = await judge(live, leaves, candidates, passages)
+            debated = await debate(live, leaves, sent)
+            candidates, citations = await cite(live, leaves, sent, debated.drafts)
+            ballots, verdict = await judge(live, leaves, sent, candidates)
         publication = publish(run.spec, debated.drafts, verdict)
         record = RunRecord(
-            run, passages, debated, list(live.failures.values()), citations, ballots, verdict, publication, live.calls
+            run, sent, debated, list(live.failures.values()), citations, ballots, verdict, publication, live.calls
         )
         with deadline_scope(_STEP_S):
             await redact(live, leaves, record)
@@ -81,21 +83,20 @@ def outcome(result: run_pb2.RunResult) -> run_pb2.RunState.ValueType:
     return run_pb2.RUN_STATE_ADVISORY if result.advisory_reason else run_pb2.RUN_STATE_PUBLISHED
 
 
-async def project(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Passage]) -> None:
+async def project(live: LiveRun, leaves: Leaves, sent: Sent) -> None:
     """Bound the run's cost."""
     async with live.stage(common_pb2.STAGE_PROJECT) as finished:
-        projection = await bound(live.run.spec, live.run.run_id, leaves, passages)
+        projection = await bound(sent, live.run.run_id, leaves)
         live.run.projection.CopyFrom(projection)
         finished.summary = f"at most {count(projection.total.calls, 'model call')}"
 
 
-async def bound(
-    spec: run_pb2.RunSpec, run_id: str, leaves: Leaves, passages: Sequence[common_pb2.Passage]
-) -> run_pb2.Projection:
+async def bound(sent: Sent, run_id: str, leaves: Leaves) -> run_pb2.Projection:
     """The most that the run's model calls can cost, before any is made."""
+    spec = sent.spec
     debated, judged = await asyncio.gather(
         leaves.debate.ProjectDebate(
-            debate_pb2.ProjectDebateRequest(debate=_debate_request(spec, run_id, passages)),
+            debate_pb2.ProjectDebateRequest(debate=_debate_request(sent, run_id)),
         ),
         leaves.judge.ProjectJudge(
             judge_pb2.ProjectJudgeRequest(
@@ -103,7 +104,7 @@ async def bound(
                 task=spec.task,
                 drafts=len(spec.debaters),
                 draft_max_tokens=spec.max_tokens,
-                passages=passages,
+                passages=sent.passages,
                 orders=_orders(spec, len(spec.debaters)),
             )
         ),
@@ -115,10 +116,11 @@ async def bound(
     )
 
 
-async def debate(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Passage]) -> debate_pb2.DebateFinished:
+async def debate(live: LiveRun, leaves: Leaves, sent: Sent) -> debate_pb2.DebateFinished:
     """Have the debaters draft; each attempt at a draft is charged as it ends."""
     run = live.run
-    request = _debate_request(run.spec, run.run_id, passages)
+    request = _debate_request(sent, run.run_id)
+    shown = None if run.spec.redaction == run_pb2.REDACTION_MODE_OFF else sent.options()
     finished: list[debate_pb2.DebateFinished] = []
 
     def ask(attempt: int) -> Any:
@@ -130,7 +132,7 @@ async def debate(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Pa
             case "started":
                 await live.emit(run_pb2.RunEvent(debater_started=response.started))
             case "delta":
-                live.drafting.piece(response.delta, run, leaves)
+                live.drafting.piece(response.delta, run.run_id, shown, leaves)
             case "draft":
                 draft = response.draft.draft
                 request.completed_drafts.append(draft)
@@ -162,13 +164,10 @@ async def debate(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Pa
 
 
 async def judge(
-    live: LiveRun,
-    leaves: Leaves,
-    candidates: Sequence[judge_pb2.Candidate],
-    passages: Sequence[common_pb2.Passage],
+    live: LiveRun, leaves: Leaves, sent: Sent, candidates: Sequence[judge_pb2.Candidate]
 ) -> tuple[list[judge_pb2.Ballot], judge_pb2.Verdict]:
     """Apply the rules and have the jury vote; each attempt at a ballot is charged as it ends."""
-    run, spec = live.run, live.run.spec
+    run, spec = live.run, sent.spec
     request = judge_pb2.JudgeRequest(
         run_id=run.run_id,
         task=spec.task,
@@ -176,7 +175,7 @@ async def judge(
         jurors=spec.jurors,
         required_citations=spec.grounded_required,
         blocking_safety_flags=spec.blocking_safety_flags,
-        passages=passages,
+        passages=sent.passages,
         orders=_orders(spec, len(candidates)),
         seed=spec.seed,
         min_words=spec.min_words,
@@ -224,16 +223,15 @@ def _sum(*bounds: common_pb2.CostBound) -> common_pb2.CostBound:
     )
 
 
-def _debate_request(
-    spec: run_pb2.RunSpec, run_id: str, passages: Sequence[common_pb2.Passage]
-) -> debate_pb2.DebateRequest:
+def _debate_request(sent: Sent, run_id: str) -> debate_pb2.DebateRequest:
+    spec = sent.spec
     request = debate_pb2.DebateRequest(
         run_id=run_id,
         task=spec.task,
         debaters=spec.debaters,
         rounds=spec.rounds,
         max_tokens=spec.max_tokens,
-        passages=passages,
+        passages=sent.passages,
         required_citations=spec.grounded_required,
     )
     if spec.HasField("agreement_threshold"):

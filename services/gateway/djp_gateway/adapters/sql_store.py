@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from djp.database import reading, to_us
@@ -15,11 +16,11 @@ from djp.mesh.paging import page_token, read_page_token
 from djp.mesh.times import from_timestamp
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2
-from djp_gateway.adapters.tables import events, runs
+from djp_gateway.adapters.tables import events, hidden_values, runs
 from djp_gateway.ports import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -72,7 +73,7 @@ class SqlRunStore:
             "preset": run.spec.preset,
             "workflow": run.spec.workflow,
             "grounded": bool(run.spec.corpus),
-            "sealed_spec": self._seal.close(run.spec.SerializeToString(), f"{run.run_id}/spec"),
+            "sealed_spec": self._seal.close(run.spec.SerializeToString(), _place(run.run_id, "spec")),
         }
         try:
             async with self._turn, self._engine.begin() as connection:
@@ -84,7 +85,9 @@ class SqlRunStore:
             raise
         return run
 
-    async def save(self, run: run_pb2.Run, events_: Sequence[run_pb2.RunEvent]) -> None:
+    async def save(
+        self, run: run_pb2.Run, events_: Sequence[run_pb2.RunEvent], hidden: Mapping[str, str] | None = None
+    ) -> None:
         first = run.last_sequence + 1
         for sequence, event in enumerate(events_, start=first):
             event.sequence = sequence
@@ -112,6 +115,10 @@ class SqlRunStore:
                     for event in events_
                 ]
                 await connection.execute(insert(events), rows)
+            if hidden is not None:
+                sealed = self._seal.close(json.dumps(hidden).encode(), _place(run.run_id, "hidden"))
+                await connection.execute(delete(hidden_values).where(hidden_values.c.run_id == run.run_id))
+                await connection.execute(insert(hidden_values).values(run_id=run.run_id, sealed_values=sealed))
         run.last_sequence = last
 
     async def get(self, tenant: str, run_id: str) -> run_pb2.Run:
@@ -123,6 +130,15 @@ class SqlRunStore:
         if len(rows) > 1:
             raise InvalidInput(f"several runs begin with {run_id}; give more of the id", field="run_id")
         return self._open(rows[0])
+
+    async def hidden(self, run_id: str) -> Mapping[str, str] | None:
+        query = select(hidden_values.c.sealed_values).where(hidden_values.c.run_id == run_id)
+        async with reading(self._engine).connect() as connection:
+            sealed = (await connection.execute(query)).scalar_one_or_none()
+        if sealed is None:
+            return None
+        values: dict[str, str] = json.loads(self._seal.open(sealed, _place(run_id, "hidden")))
+        return values
 
     async def list(self, tenant: str, request: run_pb2.ListRunsRequest) -> Page:
         size = request.page_size or DEFAULT_PAGE_SIZE
@@ -179,13 +195,13 @@ class SqlRunStore:
 
     def _open(self, row: Row[Any]) -> run_pb2.Run:
         run = run_pb2.Run.FromString(self._seal.open(row.sealed_run, row.run_id))
-        run.spec.ParseFromString(self._seal.open(row.sealed_spec, f"{row.run_id}/spec"))
+        run.spec.ParseFromString(self._seal.open(row.sealed_spec, _place(row.run_id, "spec")))
         return run
 
 
-def _place(run_id: str, sequence: int) -> str:
-    """What an event is sealed for: the run and the number."""
-    return f"{run_id}/{sequence}"
+def _place(run_id: str, part: int | str) -> str:
+    """What a part of a run is sealed for: the run, and an event's number or the part's name."""
+    return f"{run_id}/{part}"
 
 
 def _begins(prefix: str) -> ColumnElement[bool]:

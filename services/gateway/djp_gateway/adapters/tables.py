@@ -50,3 +50,10 @@ events = Table(
     Column("sequence", BigInteger, primary_key=True),
     Column("sealed_event", LargeBinary, nullable=False),
 )
+
+hidden_values = Table(
+    "hidden_values",
+    metadata,
+    Column("run_id", String(36), ForeignKey("runs.run_id"), primary_key=True),
+    Column("sealed_values", LargeBinary, nullable=False),  # apart, for only their owner asks for them, and rarely
+)

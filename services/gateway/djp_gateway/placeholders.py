@@ -1,0 +1,206 @@
+"""Placeholders such as `[EMAIL_1]`: what models read in the place of a run's personal data and secrets."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from djp.mesh.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+MAX_CHARS = 4 << 20
+"""Of a text in which values stand again: a model may name a long one as often as it likes."""
+
+_NAME = re.compile(r"(?<!\w)\w+_[0-9]+(?!\w)", re.ASCII)
+_LOOKED_FOR = 1000
+"""Values that are looked for word by word in every text; each costs a look through all of them."""
+
+# Of these types the same value is written in several ways: with other separators, or in other cases.
+_NUMBERS = frozenset({"CREDIT_CARD", "IBAN", "PHONE", "SSN"})
+_CASELESS = frozenset({"EMAIL"})
+
+
+class Found(NamedTuple):
+    """A place in a text where redaction found something: offsets in code points, the end not included."""
+
+    type: str
+    start: int
+    end: int
+
+
+@dataclass
+class Swapped:
+    """A text with other words in the place of some, and where its characters went."""
+
+    text: str
+    _ends: list[int] = field(default_factory=list)
+    _new_ends: list[int] = field(default_factory=list)
+
+    def place(self, at: int) -> int:
+        """Where in the new text stands what stood at `at`; that was no part of what was replaced."""
+        return _moved(at, self._ends, self._new_ends)
+
+    def origin(self, at: int) -> int:
+        """Where in the old text stood what stands at `at`; that is no part of what was put in."""
+        return _moved(at, self._new_ends, self._ends)
+
+
+class Placeholders:
+    """A run's hidden values and their names, each value with one name: `EMAIL_1`, in brackets where it stands in prose.
+
+    The names are numbered as their values first appear. What a text calls so already is no placeholder of ours.
+    """
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        """`values`: name to value, as an earlier object had them."""
+        self.values = dict(values or {})
+        """By name, each value as it was first written."""
+        self._names: dict[tuple[str, str], str] = {}
+        self._forms: dict[str, str] = {}
+        """Name by value, in every way the value is written; the longest come first."""
+        self._taken: set[str] = set()
+        self._numbers = Counter[str]()
+
+    def hide(self, texts: Mapping[str, Sequence[Found]]) -> None:
+        """Give a name to every value found in these texts, which come with all their findings, in order."""
+        self._taken.update(name for text in texts for name in _NAME.findall(text))
+        for text, findings in texts.items():
+            for found in findings:
+                self._name(found.type, text[found.start : found.end])
+        self._forms = dict(sorted(self._forms.items(), key=lambda one: -len(one[0])))
+
+    def named(self, text: str, findings: Sequence[Found]) -> dict[str, str]:
+        """The names of what was found in a text, each with its value as it is written there."""
+        return {self._name(found.type, value): value for found in findings for value in [text[found.start : found.end]]}
+
+    def covered(self, text: str, findings: Sequence[Found], *, bare: bool = False) -> str:
+        """The text with placeholders in the place of what was found in it, and of every hidden value, word for word.
+
+        `bare` leaves the brackets away, for a title, which stands in brackets itself where it is cited.
+        """
+        taken = sorted((f.start, f.end, self._name(f.type, text[f.start : f.end])) for f in findings)
+        for form, name in islice(self._forms.items(), _LOOKED_FOR):
+            for start in _places(text, form):
+                after = bisect_right(taken, (start,))
+                before_ends = after == 0 or taken[after - 1][1] <= start
+                if before_ends and (after == len(taken) or start + len(form) <= taken[after][0]):
+                    taken.insert(after, (start, start + len(form), name))
+        parts, at = [], 0
+        for start, end, name in taken:
+            left = " " if bare and _is_word(text[start - 1 : start]) else ""
+            right = " " if bare and _is_word(text[end : end + 1]) else ""
+            parts += [text[at:start], f"{left}{name}{right}" if bare else f"[{name}]"]
+            at = end
+        return "".join([*parts, text[at:]])
+
+    def names_in(self, text: str) -> Iterator[str]:
+        """The names that stand in a text, as often as they do."""
+        return (name for name in _NAME.findall(text) if name in self.values)
+
+    def restored(self, text: str, cited: Collection[str] = ()) -> Swapped:
+        """The text with the values in the place of their placeholders.
+
+        Brackets go with the placeholder, unless they are a citation's (`cited` has what stands in those) or a link's.
+
+        Raises:
+            ResourceExhausted: it would be longer than `MAX_CHARS`.
+        """
+
+        def value_of(name: str, around: str, after: str) -> tuple[str, bool]:
+            return self.values[name], around == "[]" and name not in cited and after != "("
+
+        return self._swapped(text, value_of)
+
+    def checkable(self, text: str, titles: Mapping[str, str]) -> Swapped:
+        """The text as its citations are checked: `titles` has the names in titles, with the values as written there.
+
+        Every other placeholder is no citation, so its brackets become round.
+
+        Raises:
+            ResourceExhausted: it would be longer than `MAX_CHARS`.
+        """
+
+        def title_or_none(name: str, around: str, _after: str) -> tuple[str, bool]:
+            if name in titles:
+                return titles[name], False
+            return (f"({name})", True) if around == "[]" else (name, False)
+
+        return self._swapped(text, title_or_none)
+
+    def _swapped(self, text: str, put: Callable[[str, str, str], tuple[str, bool]]) -> Swapped:
+        """`put` says what comes in the place of a name, and whether what stands around it goes too."""
+        swapped, parts, at, length = Swapped(""), list[str](), 0, len(text)
+        for match in _NAME.finditer(text):
+            if match[0] not in self.values:
+                continue
+            start, end = match.span()
+            around = text[max(start - 1, at) : start] + text[end : end + 1]
+            word, whole = put(match[0], around, text[end + 1 : end + 2])
+            start, end = (start - 1, end + 1) if whole else (start, end)
+            length += len(word) - (end - start)
+            if length > MAX_CHARS:
+                raise ResourceExhausted(f"with its values put back the text has more than {MAX_CHARS} characters")
+            parts += [text[at:start], word]
+            swapped._ends.append(end)
+            swapped._new_ends.append(end + length - len(text))
+            at = end
+        swapped.text = "".join([*parts, text[at:]])
+        return swapped
+
+    def _name(self, type_: str, value: str) -> str:
+        key = (type_, _same(type_, value))
+        if key not in self._names:
+            self._names[key] = self._new_name(type_)
+            self.values[self._names[key]] = value
+        self._forms.setdefault(value, self._names[key])
+        return self._names[key]
+
+    def _new_name(self, type_: str) -> str:
+        while True:
+            self._numbers[type_] += 1
+            name = f"{type_}_{self._numbers[type_]}"
+            if name not in self._taken and name not in self.values:
+                return name
+
+
+def type_of(name: str) -> str:
+    """The type of what a name stands for."""
+    return name.rpartition("_")[0]
+
+
+def _same(type_: str, value: str) -> str:
+    """What all ways to write a value have in common."""
+    plain = unicodedata.normalize("NFKC", value)
+    plain = "".join(char for char in plain if unicodedata.category(char) != "Cf")  # what nobody sees
+    if type_ in _NUMBERS:
+        return "".join(filter(str.isalnum, plain)).casefold()
+    return plain.casefold() if type_ in _CASELESS else plain
+
+
+def _places(text: str, form: str) -> Iterable[int]:
+    """Where a value stands in a text, but not as a part of a longer word."""
+    at = text.find(form)
+    while at >= 0:
+        end = at + len(form)
+        inside = (_is_word(form[0]) and _is_word(text[at - 1 : at])) or (
+            _is_word(form[-1]) and _is_word(text[end : end + 1])
+        )
+        if not inside:
+            yield at
+        at = text.find(form, at + 1 if inside else end)
+
+
+def _is_word(char: str) -> bool:
+    return char.isalnum() or char == "_"
+
+
+def _moved(at: int, ends: Sequence[int], new_ends: Sequence[int]) -> int:
+    before = bisect_right(ends, at)
+    return at + new_ends[before - 1] - ends[before - 1] if before else at
