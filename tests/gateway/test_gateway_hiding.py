@@ -39,7 +39,7 @@ TASK = (
 )
 DOCUMENTS = {
     "vault.md": f"# The vault of {MAIL}\n\nThe vault is opened by {MAIL} with 4111-1111-1111-1111. So says {PASSWORD}.",
-    f"notes of {OTHER_MAIL}.txt": "The vault is closed at night, and its alarm reports to 203.0.113.77 under TICKET-123456.",
+    f"notes of {OTHER_MAIL}.txt": "The vault is closed at night; its alarm calls 203.0.113.77 with TICKET-123456.",
 }
 
 
