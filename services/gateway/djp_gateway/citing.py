@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from djp_gateway.live import LiveRun
     from djp_gateway.placeholders import Swapped
 
+_ROUND = str.maketrans("[]", "()")
+
 
 async def search(live: LiveRun, leaves: Leaves) -> list[common_pb2.Passage]:
     """Find the passages that the debaters get; none without a corpus."""
@@ -71,11 +73,13 @@ async def cite(
 async def verify(sent: Sent, text: str, leaves: Leaves) -> list[common_pb2.Citation] | None:
     """The citations of a text, each resolved against the run's corpus or not; None: they are too many to be checked.
 
-    Titles with hidden values are compared as the corpus has them, and told as the models know them.
+    Hidden values are compared as the documents write them, and told by their placeholders.
     """
     spec = sent.spec
     try:
-        real = sent.placeholders.checkable(text, sent.titles)
+        # A value that stands alone in brackets is cited if it is a whole title; its own brackets cite nothing.
+        plain = {name: value.translate(_ROUND) for name, value in {**sent.placeholders.values, **sent.written}.items()}
+        real = sent.placeholders.restored(text, {passage.title for passage in sent.passages}, plain)
         request = grounding_pb2.VerifyCitationsRequest(corpus=spec.corpus, version=spec.corpus_version, text=real.text)
         answer = await leaves.grounding.VerifyCitations(request)
     except ResourceExhausted:
@@ -92,19 +96,19 @@ async def verify(sent: Sent, text: str, leaves: Leaves) -> list[common_pb2.Citat
 async def _covered(
     citations: Iterable[common_pb2.Citation], text: str, real: Swapped, sent: Sent, leaves: Leaves
 ) -> list[common_pb2.Citation]:
-    """Citations of the text with real titles, as those of the text with placeholders; one of these alone is none."""
+    """Citations of the text with the values, as those of the text with their placeholders."""
     known = {passage.document_id: (passage.title, passage.path) for passage in sent.passages}
     others = {part for found in citations if found.document_id not in known for part in (found.title, found.path)}
     clean = await redacted({part: sent.spec.redaction_options for part in sorted(others) if part}, leaves)
     covered = []
     for found in citations:
-        found.start, found.end = real.origin(found.start), real.origin(found.end)
+        if (origin := real.origin(found.start, found.end)) is None:
+            continue
+        found.start, found.end = origin
         found.text = text[found.start + 1 : found.end - 1]
         if found.document_id:
             other = (clean[part].text if part else "" for part in (found.title, found.path))
             found.title, found.path = known.get(found.document_id) or other
-        elif found.text in sent.placeholders.values:
-            continue
         if found.status == common_pb2.CITATION_STATUS_AMBIGUOUS:
             found.reason = "equally near to several titles"  # which it would name
         covered.append(found)

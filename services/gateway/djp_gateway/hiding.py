@@ -29,8 +29,8 @@ class Sent:
     spec: run_pb2.RunSpec
     passages: Sequence[common_pb2.Passage]
     placeholders: Placeholders = field(default_factory=Placeholders)
-    titles: Mapping[str, str] = field(default_factory=dict)
-    """The names of placeholders in the passages' titles, with the values as they are written there."""
+    written: Mapping[str, str] = field(default_factory=dict)
+    """By name, hidden values as the passages write them, or rather their titles."""
 
     def options(self, titles: Iterable[str] = (), text: str | None = None) -> redaction_pb2.RedactionOptions:
         """How a text of the run's models is redacted: citations of these titles, and placeholders, stay as they are.
@@ -81,7 +81,9 @@ async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[commo
     sent_spec.task = covered(spec.task)
     for debater in sent_spec.debaters:
         debater.role = covered(debater.role)
-    sent_passages, titles = [], dict[str, str]()
+    sent_passages, written = [], dict[str, str]()
+    for part in (*(passage.text for passage in passages), *(passage.title for passage in passages)):
+        written |= placeholders.named(part, findings.get(part, ()))
     for passage in passages:
         sent = common_pb2.Passage()
         sent.CopyFrom(passage)
@@ -89,8 +91,7 @@ async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[commo
         sent.path = covered(passage.path, bare=True)
         sent.text = covered(passage.text)
         sent_passages.append(sent)
-        titles.update(placeholders.named(passage.title, findings.get(passage.title, ())))
-    return Sent(sent_spec, sent_passages, placeholders, titles)
+    return Sent(sent_spec, sent_passages, placeholders, written)
 
 
 async def redacted(
@@ -137,7 +138,7 @@ def put_back(run: run_pb2.Run, values: Mapping[str, str] | None) -> None:
     text = placeholders.restored(result.text, {citation.text for citation in result.citations})
     result.text = text.text
     for citation in result.citations:
-        citation.start, citation.end = text.place(citation.start), text.place(citation.end)
+        citation.start, citation.end = text.place(citation.start, citation.end) or (0, 0)
         citation.text, citation.title, citation.path = map(restored, (citation.text, citation.title, citation.path))
     result.advisory_reason = restored(result.advisory_reason)
     result.verdict.reason = restored(result.verdict.reason)

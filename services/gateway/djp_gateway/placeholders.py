@@ -6,14 +6,13 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from djp.mesh.errors import ResourceExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 MAX_CHARS = 4 << 20
 """Of a text in which values stand again: a model may name a long one as often as it likes."""
@@ -35,21 +34,29 @@ class Found(NamedTuple):
     end: int
 
 
-@dataclass
 class Swapped:
-    """A text with other words in the place of some, and where its characters went."""
+    """A text with other words in the place of some, and where everything else went."""
 
-    text: str
-    _ends: list[int] = field(default_factory=list)
-    _new_ends: list[int] = field(default_factory=list)
+    def __init__(self, text: str, swaps: Iterable[tuple[int, int, str]]) -> None:
+        """`swaps`: start, end and new word of each stretch that is replaced, in order."""
+        parts, at, new_at = list[str](), 0, 0
+        self._old: list[tuple[int, int]] = []
+        self._new: list[tuple[int, int]] = []
+        for start, end, word in swaps:
+            parts += [text[at:start], word]
+            new_start = new_at + start - at
+            at, new_at = end, new_start + len(word)
+            self._old.append((start, end))
+            self._new.append((new_start, new_at))
+        self.text = "".join([*parts, text[at:]])
 
-    def place(self, at: int) -> int:
-        """Where in the new text stands what stood at `at`; that was no part of what was replaced."""
-        return _moved(at, self._ends, self._new_ends)
+    def place(self, start: int, end: int) -> tuple[int, int] | None:
+        """Where in the new text a stretch of the old one stands; None if it begins or ends within what was replaced."""
+        return _moved(start, end, self._old, self._new)
 
-    def origin(self, at: int) -> int:
-        """Where in the old text stood what stands at `at`; that is no part of what was put in."""
-        return _moved(at, self._new_ends, self._ends)
+    def origin(self, start: int, end: int) -> tuple[int, int] | None:
+        """Where in the old text a stretch of the new one stood; None if it begins or ends within what was put in."""
+        return _moved(start, end, self._new, self._old)
 
 
 class Placeholders:
@@ -92,67 +99,41 @@ class Placeholders:
                 before_ends = after == 0 or taken[after - 1][1] <= start
                 if before_ends and (after == len(taken) or start + len(form) <= taken[after][0]):
                     taken.insert(after, (start, start + len(form), name))
-        parts, at = [], 0
+        swaps = []
         for start, end, name in taken:
-            left = " " if bare and _is_word(text[start - 1 : start]) else ""
-            right = " " if bare and _is_word(text[end : end + 1]) else ""
-            parts += [text[at:start], f"{left}{name}{right}" if bare else f"[{name}]"]
-            at = end
-        return "".join([*parts, text[at:]])
+            left = " " if _is_word(text[start - 1 : start]) else ""
+            right = " " if _is_word(text[end : end + 1]) else ""
+            swaps.append((start, end, f"{left}{name}{right}" if bare else f"[{name}]"))
+        return Swapped(text, swaps).text
 
     def names_in(self, text: str) -> Iterator[str]:
         """The names that stand in a text, as often as they do."""
         return (name for name in _NAME.findall(text) if name in self.values)
 
-    def restored(self, text: str, cited: Collection[str] = ()) -> Swapped:
+    def restored(self, text: str, cited: Collection[str] = (), written: Mapping[str, str] | None = None) -> Swapped:
         """The text with the values in the place of their placeholders.
 
         Brackets go with the placeholder, unless they are a citation's (`cited` has what stands in those) or a link's.
+        `written`: values in another way to write them, by name.
 
         Raises:
             ResourceExhausted: it would be longer than `MAX_CHARS`.
         """
-
-        def value_of(name: str, around: str, after: str) -> tuple[str, bool]:
-            return self.values[name], around == "[]" and name not in cited and after != "("
-
-        return self._swapped(text, value_of)
-
-    def checkable(self, text: str, titles: Mapping[str, str]) -> Swapped:
-        """The text as its citations are checked: `titles` has the names in titles, with the values as written there.
-
-        Every other placeholder is no citation, so its brackets become round.
-
-        Raises:
-            ResourceExhausted: it would be longer than `MAX_CHARS`.
-        """
-
-        def title_or_none(name: str, around: str, _after: str) -> tuple[str, bool]:
-            if name in titles:
-                return titles[name], False
-            return (f"({name})", True) if around == "[]" else (name, False)
-
-        return self._swapped(text, title_or_none)
-
-    def _swapped(self, text: str, put: Callable[[str, str, str], tuple[str, bool]]) -> Swapped:
-        """`put` says what comes in the place of a name, and whether what stands around it goes too."""
-        swapped, parts, at, length = Swapped(""), list[str](), 0, len(text)
+        swaps, at, length = list[tuple[int, int, str]](), 0, len(text)
         for match in _NAME.finditer(text):
-            if match[0] not in self.values:
+            if (name := match[0]) not in self.values:
                 continue
             start, end = match.span()
-            around = text[max(start - 1, at) : start] + text[end : end + 1]
-            word, whole = put(match[0], around, text[end + 1 : end + 2])
-            start, end = (start - 1, end + 1) if whole else (start, end)
-            length += len(word) - (end - start)
+            around, after = text[max(start - 1, at) : start] + text[end : end + 1], text[end + 1 : end + 2]
+            if around == "[]" and name not in cited and after != "(":
+                start, end = start - 1, end + 1
+            value = (written or {}).get(name) or self.values[name]
+            length += len(value) - (end - start)
             if length > MAX_CHARS:
                 raise ResourceExhausted(f"with its values put back the text has more than {MAX_CHARS} characters")
-            parts += [text[at:start], word]
-            swapped._ends.append(end)
-            swapped._new_ends.append(end + length - len(text))
+            swaps.append((start, end, value))
             at = end
-        swapped.text = "".join([*parts, text[at:]])
-        return swapped
+        return Swapped(text, swaps)
 
     def _name(self, type_: str, value: str) -> str:
         key = (type_, _same(type_, value))
@@ -201,6 +182,13 @@ def _is_word(char: str) -> bool:
     return char.isalnum() or char == "_"
 
 
-def _moved(at: int, ends: Sequence[int], new_ends: Sequence[int]) -> int:
-    before = bisect_right(ends, at)
-    return at + new_ends[before - 1] - ends[before - 1] if before else at
+def _moved(
+    start: int, end: int, old: Sequence[tuple[int, int]], new: Sequence[tuple[int, int]]
+) -> tuple[int, int] | None:
+    moved = []
+    for at in (start, end):
+        before = bisect_right(old, at, key=lambda span: span[1])  # spans that have ended here
+        if before < len(old) and old[before][0] < at:
+            return None
+        moved.append(at + new[before - 1][1] - old[before - 1][1] if before else at)
+    return moved[0], moved[1]
