@@ -325,9 +325,12 @@ class FakeRedaction(redaction_pb2_grpc.RedactionServiceServicer):
 
     async def Redact(self, request: Any, context: Any) -> Any:
         await self.leaves.take("Redact", request)
-        found = request.text.count(SECRET)
+        found = [
+            redaction_pb2.Finding(type="EMAIL", rule="fake", start=one.start(), end=one.end(), replacement=LABEL)
+            for one in re.finditer(re.escape(SECRET), request.text)
+        ]
         return redaction_pb2.RedactResponse(
-            text=request.text.replace(SECRET, LABEL), counts={"EMAIL": found} if found else {}
+            text=request.text.replace(SECRET, LABEL), findings=found, counts={"EMAIL": len(found)} if found else {}
         )
 
     async def RedactStream(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:

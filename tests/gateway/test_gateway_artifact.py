@@ -111,7 +111,7 @@ def a_record(status: str, *, corpus: bool, redaction: bool, budget: int = 0, see
             )
             for text in record.texts()
         }
-    run.result.CopyFrom(build_result(record, [found] if corpus and status != "none" else []))
+    run.result.CopyFrom(build_result(record))
     return record
 
 
@@ -149,7 +149,7 @@ def test_a_text_that_was_never_redacted_cannot_leave() -> None:
     with pytest.raises(KeyError):
         build_artifact(record)
     with pytest.raises(KeyError):
-        build_result(record, [])
+        build_result(record)
 
 
 WHOLE = as_stored(a_record("advisory", corpus=True, redaction=True, budget=5, seed=-1))

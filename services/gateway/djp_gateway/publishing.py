@@ -11,7 +11,6 @@ from google.protobuf.json_format import MessageToDict
 
 from djp.v1 import common_pb2, redaction_pb2, run_pb2, storage_pb2
 from djp_gateway.artifact import build_artifact
-from djp_gateway.citing import verify
 from djp_gateway.hiding import redacted
 from djp_gateway.live import count
 from djp_gateway.patience import persistently, step_id
@@ -71,9 +70,7 @@ async def redact(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
                 for name in sent.placeholders.names_in(text):
                     answer.counts[type_of(name)] += 1
             finished.summary = count(sum(record.shown.counts.values()), "finding")
-        text = record.shown.text
-        shown = await verify(record.sent, text, leaves) if spec.corpus and text else []
-        live.run.result.CopyFrom(build_result(record, shown or []))
+        live.run.result.CopyFrom(build_result(record))
 
 
 async def clean_message(message: str, run: run_pb2.Run, leaves: Leaves) -> str:

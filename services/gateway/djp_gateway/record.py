@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, redaction_pb2, run_pb2
+from djp_gateway.placeholders import Swapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -71,8 +72,27 @@ class RunRecord:
     @property
     def shown(self) -> redaction_pb2.RedactResponse:
         """The published or advisory text, redacted, with its counts."""
-        text = next((draft.text for draft in self.drafts if draft.draft_id == self.publication.draft_id), "")
+        text = self._chosen()
         return redaction_pb2.RedactResponse(text=text) if self.cleaned is None or not text else self.cleaned[text]
+
+    def _chosen(self) -> str:
+        return next((draft.text for draft in self.drafts if draft.draft_id == self.publication.draft_id), "")
+
+    def shown_citations(self) -> list[common_pb2.Citation]:
+        """The citations in the published or advisory text, at their places in it, as they were found in the draft.
+
+        What redaction took out of a sentence cannot be looked for in a document any more, so they are not checked anew.
+        """
+        shown = Swapped(self._chosen(), ((one.start, one.end, one.replacement) for one in self.shown.findings))
+        citations = []
+        for found in self.citations.get(self.publication.draft_id, ()):
+            if place := shown.place(found.start, found.end):
+                moved = common_pb2.Citation()
+                moved.CopyFrom(found)
+                moved.start, moved.end = place
+                moved.text = shown.text[moved.start + 1 : moved.end - 1]
+                citations.append(moved)
+        return citations
 
     def resolved_citations(self, draft_id: str) -> int:
         """Citations of a draft that name a document of the corpus."""
@@ -93,7 +113,7 @@ def resolved(citations: Iterable[common_pb2.Citation]) -> list[common_pb2.Citati
     return [citation for citation in citations if citation.status == common_pb2.CITATION_STATUS_RESOLVED]
 
 
-def build_result(record: RunRecord, shown_citations: Sequence[common_pb2.Citation]) -> run_pb2.RunResult:
+def build_result(record: RunRecord) -> run_pb2.RunResult:
     """The result for the caller; cost and artifact are filled in when they are known."""
     publication = record.publication
     verdict = judge_pb2.Verdict()
@@ -107,7 +127,7 @@ def build_result(record: RunRecord, shown_citations: Sequence[common_pb2.Citatio
         model=next((d.model for d in record.drafts if d.draft_id == publication.draft_id), ""),
         advisory_reason=record.clean(publication.reason) if publication.status != "published" else "",
         verdict=verdict,
-        citations=shown_citations,
+        citations=record.shown_citations(),
         redaction_counts=record.shown.counts,
         drafts=[
             summary_of(draft, resolved_citations=record.resolved_citations(draft.draft_id)) for draft in record.drafts
