@@ -16,16 +16,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import sqlalchemy as sa
 
 from djp.v1 import governance_pb2, governance_pb2_grpc
 from tests.governance.ledger_clients import CHANNEL, RPC_S, channel_target, crew
 from tests.governance.ledger_observer import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from multiprocessing.connection import Connection
 
     from tests.governance.ledger_observer import Seen
+
+SERVER = "a server of the fleet"
+"""The application_name of its connections to Postgres."""
 
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["djp.cli.serve", "djp.standalone", "djp_governance.server", __name__])
@@ -83,6 +87,12 @@ def serve(_pipe: Connection, port: int, environment: dict[str, str]) -> None:
     run_service("governance", f"127.0.0.1:{port}")
 
 
+def _named(url: str) -> str:
+    """The same database, whose connections are then told from others."""
+    named = sa.make_url(url).update_query_dict({"application_name": SERVER})
+    return named.render_as_string(hide_password=False)
+
+
 class Fleet:
     """Servers, crews and an observer of one ledger. A change of `environment` counts for servers that start later."""
 
@@ -90,7 +100,7 @@ class Fleet:
         self._ports = ports = free_ports(servers)
         self.environment = {
             "DJP_HOME": folder,
-            "DJP_GOVERNANCE_DATABASE_URL": url,
+            "DJP_GOVERNANCE_DATABASE_URL": _named(url),
             "DJP_LOG_LEVEL": "ERROR",
             "DJP_BUDGET_ZONE": zone_of_noon(),
             "GLOBAL_BUDGET_DAILY": "1000000",
@@ -132,6 +142,13 @@ class Fleet:
         """And start another in its place."""
         self.servers[place].kill()
         self.servers[place] = self._server(self._ports[place])
+
+    def restart(self, over: Callable[[], None]) -> None:
+        """Kill all servers, and start others once `over` has seen that nothing goes on of what the old ones did."""
+        for server in self.servers:
+            server.kill()
+        over()
+        self.servers = [self._server(port) for port in self._ports]
 
     def kill_crew(self, place: int) -> None:
         """And hire another, which knows nothing of what the dead one held."""

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from tests.governance.ledger_audit import audit
 from tests.governance.ledger_clients import Tally, Task
+from tests.governance.ledger_fleet import SERVER
 from tests.governance.ledger_observer import WITNESS, Seen
 
 if TYPE_CHECKING:
@@ -246,7 +247,12 @@ class Trials:
         trial.use = grown / trial.cap
 
     def _wait_for_lapses(self, trials: Sequence[Trial]) -> float:
-        """Until nothing is reserved; how many seconds the slowest lapse came after its lease's end."""
+        """Until nothing is reserved; how many seconds the slowest lapse came after its lease's end.
+
+        A server goes on with what a client asked for that died. So that nothing is reserved later, all servers die
+        first, each with its connections to the database: what was not committed is undone.
+        """
+        self._fleet.restart(self._wait_for_the_last_connection)
         tenants = [tenant for one in trials for tenant in one.tenants]
         deadline = time.monotonic() + self._lease_s + LAPSE_S + 10
         held = "SELECT count(*) AS many FROM reservations WHERE tenant = ANY(:tenants) AND state = 'held'"
@@ -261,6 +267,14 @@ class Trials:
         if latest > LAPSE_S:
             raise Wrong(f"a lease lapsed {latest:.1f} s after its end")
         return float(latest)
+
+    def _wait_for_the_last_connection(self) -> None:
+        deadline = time.monotonic() + LAPSE_S
+        connected = "SELECT count(*) AS many FROM pg_stat_activity WHERE application_name = :name"
+        while self._query(connected, name=SERVER)[0]["many"]:
+            if time.monotonic() > deadline:
+                raise Wrong("transactions of dead servers go on")
+            time.sleep(0.02)
 
     def _use_the_rest(self, trial: Trial) -> None:
         """What the dead gave back can be spent."""
