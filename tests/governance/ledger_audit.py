@@ -13,7 +13,9 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-WHOLE = "an entry or a call has no reservation"  # and so nobody's tenant
+ORPHANS, DAYS = "an entry or a call has no reservation", "a closed day is not the sum of its tenants"
+NOBODYS = (ORPHANS, DAYS)  # what is no single tenant's
+SUMS = ("runs", "calls", "input_tokens", "output_tokens", "cost_nano")
 
 # Each query finds what is wrong, and names a few columns to look it up by. r, w, u and k are the reservations, windows,
 # roll-ups and counted runs of the tenants that are asked for, s the scopes of the reservations. {workflow} and {preset}
@@ -62,7 +64,7 @@ CHECKS = {
         FROM calls c JOIN r ON r.reservation_id = c.reservation_id
         WHERE c.tenant <> r.tenant OR (c.by_lapse AND (r.state <> 'lapsed' OR NOT c.usage_unknown))
     """,
-    WHOLE: """
+    ORPHANS: """
         SELECT e.reservation_id FROM entries e
         WHERE NOT EXISTS (SELECT 1 FROM reservations r WHERE r.reservation_id = e.reservation_id)
         UNION ALL
@@ -146,6 +148,36 @@ CHECKS = {
         SELECT tenant, day, model, workflow, preset FROM u
         WHERE runs < 0 OR calls < 0 OR input_tokens < 0 OR output_tokens < 0 OR cost_nano < 0
     """,
+    DAYS: """
+        SELECT day, model, workflow, preset
+        FROM (
+            SELECT day, model, workflow, preset, {sums} FROM closed_days
+            UNION ALL
+            SELECT day, model, workflow, preset, {minus} FROM closed_rollups WHERE model <> ''
+        ) AS both_ways
+        GROUP BY day, model, workflow, preset
+        HAVING {differ}
+    """,
+    "a closed month is not the sum of its days": """
+        SELECT month, tenant, model
+        FROM (
+            SELECT month, tenant, model, {sums} FROM closed_months WHERE {theirs}
+            UNION ALL
+            SELECT substr(day, 1, 7), tenant, model, {minus} FROM closed_rollups WHERE {theirs}
+        ) AS both_ways
+        GROUP BY month, tenant, model
+        HAVING {differ}
+    """,
+    "a tenant's closed day is not the sum of its roll-ups": """
+        SELECT tenant, day
+        FROM (
+            SELECT tenant, day, {sums} FROM closed_tenant_days WHERE {theirs}
+            UNION ALL
+            SELECT tenant, day, {minus} FROM closed_rollups WHERE {theirs} AND model = ''
+        ) AS both_ways
+        GROUP BY tenant, day
+        HAVING {differ}
+    """,
     "a lapse or an excess was told by no event": """
         SELECT r.reservation_id FROM r
         WHERE (r.state = 'lapsed'
@@ -178,7 +210,7 @@ def mistakes(url: str, tenants: Collection[str] | None = None) -> dict[str, list
             found = {
                 wrong: [tuple(row) for row in connection.execute(_whole(query, postgres, tenants)).fetchmany(5)]
                 for wrong, query in CHECKS.items()
-                if tenants is None or wrong != WHOLE
+                if tenants is None or wrong not in NOBODYS
             }
             return {wrong: rows for wrong, rows in found.items() if rows}
     finally:
@@ -193,11 +225,15 @@ def _whole(query: str, postgres: bool, tenants: Collection[str] | None) -> sa.Te
         if postgres
         else "json_each(reservations.scopes) AS each"
     )
+    rollup = ", ".join(("tenant", "day", "model", "workflow", "preset", *SUMS))
     filled = query.format(
         theirs=theirs,
         model="CASE WHEN one.of_all = 1 THEN '' ELSE c.model END",
         each_and_all="(SELECT 0 AS of_all UNION ALL SELECT 1) AS one",
         complete=own.replace("scope", "s.scope", 1),
+        sums=", ".join(SUMS),
+        minus=", ".join(f"-{name}" for name in SUMS),
+        differ=" OR ".join(f"SUM({name}) <> 0" for name in SUMS),
         kept="(SELECT MIN(starts_on) FROM windows)",
         workflow=_tag("workflow", postgres),
         preset=_tag("preset", postgres),
@@ -205,7 +241,12 @@ def _whole(query: str, postgres: bool, tenants: Collection[str] | None) -> sa.Te
     whole = sa.text(f"""
         WITH r AS (SELECT * FROM reservations WHERE {theirs}),
              w AS (SELECT * FROM windows WHERE {own}),
-             u AS (SELECT * FROM rollups WHERE {theirs}),
+             u AS (SELECT tenant, day, model, workflow, preset, SUM(runs) AS runs, SUM(calls) AS calls,
+                           SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens,
+                           SUM(cost_nano) AS cost_nano
+                    FROM (SELECT {rollup} FROM rollups WHERE {theirs}
+                          UNION ALL SELECT {rollup} FROM closed_rollups WHERE {theirs}) AS open_and_closed
+                    GROUP BY tenant, day, model, workflow, preset),
              k AS (SELECT * FROM counted_runs WHERE {theirs}),
              s AS (SELECT reservations.reservation_id, each.value AS scope FROM reservations, {each} WHERE {theirs})
         {filled}

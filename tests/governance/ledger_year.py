@@ -15,7 +15,18 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TABLES = ("reservations", "entries", "calls", "requests", "windows", "rollups", "counted_runs")
+TABLES = (
+    "reservations",
+    "entries",
+    "calls",
+    "requests",
+    "windows",
+    "rollups",
+    "closed_rollups",
+    "closed_days",
+    "closed_months",
+    "counted_runs",
+)
 CALLS_A_RUN = 10
 
 # How Postgres is set up for the load, and only for that.
@@ -65,7 +76,7 @@ FILL = (
        SELECT r.tenant, run_id, coalesce(model, ''), count(*), to_char(day, 'YYYY-MM-DD'), workflow, ''
        FROM calls JOIN r USING (reservation_id)
        GROUP BY GROUPING SETS ((r.tenant, run_id, day, workflow, model), (r.tenant, run_id, day, workflow))""",
-    """INSERT INTO rollups (tenant, day, model, workflow, preset, runs, calls, input_tokens, output_tokens, cost_nano)
+    """INSERT INTO closed_rollups
        SELECT r.tenant, to_char(day, 'YYYY-MM-DD'), coalesce(model, ''), workflow, '', count(DISTINCT run_id), count(*),
            sum(input_tokens), sum(output_tokens), sum(cost_nano)
        FROM calls JOIN r USING (reservation_id)
@@ -74,6 +85,18 @@ FILL = (
        SELECT tenant, md5('request' || entry_id)::uuid::text, repeat('0', 64),
            '{"reservation":"' || repeat('0', 500) || '"}', e.at_us
        FROM entries e JOIN r USING (reservation_id) WHERE day > date :last - 30""",
+    # Days that are over, as closing leaves them.
+    """WITH open AS (DELETE FROM closed_rollups WHERE day >= to_char(date :last - 2, 'YYYY-MM-DD') RETURNING *)
+       INSERT INTO rollups SELECT * FROM open""",
+    """INSERT INTO closed_days
+       SELECT day, model, workflow, preset, sum(runs), sum(calls), sum(input_tokens), sum(output_tokens), sum(cost_nano)
+       FROM closed_rollups WHERE model <> '' GROUP BY day, model, workflow, preset""",
+    """INSERT INTO closed_tenant_days
+       SELECT tenant, day, sum(runs), sum(calls), sum(input_tokens), sum(output_tokens), sum(cost_nano)
+       FROM closed_rollups WHERE model = '' GROUP BY tenant, day""",
+    """INSERT INTO closed_months
+       SELECT left(day, 7), tenant, model, sum(runs), sum(calls), sum(input_tokens), sum(output_tokens), sum(cost_nano)
+       FROM closed_rollups GROUP BY 1, 2, 3""",
     "DROP TABLE r",
 )
 

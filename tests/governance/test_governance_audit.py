@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from djp.database import open_engine
+from djp_governance.adapters.sql_closing import Closing
 from djp_governance.adapters.sql_ledger import SqlLedger
 from djp_governance.adapters.tables import metadata
 from djp_governance.limits import Budget, Limits
 from djp_governance.model import Call, Order, RequestKey, RunLimits
 from djp_governance.server import MIGRATIONS
-from tests.governance.ledger_audit import WHOLE, audit, mistakes
+from tests.governance.ledger_audit import NOBODYS, audit, mistakes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ MISTAKES = [
     ("a reservation is not the sum of its calls", "DELETE FROM calls WHERE model = 'b'"),
     ("a call is another tenant's, or a bound of a lapse that never was", "UPDATE calls SET by_lapse = 1"),
     ("a call is another tenant's, or a bound of a lapse that never was", "UPDATE calls SET tenant = 'globex'"),
-    (WHOLE, "DELETE FROM reservations"),
+    (NOBODYS[0], "DELETE FROM reservations"),
     (
         "a reservation is not held in the windows of its tenant, its workflow and everybody",
         """UPDATE reservations SET scopes = '["tenant:acme"]'""",
@@ -51,13 +52,23 @@ MISTAKES = [
         "DELETE FROM windows WHERE scope = 'tenant:acme' AND period = 'day'",
     ),
     ("a window is below nothing", "UPDATE windows SET reserved_tokens = -1 WHERE scope = 'tenant:acme'"),
-    ("a roll-up is below nothing", "UPDATE rollups SET runs = -1"),
+    ("a roll-up is below nothing", "UPDATE rollups SET runs = -9"),
     ("a roll-up is not the sum of its calls", "UPDATE rollups SET input_tokens = input_tokens + 1 WHERE model = ''"),
     ("a roll-up is not the sum of its calls", "DELETE FROM rollups WHERE model = 'b'"),
     ("a run is counted with other calls than it has", "UPDATE counted_runs SET calls = calls + 1"),
     ("a run is counted with other calls than it has", "DELETE FROM counted_runs WHERE model = 'b'"),
     ("a run counts where it has no reservation", "UPDATE counted_runs SET preset = 'slow'"),
     ("a roll-up counts other runs than there are", "UPDATE rollups SET runs = runs + 1 WHERE model = 'a'"),
+    ("a closed day is not the sum of its tenants", "UPDATE closed_days SET cost_nano = cost_nano + 1"),
+    ("a closed day is not the sum of its tenants", "DELETE FROM closed_days WHERE model = 'b'"),
+    ("a tenant's closed day is not the sum of its roll-ups", "UPDATE closed_tenant_days SET calls = calls + 1"),
+    ("a tenant's closed day is not the sum of its roll-ups", "DELETE FROM closed_tenant_days"),
+    ("a closed month is not the sum of its days", "UPDATE closed_months SET runs = runs + 1 WHERE model = ''"),
+    ("a tenant's closed day is not the sum of its roll-ups", "UPDATE closed_tenant_days SET calls = calls + 1"),
+    ("a tenant's closed day is not the sum of its roll-ups", "DELETE FROM closed_tenant_days"),
+    ("a closed month is not the sum of its days", "DELETE FROM closed_months WHERE model = 'a'"),
+    ("a roll-up is not the sum of its calls", "UPDATE closed_rollups SET calls = calls + 1 WHERE model = 'a'"),
+    ("a roll-up is not the sum of its calls", "DELETE FROM closed_rollups WHERE model = 'b'"),
     ("a lapse or an excess was told by no event", "DELETE FROM events WHERE kind = 'lease_lapsed'"),
     ("a lapse or an excess was told by no event", "DELETE FROM events WHERE kind = 'over_reservation'"),
 ]
@@ -86,6 +97,9 @@ async def busy_ledger(url: str) -> None:
     await ledger.close(key(), names[0], "settled", NOW)
     await ledger.extend(key(), names[2], [lost], 60, NOW)
     assert len(await ledger.lapse(NOW + timedelta(minutes=5))) == 1
+    await Closing(ledger.transactions).close_days(NOW.date() + timedelta(days=30))
+    last = (await ledger.reserve(key(), Order("third", 10, 10, RunLimits(), tags), limits, NOW)).reservation
+    await ledger.charge(key(), last.reservation_id, [Call(str(uuid.uuid4()), "ab"[n], 3, 1, 2) for n in (0, 1)], NOW)
     await engine.dispose()
 
 
@@ -96,7 +110,7 @@ async def test_a_mistake_is_found(wrong: str, mistake: str, tmp_path: Path, make
     assert await asyncio.to_thread(mistakes, url) == {}
     assert await make.sql(url, mistake)
     assert wrong in await asyncio.to_thread(mistakes, url)
-    if wrong not in (WHOLE, "a call is another tenant's, or a bound of a lapse that never was"):
+    if wrong not in (*NOBODYS, "a call is another tenant's, or a bound of a lapse that never was"):
         assert wrong in await asyncio.to_thread(mistakes, url, ["acme", "globex"])
     assert await asyncio.to_thread(mistakes, url, ["initech"]) == {}
     with pytest.raises(AssertionError, match=wrong):

@@ -65,16 +65,18 @@ def judge(spend: DaySpend, baseline: Sequence[DaySpend], rules: AnomalyRules) ->
     a tenth of its mean, so that a baseline of equal days, or of zeros, flags no cent. Integers, so that the same days
     give the same answer everywhere.
     """
-    events = sum(one.calls for one in baseline)
-    if not baseline or events < rules.min_events:
+    if not baseline or spend.cost < rules.min_nano:
         return None
     days = (spend.day - baseline[0].day).days
-    mean = sum(one.cost for one in baseline) // days
+    mean = sum([one.cost for one in baseline]) // days
+    above = spend.cost - mean
+    if above <= 0 or above < rules.min_nano:
+        return None
+    events = sum(one.calls for one in baseline)
     idle = days - len(baseline)
     stddev = isqrt((sum((one.cost - mean) ** 2 for one in baseline) + idle * mean**2) // days)
     deviation = max(stddev, mean // _STEADY, 1)
-    above = spend.cost - mean
-    if above <= 0 or above < rules.min_nano or above < rules.sigma * deviation:
+    if events < rules.min_events or above < rules.sigma * deviation:
         return None
     return Anomaly(spend.tenant, spend.day, spend.cost, mean, stddev, above / deviation, events)
 

@@ -80,6 +80,15 @@ def before(day: date, days: int) -> date:
     return date.min if day.toordinal() <= days else day - timedelta(days=days)
 
 
+def whole_months(first: date, last: date) -> tuple[date, date]:
+    """The first day of the first month of which all days are from `first` to `last`, and the day after the last one.
+
+    Where there is no such month, the second is not after the first.
+    """
+    since = first if first.day == 1 else (first.replace(day=28) + timedelta(days=4)).replace(day=1)
+    return since, (last + timedelta(days=1)).replace(day=1)
+
+
 def too_large() -> FailedPrecondition:
     """The refusal of a report that does not fit into an answer."""
     return FailedPrecondition(

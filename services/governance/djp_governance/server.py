@@ -12,6 +12,7 @@ from djp.v1 import governance_pb2, governance_pb2_grpc
 from djp_governance.adapters.budgets_file import open_budgets_file
 from djp_governance.adapters.event_log import EventLog
 from djp_governance.adapters.sql_budgets import SqlBudgets
+from djp_governance.adapters.sql_closing import Closing
 from djp_governance.adapters.sql_events import SqlEvents
 from djp_governance.adapters.sql_ledger import SqlLedger
 from djp_governance.adapters.sql_reports import SqlReports
@@ -63,7 +64,7 @@ async def open_service(settings: GovernanceSettings, now: Callable[[], datetime]
             request_days=settings.request_retention_days,
         )
         log = EventLog(settings.event_log, events) if settings.event_log else None
-        upkeep = Upkeep(parts, retention, log)
+        upkeep = Upkeep(parts, Closing(transactions), retention, log)
         descriptor = governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"]
         servicer = GovernanceServicer(parts)
         yield Service(

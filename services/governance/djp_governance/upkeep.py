@@ -1,4 +1,4 @@
-"""What governance does unasked: leases that lapse, a budgets file that changes, events, anomalies, old entries."""
+"""What governance does unasked: leases that lapse, a changed budgets file, events, anomalies, days that are over."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from djp_governance.adapters.event_log import EventLog
+    from djp_governance.adapters.sql_closing import Closing
     from djp_governance.adapters.sql_retention import Retention
     from djp_governance.parts import Parts
 
 _POLL_S = 1.0
 _SWEEP_S = 5.0  # a lease is to have lapsed within 30 s of its end
-_RETENTION_S = 3600.0
+_TIDY_S = 3600.0
 _ANOMALY_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -29,8 +30,9 @@ _log = logging.getLogger(__name__)
 class Upkeep:
     """Background work. Every process does it; the database sees to it that each thing is done by one."""
 
-    def __init__(self, parts: Parts, retention: Retention, event_log: EventLog | None) -> None:
+    def __init__(self, parts: Parts, closing: Closing, retention: Retention, event_log: EventLog | None) -> None:
         self._parts = parts
+        self._closing = closing
         self._retention = retention
         self._event_log = event_log
 
@@ -39,7 +41,7 @@ class Upkeep:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_forever(_POLL_S, self.look_around))
             tasks.create_task(_forever(_SWEEP_S, self.sweep))
-            tasks.create_task(_forever(_RETENTION_S, self.retire))
+            tasks.create_task(_forever(_TIDY_S, self.tidy))
             tasks.create_task(_forever(_ANOMALY_S, self.tell_anomalies))
 
     async def look_around(self) -> None:
@@ -62,8 +64,9 @@ class Upkeep:
         for one in await find_anomalies(parts.reports, None, first_of(2, today), today, parts.anomaly_rules):
             await parts.events.append(of_anomaly(one, now))
 
-    async def retire(self) -> None:
-        """Forget what is older than it has to be kept."""
+    async def tidy(self) -> None:
+        """Close the days that are over, and forget what is older than it has to be kept."""
+        await self._closing.close_days(day_of(self._parts.now(), self._parts.zone))
         await self._retention.retire(self._parts.now())
 
     async def close(self) -> None:

@@ -11,28 +11,49 @@ from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    desc,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    union,
+    union_all,
+)
 
 from djp.database import reading
-from djp_governance.adapters.report_tables import counted_runs, rollups
+from djp_governance.adapters.report_tables import (
+    SUMS,
+    add_to,
+    closed_days,
+    closed_months,
+    closed_rollups,
+    closed_tenant_days,
+    counted_runs,
+    rollups,
+)
 from djp_governance.adapters.rows import insert_into
-from djp_governance.reports import MAX_ROWS, DaySpend, Sums, too_large
+from djp_governance.reports import MAX_ROWS, DaySpend, Sums, too_large, whole_months
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import FromClause, Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from djp_governance.model import Recorded, Reservation
 
 _KEY = ("tenant", "day", "model", "workflow", "preset")
-_SUMS = ("runs", "calls", "input_tokens", "output_tokens", "cost_nano")
 _MAX_NAME = 100  # characters of a workflow or a preset; longer ones are told apart by these
 _TENANTS = 50  # whose days are read at once, so that memory does not grow with the tenants
-_ALL = rollups.c.model == ""
-# What a lapse charged may turn out to be a call of another model: such a row is left with nothing in it.
-_ANYTHING = or_(func.sum(rollups.c.calls) != 0, func.sum(rollups.c.runs) != 0)
+
+_ALL = rollups.c.model == ""  # over all models
 
 _FORGET = delete(counted_runs).where(
     counted_runs.c.tenant == bindparam("by"), counted_runs.c.run_id == bindparam("run"), counted_runs.c.calls <= 0
@@ -61,11 +82,11 @@ async def roll_up(connection: AsyncConnection, reservation: Reservation, recorde
     for place, runs in await _count_run(connection, reservation, of_model):
         changes[place]["runs"] += runs
     rows = [
-        dict(zip(_KEY, (reservation.tenant, *place), strict=True)) | {name: changes[place][name] for name in _SUMS}
+        dict(zip(_KEY, (reservation.tenant, *place), strict=True)) | {name: changes[place][name] for name in SUMS}
         for place in sorted(changes)  # in one order, so that no two charges wait for each other
     ]
     if rows:
-        await connection.execute(_add(connection.dialect.name), rows)
+        await connection.execute(add_to(connection.dialect.name, rollups), rows)
 
 
 async def _count_run(
@@ -104,16 +125,6 @@ def _count(dialect: str) -> Any:
     ).returning(counted_runs)
 
 
-@cache
-def _add(dialect: str) -> Any:
-    """An INSERT that adds to a row that is there."""
-    new = insert_into(dialect, rollups)
-    return new.on_conflict_do_update(
-        index_elements=[rollups.c[name] for name in _KEY],
-        set_={name: rollups.c[name] + new.excluded[name] for name in _SUMS},
-    )
-
-
 def _place(reservation: Reservation, model: str) -> Place:
     return (
         reservation.day.isoformat(),
@@ -128,59 +139,89 @@ def _name(given: str) -> str:
 
 
 class SqlReports:
-    """A ReportStore on the ledger's database."""
+    """A ReportStore on the ledger's database. Each answer is that of one statement, so days may close meanwhile."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = reading(engine)
 
     async def rows(self, tenant: str | None, first: date, last: date) -> Sequence[Sums]:
-        by = (rollups.c.day, rollups.c.model, rollups.c.workflow, rollups.c.preset)
-        query = select(*by, *_sums()).where(_within(tenant, first, last), ~_ALL).group_by(*by).having(_ANYTHING)
-        found = await self._rows(query.order_by(rollups.c.day.desc(), *by[1:]))
-        return [
-            Sums(tenant or "", row.day, row.model, row.workflow, row.preset, *(int(row[n]) for n in range(4, 9)))
-            for row in found
+        by = ("day", "model", "workflow", "preset")
+        parts = [
+            _part(table, by, _of(table, tenant), _days(table, first, last), table.c.model != "")
+            for table in (rollups, closed_days if tenant is None else closed_rollups)
         ]
+        query = _added(parts, by).order_by(desc("day"), *by[1:])
+        return [Sums(tenant or "", *row) for row in await self._rows(query)]
 
     async def totals(self, tenant: str | None, first: date, last: date) -> Sequence[Sums]:
-        by = (rollups.c.tenant, rollups.c.model)
-        query = select(*by, *_sums()).where(_within(tenant, first, last)).group_by(*by).having(_ANYTHING)
-        found = [
-            Sums(row.tenant, "", row.model, "", "", *(int(row[n]) for n in range(2, 7)))
-            for row in await self._rows(query)
+        by = ("tenant", "model")
+        since, until = (one.isoformat() for one in whole_months(first, last))
+        month, day, closed = closed_months.c.month, closed_rollups.c.day, _days(closed_rollups, first, last)
+        # Nothing closed is later than the last day, unless clocks were set back: its month is as good as over.
+        later = exists().where(closed_rollups.c.day > last.isoformat())
+        parts = [
+            _part(table, by, _of(table, tenant), *within)
+            for table, *within in (
+                (rollups, _days(rollups, first, last)),
+                (closed_rollups, closed, day < since),
+                (closed_months, month >= since[:7], or_(month < until[:7], ~later)),
+                (closed_rollups, closed, day >= max(since, until), later),
+            )
         ]
+        query = _added(parts, by)
+        found = [Sums(name, "", model, "", "", *sums) for name, model, *sums in await self._rows(query)]
         spent = {one.tenant: one.cost for one in found if not one.model}
         return sorted(found, key=lambda one: (-spent[one.tenant], one.tenant, one.model != "", -one.cost, one.model))
 
     async def days(
         self, tenant: str | None, first: date, last: date, spent_since: date, least: int
     ) -> AsyncGenerator[DaySpend]:
-        cost = func.sum(rollups.c.cost_nano)
-        by = (rollups.c.tenant, rollups.c.day)
-        spent = select(*by).where(_within(tenant, spent_since, last), _ALL).group_by(*by).having(cost >= least)
-        spenders = select(spent.subquery().c.tenant).distinct()
+        by = ("tenant", "day")
+        old = closed_tenant_days
+        new = _part(rollups, by, _of(rollups, tenant), _days(rollups, spent_since, last), _ALL).subquery()
+        both = new.outerjoin(old, and_(old.c.tenant == new.c.tenant, old.c.day == new.c.day))
+        spenders = union(
+            select(old.c.tenant).where(_of(old, tenant), _days(old, spent_since, last), old.c.cost_nano >= least),
+            select(new.c.tenant).select_from(both).where(new.c.cost_nano + func.coalesce(old.c.cost_nano, 0) >= least),
+        )
         async with self._engine.connect() as connection:
             names = sorted((await connection.execute(spenders)).scalars())
-            query = (
-                select(*by, func.sum(rollups.c.calls).label("calls"), cost.label("cost")).group_by(*by).order_by(*by)
-            )
             for start in range(0, len(names), _TENANTS):
-                some = rollups.c.tenant.in_(names[start : start + _TENANTS])
-                for row in await connection.execute(query.where(some, _within(None, first, last), _ALL)):
-                    yield DaySpend(row.tenant, date.fromisoformat(row.day), int(row.calls), int(row.cost))
+                some = names[start : start + _TENANTS]
+                parts = [
+                    _part(table, by, table.c.tenant.in_(some), _days(table, first, last), among)
+                    for table, among in ((rollups, _ALL), (old, true()))
+                ]
+                days = _added(parts, by).subquery().c
+                query = select(days.tenant, days.day, days.calls, days.cost_nano).order_by(days.tenant, days.day)
+                for name, day, calls, cost in await connection.execute(query):
+                    yield DaySpend(name, date.fromisoformat(day), calls, cost)
 
-    async def _rows(self, query: Select[Any]) -> list[Row[Any]]:
+    async def _rows(self, query: Select[Any]) -> list[Any]:
         async with self._engine.connect() as connection:
-            found = list(await connection.execute(query.limit(MAX_ROWS + 1)))
+            found: list[Any] = list(await connection.execute(query.limit(MAX_ROWS + 1)))
         if len(found) > MAX_ROWS:
             raise too_large()
         return found
 
 
-def _within(tenant: str | None, first: date, last: date) -> Any:
-    span = rollups.c.day.between(first.isoformat(), last.isoformat())
-    return span if tenant is None else and_(rollups.c.tenant == tenant, span)
+def _part(table: FromClause, by: Sequence[str], *within: Any) -> Select[Any]:
+    told: list[Any] = [table.c[name] for name in by]
+    # Postgres's sums are of a type without bounds, which takes ten times as long to read.
+    sums = (cast(func.sum(table.c[name]), BigInteger).label(name) for name in SUMS)
+    return select(*told, *sums).where(*within).group_by(*told)
 
 
-def _sums() -> list[Any]:
-    return [func.sum(rollups.c[name]).label(f"sum_{name}") for name in _SUMS]
+def _added(parts: Sequence[Select[Any]], by: Sequence[str]) -> Select[Any]:
+    """The sums of the parts together."""
+    told = union_all(*parts).subquery()
+    # What a lapse charged may turn out to be a call of another model: such a row is left with nothing in it.
+    return _part(told, by).having(or_(func.sum(told.c.calls) != 0, func.sum(told.c.runs) != 0))
+
+
+def _of(table: Table, tenant: str | None) -> Any:
+    return true() if tenant is None else table.c.tenant == tenant
+
+
+def _days(table: Table, first: date, last: date) -> Any:
+    return table.c.day.between(first.isoformat(), last.isoformat())
