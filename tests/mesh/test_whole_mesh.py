@@ -12,18 +12,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from djp.catalogue_files import validate_against
 from djp.mesh.channel import open_channel
+from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.run_spans import read_spans
 from djp.v1 import governance_pb2, governance_pb2_grpc, run_pb2, run_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import grpc
 
 DJP = Path(sys.executable).with_name("djp")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -256,6 +256,31 @@ def test_a_second_gateway_of_the_same_name_does_not_end_the_runs_of_the_first(ho
     started["redaction"][0].send_signal(signal.SIGCONT)
     rest, _ = running.communicate(timeout=60)
     assert running.returncode == 0, rest
+
+
+async def test_a_gateway_that_drains_does_not_wait_for_who_watches_events(home: Home) -> None:
+    _, governance = home.serve("governance")
+    grace_s = 600  # nobody waits that long here: the watch has to be ended
+    gateway, address = home.serve("gateway", DJP_GOVERNANCE_ADDRESS=governance, DJP_DRAIN_GRACE_S=str(grace_s))
+    async with open_channel(address) as channel:
+        stub = governance_pb2_grpc.GovernanceServiceStub(channel)
+        request = governance_pb2.SetBudgetRequest(
+            request_id="6b0f6c1e-9a2c-4a57-8f0b-0d3f8e7c2a11",
+            scope="global",
+            budget={"daily_nano_usd": 1_000_000},
+            reason="to see an event",
+        )
+        with identity_scope(Identity(role="operator")):
+            watch = stub.WatchEvents(governance_pb2.WatchEventsRequest())
+            await stub.SetBudget(request)
+            await watch.read()  # it is open: an event came through
+        gateway.send_signal(signal.SIGTERM)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            while await watch.read() is not grpc.aio.EOF:
+                pass
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "draining" in str(ended.value.details())
+    assert await asyncio.to_thread(gateway.wait, grace_s / 10) == 0
 
 
 def test_ctrl_c_ends_the_run_and_gives_the_money_back(home: Home) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from google.api import annotations_pb2
 from google.protobuf.message_factory import GetMessageClass
 
-from djp.mesh.errors import DjpError
+from djp.mesh.errors import DjpError, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _PUBLIC_WITHOUT_ROUTE = frozenset(
     }
 )
 
+# These never end by themselves, so a drain ends them; all others get its time to end.
+_ENDLESS = frozenset({"djp.v1.GovernanceService.WatchEvents"})
+
 
 def is_public(method: MethodDescriptor) -> bool:
     """Whether callers from outside may use the method: it has an HTTP route, or it is a stream of files."""
@@ -37,19 +41,25 @@ class Forwarder(grpc.GenericRpcHandler):
     """A handler of every public method of a leaf's service."""
 
     def __init__(self, service: ServiceDescriptor, channel: grpc.aio.Channel) -> None:
+        self._watches: set[Any] = set()
         self._handlers = {
-            f"/{service.full_name}/{method.name}": _handler(channel, method)
+            f"/{service.full_name}/{method.name}": _handler(channel, method, self._watches)
             for method in service.methods
             if is_public(method)
         }
+
+    def end_watches(self) -> None:
+        """End the streams that have no end of their own; their callers are told to go on elsewhere."""
+        while self._watches:
+            self._watches.pop().cancel()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of a method, if it is public."""
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(channel: grpc.aio.Channel, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler that makes the same call of the leaf; answers pass as bytes."""
+def _handler(channel: grpc.aio.Channel, method: MethodDescriptor, watches: set[Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler that makes the same call of the leaf; answers pass as bytes. One without an end is among `watches`."""
     kind = "_".join("stream" if many else "unary" for many in (method.client_streaming, method.server_streaming))
     request_class = GetMessageClass(method.input_type)
     call = getattr(channel, kind)(
@@ -64,10 +74,17 @@ def _handler(channel: grpc.aio.Channel, method: MethodDescriptor) -> grpc.RpcMet
     async def stream(request: Any, _context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         with _Errors() as errors:
             answers = call(errors.of(request) if method.client_streaming else request)
+            if method.full_name in _ENDLESS:
+                watches.add(answers)
             try:
                 async for answer in answers:
                     yield answer
+            except asyncio.CancelledError:
+                if method.full_name not in _ENDLESS or answers in watches:
+                    raise
+                raise Unavailable("the server is draining; watch again after the last sequence that came") from None
             finally:
+                watches.discard(answers)
                 answers.cancel()  # the caller may have gone in the middle
 
     make = getattr(grpc, f"{kind}_rpc_method_handler")

@@ -73,6 +73,7 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
             governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"]: channels["governance"],
             storage_pb2.DESCRIPTOR.services_by_name["StorageService"]: channels["storage"],
         }
+        forwarders = [(leaf, Forwarder(leaf, channel)) for leaf, channel in forwarded.items()]
         runs = RunServicer(settings, catalogue, store, runner, watchers, leaves)
         yield Service(
             name="gateway",
@@ -87,7 +88,8 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
                     CatalogueServicer(catalogue),
                     catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server,
                 ),
-                *((leaf, Forwarder(leaf, channel), add_forwarder) for leaf, channel in forwarded.items()),
+                *((leaf, forwarder, add_forwarder) for leaf, forwarder in forwarders),
             ],
             public=True,
+            on_drain=[forwarder.end_watches for _, forwarder in forwarders],
         )
