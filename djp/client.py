@@ -6,12 +6,14 @@ import asyncio
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 
+from djp.corpora_client import CorporaClient
 from djp.mesh.channel import open_channel
 from djp.mesh.errors import Cancelled, DjpError, Unavailable
+from djp.mesh.rpc_errors import answer_of as _answer
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.times import to_timestamp
 from djp.run_states import TERMINAL_STATES
@@ -31,14 +33,11 @@ from djp.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from djp.corpus_files import SkippedFile
-
-Answer = TypeVar("Answer")
-
 
 CALL_TIMEOUT_S = 60.0
 """A single call's deadline: a projection searches a corpus, everything else answers in milliseconds."""
@@ -84,6 +83,7 @@ class DjpClient:
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.corpora = CorporaClient(channel)
         self._runs = run_pb2_grpc.RunServiceStub(channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(channel)
         self._debate = debate_pb2_grpc.DebateServiceStub(channel)
@@ -91,8 +91,13 @@ class DjpClient:
         self._grounding = grounding_pb2_grpc.GroundingServiceStub(channel)
         self._redaction = redaction_pb2_grpc.RedactionServiceStub(channel)
 
-    async def create_corpus(self, folder: Path) -> Corpus:
-        """Send the documents of a folder; the corpus's name comes from the folder's. The same files again are free.
+    async def create_corpus(
+        self, folder: Path, *, name: str = "", sent: Callable[[int, int], None] | None = None
+    ) -> Corpus:
+        """Send the documents of a folder. The same files again are free.
+
+        Without a `name` the corpus's name comes from the folder's. `sent` is told the bytes sent so far, and all there
+        are.
 
         Raises InvalidInput when the folder is missing or cannot be listed; the gateway refuses one without a document.
         """
@@ -101,13 +106,15 @@ class DjpClient:
         found = await asyncio.to_thread(lambda: list(iter_corpus_files(folder)))
         files = [entry for entry in found if isinstance(entry, CorpusFile)]
         skipped = [entry for entry in found if isinstance(entry, SkippedFile)]
-        name = await asyncio.to_thread(lambda: corpus_name(folder.resolve()))
+        name = name or await asyncio.to_thread(lambda: corpus_name(folder.resolve()))
+        whole, done = sum(file.size for file in files), 0
         told = skipped[:_MAX_SKIPPED_SENT]
         if len(skipped) > len(told):
             told = [*told[:-1], SkippedFile("…", f"{len(skipped) - len(told) + 1} more were left out")]
         unread: list[SkippedFile] = []
 
         async def parts() -> AsyncIterator[grounding_pb2.CreateCorpusRequest]:
+            nonlocal done
             header = grounding_pb2.CorpusHeader(request_id=str(uuid.uuid4()), corpus=name)
             header.skipped.extend(grounding_pb2.SkippedFile(path=s.path, reason=s.reason) for s in told)
             yield grounding_pb2.CreateCorpusRequest(header=header)
@@ -122,6 +129,9 @@ class DjpClient:
                     if start == 0:
                         chunk.path = file.path
                     yield grounding_pb2.CreateCorpusRequest(file=chunk)
+                done += file.size
+                if sent:
+                    sent(done, whole)
 
         answer = await _answer(self._grounding.CreateCorpus(parts(), timeout=UPLOAD_TIMEOUT_S))
         rejected = [SkippedFile(entry.path, entry.reason) for entry in answer.skipped]
@@ -347,10 +357,3 @@ def corpus_name(folder: Path) -> str:
 
     readable = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("._-")[:80] or "corpus"
     return f"{readable}-{sha256(str(folder).encode(errors='surrogateescape')).hexdigest()[:12]}"
-
-
-async def _answer(call: Awaitable[Answer]) -> Answer:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise error_from_rpc(error) from error

@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToDict
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from djp.client import Corpus
     from djp.v1 import run_pb2
 
 
@@ -20,3 +21,15 @@ def document(message: Message) -> dict[str, Any]:
 def run_document(run: run_pb2.Run) -> dict[str, Any]:
     """A run as a JSON object; `result` and `error` are null while it has none."""
     return {"result": None, "error": None, **document(run)}
+
+
+def corpus_document(corpus: Corpus) -> dict[str, Any]:
+    """A corpus that was sent, as a JSON object."""
+    return {
+        "name": corpus.name,
+        "version": corpus.version,
+        "documents": corpus.documents,
+        "passages": corpus.passages,
+        "reused": corpus.reused,
+        "skipped": [{"path": entry.path, "reason": entry.reason} for entry in corpus.skipped],
+    }

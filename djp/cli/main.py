@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from djp.cli.corpora import corpus_app
 from djp.cli.db import db_app
 from djp.cli.exits import MEANINGS
 from djp.cli.flags import RunFlags
@@ -33,6 +34,7 @@ runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True, rich_markup_m
 app.add_typer(runs_app, name="runs")
 app.add_typer(cost_app, name="cost")
 app.add_typer(budgets_app, name="budgets")
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(db_app, name="db")
 
 RunId = Annotated[

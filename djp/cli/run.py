@@ -8,8 +8,9 @@ import sys
 import time
 import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from djp.cli.documents import corpus_document
 from djp.cli.exits import Exit
 from djp.cli.flags import RunFlags, run_request
 from djp.cli.progress import Progress, progress
@@ -62,7 +63,7 @@ async def run(flags: RunFlags) -> int:
     if flags.dry_run:
         from djp.cli.dry_run import show_projection
 
-        return show_projection(projected, corpus=_corpus_document(corpus), as_json=flags.as_json)
+        return show_projection(projected, corpus=corpus_document(corpus) if corpus else None, as_json=flags.as_json)
     _show(ended, corpus, flags)
     if unwritten:
         fail(f"--metrics: the row about the run could not be added to {flags.metrics}: {unwritten.strerror}")
@@ -122,7 +123,7 @@ def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:
     if flags.as_json:
         from djp.cli.documents import run_document
 
-        print(json.dumps({"run": run_document(run), "corpus": _corpus_document(corpus)}, indent=2))
+        print(json.dumps({"run": run_document(run), "corpus": corpus_document(corpus) if corpus else None}, indent=2))
         return
     if flags.quiet:
         if run.result.text:
@@ -134,19 +135,6 @@ def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:
     if out().is_terminal:
         out().print()
     print_run(run, gateway=flags.gateway)
-
-
-def _corpus_document(corpus: Corpus | None) -> dict[str, Any] | None:
-    if corpus is None:
-        return None
-    return {
-        "name": corpus.name,
-        "version": corpus.version,
-        "documents": corpus.documents,
-        "passages": corpus.passages,
-        "reused": corpus.reused,
-        "skipped": [{"path": entry.path, "reason": entry.reason} for entry in corpus.skipped],
-    }
 
 
 def _count(number: int, noun: str) -> str:

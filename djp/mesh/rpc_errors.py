@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
@@ -10,7 +10,9 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from djp.mesh import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
+
+Answer = TypeVar("Answer")
 
 DOMAIN = "djp"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -124,3 +126,11 @@ def _error_from_status(status: status_pb2.Status, code: str) -> errors.DjpError:
         retry_after_s=retry_after_s,
         quota=quota,
     )
+
+
+async def answer_of(call: Awaitable[Answer]) -> Answer:
+    """The answer of a call, or the domain error that stands behind its refusal."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error) from error

@@ -131,6 +131,15 @@ def test_passages_come_from_several_documents(library: Any) -> None:
     assert [hit.document.title for hit in alone] == ["Whales"] * 4
 
 
+def test_what_neighbours_share_is_given_once(library: Any) -> None:
+    text = " ".join(f"Sentence number {number} is about whales." for number in range(120))
+    library.add({"a.md": text})
+    hits = sorted(library.search("whales", top_k=100), key=lambda hit: hit.passage.start)
+    assert len(hits) > 3
+    assert " ".join(hit.passage.text for hit in hits) == text
+    assert all(text[hit.passage.start : hit.passage.end] == hit.passage.text for hit in hits)
+
+
 def test_a_megabyte_of_query_is_bounded(handbook: Any) -> None:
     assert handbook.found("refund " * 150_000) == ["Refunds"]
     assert handbook.search(" ".join(f"{number:x}" for number in range(1, 150_000))) == []

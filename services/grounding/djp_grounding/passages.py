@@ -15,7 +15,7 @@ PASSAGE_WORDS = 200
 """A passage holds at most so many words: long enough to answer, short enough that eight of them fit a prompt."""
 PASSAGE_CHARS = 1600
 """And at most so many code points: 200 English words are about 1,200; this is what bounds text without spaces."""
-OVERLAP_WORDS = 40
+OVERLAP_WORDS = 30
 """Where a section is cut for its length, the next passage begins again with the last sentence or paragraph of the one
 before if that has no more words, so that what stands on both sides of a cut is found together."""
 SECTION_WORDS = 60

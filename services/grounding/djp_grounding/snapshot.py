@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from dataclasses import replace
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from djp_grounding.errors import CorpusNotFound
 from djp_grounding.index import Found, IndexReader
-from djp_grounding.model import Document, Hit
+from djp_grounding.model import Document, Hit, Passage
 from djp_grounding.resolve import Citation, TitleIndex
 from djp_grounding.support import check_support
 
@@ -57,16 +58,19 @@ class Snapshot:
     def search(self, query: str, top_k: int, token_budget: int = 0, per_document: int = 0) -> list[Hit]:
         """The best passages, best first, stopping before they pass `token_budget` tokens together (0: no limit).
 
-        A document gives at most `per_document` of them (0: no limit) as long as others match too.
+        A document gives at most `per_document` of them (0: no limit) as long as others match too. Words that two of
+        them share, because they are neighbours, stand in the better one only.
         """
         found = self._index.search(query, _DEEPER * top_k if per_document else top_k)
         hits: list[Hit] = []
         tokens = 0
         for one in _spread(found, top_k, per_document):
-            tokens += estimated_tokens(one.passage.text)
+            document = self._documents[one.document]
+            passage = _without_shared(one.passage, [hit.passage for hit in hits if hit.document is document])
+            tokens += estimated_tokens(passage.text)
             if token_budget and tokens > token_budget:
                 break
-            hits.append(Hit(self._documents[one.document], one.passage, one.score))
+            hits.append(Hit(document, passage, one.score))
         return hits
 
     def check_citations(self, text: str) -> list[Citation]:
@@ -87,6 +91,19 @@ def _spread(found: Sequence[Found], top_k: int, per_document: int) -> list[Found
         (surplus if per_document and taken[one.document] > per_document else kept).append(number)
     chosen = sorted([*kept, *surplus][:top_k])
     return [found[number] for number in chosen]
+
+
+def _without_shared(passage: Passage, given: Sequence[Passage]) -> Passage:
+    """The passage without the words at its edges that its neighbours among those given have."""
+    before = max((one.end for one in given if one.ordinal == passage.ordinal - 1), default=0)
+    after = min((one.start for one in given if one.ordinal == passage.ordinal + 1), default=passage.end)
+    start, end = max(passage.start, before), min(passage.end, after)
+    if (start, end) == (passage.start, passage.end):
+        return passage
+    text = passage.text[start - passage.start : end - passage.start]
+    start += len(text) - len(text.lstrip())
+    text = text.strip()
+    return replace(passage, start=start, end=start + len(text), text=text)
 
 
 def estimated_tokens(text: str) -> int:
