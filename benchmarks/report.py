@@ -23,7 +23,10 @@ import uuid
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+import grpc
+import psycopg
 import sqlalchemy as sa
 
 from djp.database import open_engine
@@ -126,8 +129,11 @@ async def statements_of_a_run(url: str) -> dict[str, Any]:
     """What the ledger asks its database for a run, once each, with parameters."""
     asked: dict[str, Any] = {}
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
-        asked.setdefault(statement, parameters[0] if isinstance(parameters, list) else parameters)
+    execute = psycopg.Cursor.execute
+
+    def note(cursor: Any, statement: bytes, values: Any = None, **more: Any) -> Any:
+        asked.setdefault(statement.decode(), values)
+        return execute(cursor, statement, values, **more)
 
     engine = await open_engine(url, MIGRATIONS, metadata)
     ledger, now = SqlLedger(engine), datetime.now(UTC)
@@ -135,19 +141,23 @@ async def statements_of_a_run(url: str) -> dict[str, Any]:
     def key() -> RequestKey:
         return RequestKey("tenant-7", str(uuid.uuid4()), "0" * 64)
 
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
     order = Order(str(uuid.uuid4()), 1000, 1000, RunLimits(), {"workflow": "flow-0"}, 60)
-    granted = await ledger.reserve(key(), order, Limits(Budget(), Budget()), now)
-    name = granted.reservation.reservation_id
     call = Call(str(uuid.uuid4()), "provider/model-1", 900, 500, 400)
-    await ledger.extend(key(), name, [call], 60, now)
-    await ledger.charge(key(), name, [call], now)
-    await ledger.close(key(), name, "settled", now)
-    sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    with patch.object(psycopg.Cursor, "execute", note):
+        granted = await ledger.reserve(key(), order, Limits(Budget(), Budget()), now)
+        name = granted.reservation.reservation_id
+        await ledger.extend(key(), name, [call], 60, now)
+        await ledger.charge(key(), name, [call], now)
+        await ledger.close(key(), name, "settled", now)
     await engine.dispose()
-    return {
-        statement: values for statement, values in asked.items() if re.match("SELECT|INSERT|UPDATE|DELETE", statement)
+    told = {
+        statement: values
+        for statement, values in asked.items()
+        if re.match("SELECT|INSERT|UPDATE|DELETE|WITH", statement)
     }
+    if len(told) < 10:
+        raise RuntimeError(f"of a run's statements only {len(told)} were seen")
+    return told
 
 
 def plans(url: str) -> int:
@@ -216,7 +226,14 @@ def measure_retention(year: Ledger, today: date, chance: random.Random) -> dict[
     calls = year.query(OLD_CALLS, before=f"{second}")[0][0]
     year.fleet.environment["DJP_GOVERNANCE_RETENTION_DAYS"] = str((today - second).days)
     year.fleet.kill_server(0)
-    year.fleet.stub.ListBudgets(governance_pb2.ListBudgetsRequest(), wait_for_ready=True, timeout=60)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            year.fleet.stub.ListBudgets(governance_pb2.ListBudgetsRequest(), wait_for_ready=True, timeout=60)
+            break
+        except grpc.RpcError as error:  # the old server's end
+            if time.monotonic() > deadline:
+                raise RuntimeError("the server did not come back") from error
     began, runs = time.perf_counter(), [year.run("tenant-1")]
     while year.query(OLD, before=f"{second}")[0][0]:
         runs += [year.run(f"tenant-{chance.randrange(1000)}") for _ in range(5)]

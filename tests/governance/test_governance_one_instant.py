@@ -52,3 +52,13 @@ async def test_a_reservation_has_the_totals_of_its_charges(governance: Governanc
     answer = await meanwhile(governance, make, "calls", dearer, acme.call("GetReservation", request))
     assert answer.reservation.charged_nano_usd == sum(one.cost_nano_usd for one in answer.totals)
     await governance.sql("UPDATE calls SET cost_nano = 100; UPDATE reservations SET charged_nano = 100")
+
+
+async def test_a_report_has_the_windows_of_its_totals(governance: Governance, make: Any) -> None:
+    acme = (await governance.start()).client()
+    await acme.charge((await acme.reserve(1000)).reservation.reservation_id, make.model_call(100))
+    more = "UPDATE rollups SET cost_nano = cost_nano {0} 300; UPDATE windows SET spent_nano = spent_nano {0} 300"
+    asked = acme.call("Report", governance_pb2.ReportRequest())
+    answer = await meanwhile(governance, make, "windows", more.format("+"), asked)
+    assert {one.spent_nano_usd for one in answer.windows} == {one.cost_nano_usd for one in answer.totals}
+    await governance.sql(more.format("-"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime
 
-    from djp_governance.reports import DaySpend, ReportStore
+    from djp_governance.reports import DaySpend, ReportReader
 
 BASELINE_DAYS = 28
 """How many days before a day it is compared with: whole weeks, so that weekends weigh the same for every day."""
@@ -82,12 +82,12 @@ def judge(spend: DaySpend, baseline: Sequence[DaySpend], rules: AnomalyRules) ->
 
 
 async def find_anomalies(
-    store: ReportStore, tenant: str | None, first: date, today: date, rules: AnomalyRules
+    reader: ReportReader, tenant: str | None, first: date, today: date, rules: AnomalyRules
 ) -> list[Anomaly]:
     """Those of a tenant, or (None) of everybody, from the first day on: newest first, the highest of a day first."""
     found: list[Anomaly] = []
     baseline: deque[DaySpend] = deque()
-    async with aclosing(store.days(tenant, before(first, BASELINE_DAYS), today, first, rules.min_nano)) as spends:
+    async with aclosing(reader.days(tenant, before(first, BASELINE_DAYS), today, first, rules.min_nano)) as spends:
         async for spend in spends:
             if baseline and baseline[-1].tenant != spend.tenant:
                 baseline.clear()

@@ -10,6 +10,10 @@ from djp.mesh.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from djp_governance.limits import Limits
+    from djp_governance.model import Window, WindowKey
 
 DEFAULT_DAYS = 30
 """How far back a report looks that says nothing else: the operations guide's."""
@@ -52,10 +56,20 @@ class DaySpend:
 
 
 class ReportStore(Protocol):
-    """Reads the roll-ups, which agree with the ledger at every moment. `tenant` None is everybody.
+    """Roll-ups, which agree with the ledger at every moment."""
+
+    def reader(self) -> AbstractAsyncContextManager[ReportReader]:
+        """One that sees the ledger as it is at one instant, whatever is charged while it reads."""
+
+
+class ReportReader(Protocol):
+    """Reads the roll-ups and the windows of an instant. `tenant` None is everybody.
 
     `rows` and `totals` raise FailedPrecondition for more rows than an answer holds.
     """
+
+    async def windows(self, keys: Sequence[WindowKey], limits: Limits) -> Sequence[Window]:
+        """In the order of the keys; empty ones where nothing was reserved yet."""
 
     async def rows(self, tenant: str | None, first: date, last: date) -> Sequence[Sums]:
         """By day (newest first), model, workflow and preset, from the first day to the last one."""

@@ -61,7 +61,9 @@ class Upkeep:
         """Record an event for each tenant that spends unusually much today, or did until midnight."""
         parts = self._parts
         now, today = parts.now(), day_of(parts.now(), parts.zone)
-        for one in await find_anomalies(parts.reports, None, first_of(2, today), today, parts.anomaly_rules):
+        async with parts.reports.reader() as reader:
+            found = await find_anomalies(reader, None, first_of(2, today), today, parts.anomaly_rules)
+        for one in found:
             await parts.events.append(of_anomaly(one, now))
 
     async def tidy(self) -> None:

@@ -7,6 +7,7 @@ own.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from contextlib import asynccontextmanager
 from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -39,15 +40,17 @@ from djp_governance.adapters.report_tables import (
     rollups,
 )
 from djp_governance.adapters.rows import insert_into
+from djp_governance.adapters.sql_windows import read_windows
 from djp_governance.reports import MAX_ROWS, DaySpend, Sums, too_large, whole_months
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from sqlalchemy import FromClause, Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from djp_governance.model import Recorded, Reservation
+    from djp_governance.limits import Limits
+    from djp_governance.model import Recorded, Reservation, Window, WindowKey
 
 _KEY = ("tenant", "day", "model", "workflow", "preset")
 _MAX_NAME = 100  # characters of a workflow or a preset; longer ones are told apart by these
@@ -139,10 +142,26 @@ def _name(given: str) -> str:
 
 
 class SqlReports:
-    """A ReportStore on the ledger's database. Each answer is that of one statement, so days may close meanwhile."""
+    """A ReportStore on the ledger's database."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = reading(engine)
+
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[SqlReportReader]:
+        """A transaction that only reads."""
+        async with self._engine.connect() as connection:
+            yield SqlReportReader(connection)
+
+
+class SqlReportReader:
+    """A ReportReader in a transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def windows(self, keys: Sequence[WindowKey], limits: Limits) -> Sequence[Window]:
+        return await read_windows(self._connection, keys, limits)
 
     async def rows(self, tenant: str | None, first: date, last: date) -> Sequence[Sums]:
         by = ("day", "model", "workflow", "preset")
@@ -184,22 +203,20 @@ class SqlReports:
             select(old.c.tenant).where(_of(old, tenant), _days(old, spent_since, last), old.c.cost_nano >= least),
             select(new.c.tenant).select_from(both).where(new.c.cost_nano + func.coalesce(old.c.cost_nano, 0) >= least),
         )
-        async with self._engine.connect() as connection:
-            names = sorted((await connection.execute(spenders)).scalars())
-            for start in range(0, len(names), _TENANTS):
-                some = names[start : start + _TENANTS]
-                parts = [
-                    _part(table, by, table.c.tenant.in_(some), _days(table, first, last), among)
-                    for table, among in ((rollups, _ALL), (old, true()))
-                ]
-                days = _added(parts, by).subquery().c
-                query = select(days.tenant, days.day, days.calls, days.cost_nano).order_by(days.tenant, days.day)
-                for name, day, calls, cost in await connection.execute(query):
-                    yield DaySpend(name, date.fromisoformat(day), calls, cost)
+        names = sorted((await self._connection.execute(spenders)).scalars())
+        for start in range(0, len(names), _TENANTS):
+            some = names[start : start + _TENANTS]
+            parts = [
+                _part(table, by, table.c.tenant.in_(some), _days(table, first, last), among)
+                for table, among in ((rollups, _ALL), (old, true()))
+            ]
+            days = _added(parts, by).subquery().c
+            query = select(days.tenant, days.day, days.calls, days.cost_nano).order_by(days.tenant, days.day)
+            for name, day, calls, cost in await self._connection.execute(query):
+                yield DaySpend(name, date.fromisoformat(day), calls, cost)
 
     async def _rows(self, query: Select[Any]) -> list[Any]:
-        async with self._engine.connect() as connection:
-            found: list[Any] = list(await connection.execute(query.limit(MAX_ROWS + 1)))
+        found: list[Any] = list(await self._connection.execute(query.limit(MAX_ROWS + 1)))
         if len(found) > MAX_ROWS:
             raise too_large()
         return found

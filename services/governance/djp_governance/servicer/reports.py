@@ -12,8 +12,6 @@ from djp_governance.servicer.wire import clean, to_window
 from djp_governance.windows import day_of, windows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import grpc
 
     from djp_governance.anomalies import Anomaly
@@ -38,15 +36,17 @@ class ReportRpcs:
         parts, tenant = self._parts, visible_tenant(clean(request.tenant))
         today = day_of(parts.now(), parts.zone)
         first = first_of(request.days, today)
-        rows = await parts.reports.rows(tenant, first, today)
-        totals = await parts.reports.totals(tenant, first, today)
         scope = "global" if tenant is None else f"tenant:{tenant}"
-        windows, _ = await parts.budgets.windows(windows_of([scope], today, parts.zone), parts.limits)
+        async with parts.reports.reader() as reader:
+            rows = await reader.rows(tenant, first, today)
+            totals = await reader.totals(tenant, first, today)
+            windows = await reader.windows(windows_of([scope], today, parts.zone), parts.limits)
+            anomalies = await find_anomalies(reader, tenant, first, today, parts.anomaly_rules)
         return governance_pb2.ReportResponse(
             rows=map(_to_row, rows),
             totals=map(_to_row, totals),
             windows=map(to_window, windows),
-            anomalies=await _anomalies(parts, tenant, request.days),
+            anomalies=map(_to_anomaly, anomalies),
         )
 
     async def ListAnomalies(
@@ -55,16 +55,11 @@ class ReportRpcs:
         context: grpc.aio.ServicerContext[governance_pb2.ListAnomaliesRequest, governance_pb2.ListAnomaliesResponse],
     ) -> governance_pb2.ListAnomaliesResponse:
         """Newest first."""
-        found = await _anomalies(self._parts, visible_tenant(clean(request.tenant)), request.days)
-        return governance_pb2.ListAnomaliesResponse(anomalies=found)
-
-
-async def _anomalies(parts: Parts, tenant: str | None, days: int) -> Iterable[governance_pb2.Anomaly]:
-    today = day_of(parts.now(), parts.zone)
-    return map(
-        _to_anomaly,
-        await find_anomalies(parts.reports, tenant, first_of(days, today), today, parts.anomaly_rules),
-    )
+        parts, tenant = self._parts, visible_tenant(clean(request.tenant))
+        today = day_of(parts.now(), parts.zone)
+        async with parts.reports.reader() as reader:
+            found = await find_anomalies(reader, tenant, first_of(request.days, today), today, parts.anomaly_rules)
+        return governance_pb2.ListAnomaliesResponse(anomalies=map(_to_anomaly, found))
 
 
 def _to_row(sums: Sums) -> governance_pb2.ReportRow:
