@@ -49,8 +49,18 @@ class SqlEvents:
         self._transactions = transactions
         self._told: set[str] = set()
 
+    def untold(self, new: Sequence[NewEvent]) -> list[NewEvent]:
+        """Those of which this process does not know that they are told."""
+        return [event for event in new if event.key not in self._told]
+
+    def remember(self, told: Sequence[NewEvent]) -> None:
+        """These are in the database now."""
+        if len(self._told) > _TOLD:
+            self._told.clear()
+        self._told.update(event.key for event in told)
+
     async def append(self, *new: NewEvent) -> None:
-        fresh = [event for event in new if event.key not in self._told]
+        fresh = self.untold(new)
 
         async def work(connection: AsyncConnection) -> None:
             for event in fresh:
@@ -58,9 +68,7 @@ class SqlEvents:
 
         if fresh:  # else a run is refused again and again
             await self._transactions.change(work)
-            if len(self._told) > _TOLD:
-                self._told.clear()
-            self._told.update(event.key for event in fresh)
+            self.remember(fresh)
 
     async def after(self, sequence: int, tenant: str | None, limit: int) -> Sequence[Event]:
         query = select(events).where(events.c.sequence > sequence).order_by(events.c.sequence).limit(limit)

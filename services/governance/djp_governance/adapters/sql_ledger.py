@@ -102,13 +102,15 @@ class SqlLedger:
         )
 
         refused: list[NewEvent] = []
+        slowed: list[NewEvent] = []
 
         def refuse(seen: Sequence[Window]) -> None:
             full = [(one, units) for one in seen if (units := one.lacks(order.amount, order.tokens))]
             if full:
                 self._full = {one.key for one, _ in full} | (self._full if len(self._full) < _FULL else set())
-                for window, units in full:
-                    refused.extend(of_threshold("denied", window, units, now, order.run_id))
+                refused[:] = [
+                    event for one, units in full for event in of_threshold("denied", one, units, now, order.run_id)
+                ]
                 raise denial([window for window, _ in full], order.amount, order.tokens)
 
         async def work(connection: AsyncConnection) -> Grant:
@@ -125,20 +127,23 @@ class SqlLedger:
             held = [one.plus(order.amount, order.tokens) for one in before]
             paces = [pace_ms(one, order.amount, order.tokens, now) for one in held]
             slow = [(one, units) for one in held if (units := one.slows(order.amount, order.tokens))]
-            for window, units in slow:
-                for event in of_threshold("throttled", window, units, now, order.run_id):
-                    await append_event(connection, event)
+            told = [event for one, units in slow for event in of_threshold("throttled", one, units, now, order.run_id)]
+            slowed[:] = self._events.untold(told)
+            for event in slowed:
+                await append_event(connection, event)
             return Grant(reservation, throttled=bool(slow), warnings=[*warnings, *near], pace_ms=max(paces, default=0))
 
         try:
             try:
-                return await self.transactions.once(key, _GRANT, now, work)
+                grant = await self.transactions.once(key, _GRANT, now, work)
             except WindowsMissing:
                 await self.transactions.change(lambda connection: make_windows(connection, keys))
-                return await self.transactions.once(key, _GRANT, now, work)
+                grant = await self.transactions.once(key, _GRANT, now, work)
         except BudgetExceeded:
             await self._events.append(*refused)  # by itself: the transaction of a refusal leaves nothing behind
             raise
+        self._events.remember(slowed)
+        return grant
 
     async def charge(self, key: RequestKey, reservation_id: str, calls_: Sequence[Call], now: datetime) -> Charged:
         check_calls(calls_)
@@ -177,11 +182,12 @@ class SqlLedger:
         async def work(connection: AsyncConnection) -> Statement:
             row = await _lock(connection, key.tenant, reservation_id)
             reservation = to_reservation(row)
-            if reservation.state == "held":
-                after = replace(reservation, state=state, closed_at=now)
-                await _move(connection, reservation, after, held_in(row), state, now, reason)
-                reservation = after
-            return await _statement(connection, reservation)
+            if reservation.state != "held":
+                return await _statement(connection, reservation)
+            after = replace(reservation, state=state, closed_at=now)
+            statement = await _statement(connection, after)  # before the windows are locked
+            await _move(connection, reservation, after, held_in(row), state, now, reason)
+            return statement
 
         return await self.transactions.once(key, _STATEMENT, now, work)
 
