@@ -12,34 +12,39 @@ import logging
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, bindparam, insert, or_, select, update
+from sqlalchemy import and_, insert, or_, select
 
-from djp.database import to_us
-from djp.mesh.errors import DjpError, NotFound
+from djp.mesh.errors import DjpError
 from djp_governance.adapters.rows import (
-    WindowId,
-    call_row,
     changing_columns,
     held_in,
-    insert_if_new,
     open_calls_column,
     reservation_row,
-    to_call,
-    to_open_calls,
     to_reservation,
-    to_totals,
     window_id,
 )
+from djp_governance.adapters.sql_changes import (
+    CHANGE,
+    FIND,
+    charge_calls,
+    is_due,
+    lapse_one,
+    lock_reservation,
+    move_reservation,
+    record_calls,
+    statement_of,
+    unknown_reservation,
+    write_journal,
+)
 from djp_governance.adapters.sql_events import SqlEvents, append_event
-from djp_governance.adapters.sql_reports import roll_up
-from djp_governance.adapters.sql_windows import AMOUNTS, WindowsMissing, lock_windows, make_windows, move, read_windows
-from djp_governance.adapters.tables import calls, entries, reservations
+from djp_governance.adapters.sql_windows import WindowsMissing, lock_windows, make_windows, move, read_windows
+from djp_governance.adapters.tables import reservations
 from djp_governance.adapters.transactions import Transactions
-from djp_governance.events import of_excess, of_lapse, of_threshold
-from djp_governance.model import BudgetExceeded, Charged, Grant, Recorded, Reservation, Statement
+from djp_governance.events import of_excess, of_threshold
+from djp_governance.model import BudgetExceeded, Charged, Grant, Reservation, Statement
 from djp_governance.rules import check_calls, check_order, check_run, denial, pace_ms
 from djp_governance.windows import day_of, scopes_of, windows_of
 
@@ -48,7 +53,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from djp_governance.adapters.sql_windows import Change
     from djp_governance.events import NewEvent
     from djp_governance.limits import Limits
     from djp_governance.model import Call, Order, RequestKey, State, Window, WindowKey
@@ -56,14 +60,7 @@ if TYPE_CHECKING:
 _GRANT, _CHARGED, _STATEMENT = TypeAdapter(Grant), TypeAdapter(Charged), TypeAdapter(Statement)
 _RESERVATION = TypeAdapter(Reservation)
 
-# Statements are built once: building one costs as much as running it.
-_FIND = select(reservations).where(
-    reservations.c.tenant == bindparam("by"), reservations.c.reservation_id == bindparam("name")
-)
-_FIND_AND_LOCK = _FIND.with_for_update()
-_RESERVE, _JOURNAL = insert(reservations), insert(entries).inline()
-_CHANGE = update(reservations).where(reservations.c.reservation_id == bindparam("name"))
-_CALLS_OF = select(calls).where(calls.c.reservation_id == bindparam("name"))
+_RESERVE = insert(reservations)
 
 _LAPSES = 100  # how many are looked for at once
 _FULL = 10_000  # how many windows are remembered as full
@@ -118,7 +115,7 @@ class SqlLedger:
                 refuse(await read_windows(connection, keys, limits))
             taken = (order.amount, 0, order.tokens, 0)
             await connection.execute(_RESERVE, reservation_row(reservation, scopes))
-            await _journal(connection, reservation.reservation_id, "reserve", taken, now)
+            await write_journal(connection, reservation.reservation_id, "reserve", taken, now)
             before = await lock_windows(connection, keys, limits)
             near = await _check_workflow(connection, key.tenant, order, limits)
             refuse(before)
@@ -149,10 +146,10 @@ class SqlLedger:
         check_calls(calls_)
 
         async def work(connection: AsyncConnection) -> Charged:
-            row = await _lock(connection, key.tenant, reservation_id)
+            row = await lock_reservation(connection, key.tenant, reservation_id)
             before = to_reservation(row)
-            recorded = await _record(connection, before, calls_, now)
-            after, over = await _charge(connection, before, held_in(row), recorded, now)
+            recorded = await record_calls(connection, before, calls_, now)
+            after, over = await charge_calls(connection, before, held_in(row), recorded, now)
             if over:
                 await append_event(connection, of_excess(after, now))
             return Charged(after, over_reservation=over)
@@ -165,13 +162,13 @@ class SqlLedger:
         check_calls(open_calls, "open_calls")
 
         async def work(connection: AsyncConnection) -> Reservation:
-            reservation = to_reservation(await _lock(connection, key.tenant, reservation_id))
+            reservation = to_reservation(await lock_reservation(connection, key.tenant, reservation_id))
             if reservation.state != "held":
                 return reservation
             lease_s = reservation.lease_s or default_s
             after = replace(reservation, lease_expires_at=now + timedelta(seconds=lease_s) if lease_s else None)
             values = {"name": reservation_id, "open_calls": open_calls_column(open_calls), **changing_columns(after)}
-            await connection.execute(_CHANGE, values)
+            await connection.execute(CHANGE, values)
             return after
 
         return await self.transactions.once(key, _RESERVATION, now, work)
@@ -180,24 +177,24 @@ class SqlLedger:
         self, key: RequestKey, reservation_id: str, state: State, now: datetime, reason: str = ""
     ) -> Statement:
         async def work(connection: AsyncConnection) -> Statement:
-            row = await _lock(connection, key.tenant, reservation_id)
+            row = await lock_reservation(connection, key.tenant, reservation_id)
             reservation = to_reservation(row)
             if reservation.state != "held":
-                return await _statement(connection, reservation)
+                return await statement_of(connection, reservation)
             after = replace(reservation, state=state, closed_at=now)
-            statement = await _statement(connection, after)  # before the windows are locked
-            await _move(connection, reservation, after, held_in(row), state, now, reason)
+            statement = await statement_of(connection, after)  # before the windows are locked
+            await move_reservation(connection, reservation, after, held_in(row), state, now, reason)
             return statement
 
         return await self.transactions.once(key, _STATEMENT, now, work)
 
     async def lapse(self, now: datetime) -> Sequence[Reservation]:
-        query = select(reservations.c.reservation_id).where(_is_due(now)).order_by(reservations.c.lease_us)
+        query = select(reservations.c.reservation_id).where(is_due(now)).order_by(reservations.c.lease_us)
         lapsed: list[Reservation] = []
         for row in await self.transactions.rows(query.limit(_LAPSES)):
             try:
                 one = await self.transactions.change(
-                    lambda connection, name=row.reservation_id: _lapse(connection, name, now)  # type: ignore[misc]
+                    lambda connection, name=row.reservation_id: lapse_one(connection, name, now)  # type: ignore[misc]
                 )
             except DjpError as error:  # of this one only: the others are not to wait for it
                 _log.error("reservation %s could not lapse and stays held: %s", row.reservation_id, error.message)
@@ -207,10 +204,10 @@ class SqlLedger:
 
     async def statement(self, tenant: str, reservation_id: str) -> Statement:
         async def work(connection: AsyncConnection) -> Statement:
-            row = (await connection.execute(_FIND, {"by": tenant, "name": reservation_id})).one_or_none()
+            row = (await connection.execute(FIND, {"by": tenant, "name": reservation_id})).one_or_none()
             if row is None:
-                raise _unknown(reservation_id)
-            return await _statement(connection, to_reservation(row))
+                raise unknown_reservation(reservation_id)
+            return await statement_of(connection, to_reservation(row))
 
         return await self.transactions.read(work)
 
@@ -230,21 +227,6 @@ class SqlLedger:
         return [to_reservation(row) for row in await self.transactions.rows(query)]
 
 
-def _is_due(now: datetime) -> Any:
-    """As the index of leases has it."""
-    return and_(
-        reservations.c.state == "held", reservations.c.lease_us.is_not(None), reservations.c.lease_us <= to_us(now)
-    )
-
-
-async def _lock(connection: AsyncConnection, tenant: str, reservation_id: str) -> Any:
-    """A reservation's row, which nobody else changes until the transaction ends."""
-    row = (await connection.execute(_FIND_AND_LOCK, {"by": tenant, "name": reservation_id})).one_or_none()
-    if row is None:
-        raise _unknown(reservation_id)
-    return row
-
-
 async def _check_workflow(connection: AsyncConnection, tenant: str, order: Order, limits: Limits) -> list[str]:
     """Warnings of a run near its workflow's limits. All that it ever reserved counts, and this order is among it."""
     rule = limits.of_run(order.workflow)
@@ -256,112 +238,3 @@ async def _check_workflow(connection: AsyncConnection, tenant: str, order: Order
         one = to_reservation(row)
         amount, tokens = amount + one.charged + one.held, tokens + one.charged_tokens + one.held_tokens
     return check_run(amount, tokens, rule.limits, rule.remedy("USD"), rule.remedy("TOKENS"))
-
-
-async def _record(
-    connection: AsyncConnection,
-    reservation: Reservation,
-    calls_: Sequence[Call],
-    now: datetime,
-    *,
-    by_lapse: bool = False,
-) -> list[Recorded]:
-    """Store the calls that were not charged before, and those that a lapse has charged while the truth was unknown."""
-    by_id = {call.call_id: call for call in reversed(calls_)}  # of one call told twice, the first telling counts
-    name, tenant = reservation.reservation_id, reservation.tenant
-    rows = [call_row(tenant, name, by_id[one], now, by_lapse=by_lapse) for one in sorted(by_id)]
-    stored = await connection.execute(insert_if_new(connection.dialect.name, calls, calls.c.call_id), rows)
-    recorded = [Recorded(by_id[row.call_id]) for row in stored]
-    if reservation.state != "lapsed" or len(recorded) == len(by_id):
-        return recorded
-    of_lapse_ = and_(calls.c.reservation_id == name, calls.c.by_lapse, calls.c.call_id.in_(sorted(by_id)))
-    for row in (await connection.execute(select(calls).where(of_lapse_))).all():
-        truth = by_id[row.call_id]
-        this = and_(calls.c.tenant == tenant, calls.c.call_id == row.call_id)
-        values = call_row(tenant, name, truth, now, by_lapse=False)
-        await connection.execute(update(calls).where(this).values(values))
-        recorded.append(Recorded(truth, replaced=to_call(row)))
-    return recorded
-
-
-async def _charge(
-    connection: AsyncConnection,
-    before: Reservation,
-    in_windows: Sequence[WindowId],
-    recorded: Sequence[Recorded],
-    now: datetime,
-) -> tuple[Reservation, bool]:
-    """Move what was recorded to spent; the reservation after it, and whether not all of it was covered."""
-    await roll_up(connection, before, recorded)
-    after, fresh = before, 0
-    for kind in ("adjust", "charge"):
-        some = [one for one in recorded if (one.replaced is not None) == (kind == "adjust")]
-        if not some:
-            continue
-        cost = sum(one.cost for one in some)
-        fresh += cost if kind == "charge" else 0
-        moved = replace(
-            after,
-            charged=after.charged + cost,
-            charged_tokens=after.charged_tokens + sum(one.tokens for one in some),
-        )
-        await _move(connection, after, moved, in_windows, kind, now)
-        after = moved
-    beyond = after.charged > after.reserved or after.charged_tokens > after.reserved_tokens
-    return after, beyond or fresh > before.held - after.held
-
-
-async def _lapse(connection: AsyncConnection, reservation_id: str, now: datetime) -> Reservation | None:
-    """End one whose lease is over; None where its holder, or another process, was faster."""
-    this = and_(reservations.c.reservation_id == reservation_id, _is_due(now))
-    query = select(reservations).where(this).with_for_update(skip_locked=True)
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        return None
-    before, open_calls = to_reservation(row), to_open_calls(row)
-    recorded = await _record(connection, before, open_calls, now, by_lapse=True) if open_calls else []
-    charged, over = await _charge(connection, before, held_in(row), recorded, now)
-    after = replace(charged, state="lapsed", closed_at=now)
-    await _move(connection, charged, after, held_in(row), "lapsed", now)
-    await append_event(connection, of_lapse(after, [one.cost for one in recorded], charged.held, now))
-    if over:
-        await append_event(connection, of_excess(after, now))
-    return after
-
-
-async def _move(
-    connection: AsyncConnection,
-    before: Reservation,
-    after: Reservation,
-    in_windows: Sequence[WindowId],
-    kind: str,
-    now: datetime,
-    reason: str = "",
-) -> None:
-    """Bring the reservation, its windows and the journal from before to after."""
-    change = (
-        after.held - before.held,
-        after.charged - before.charged,
-        after.held_tokens - before.held_tokens,
-        after.charged_tokens - before.charged_tokens,
-    )
-    await connection.execute(_CHANGE, {"name": after.reservation_id, **changing_columns(after)})
-    await _journal(connection, after.reservation_id, kind, change, now, reason)
-    if any(change):
-        await move(connection, in_windows, change)
-
-
-async def _journal(
-    connection: AsyncConnection, reservation_id: str, kind: str, change: Change, now: datetime, reason: str = ""
-) -> None:
-    entry = {"reservation_id": reservation_id, "kind": kind, "at_us": to_us(now), "reason": reason}
-    await connection.execute(_JOURNAL, {**entry, **dict(zip(AMOUNTS, change, strict=True))})
-
-
-async def _statement(connection: AsyncConnection, reservation: Reservation) -> Statement:
-    rows = (await connection.execute(_CALLS_OF, {"name": reservation.reservation_id})).all()
-    return Statement(reservation, to_totals(rows))
-
-
-def _unknown(reservation_id: str) -> NotFound:
-    return NotFound(f"there is no reservation {reservation_id[:40]} of this tenant", field="reservation_id")
