@@ -198,7 +198,7 @@ def _contradictions(flags: RunFlags) -> list[Violation]:
             )
         )
     if flags.restore_values and flags.redact != "all":
-        problems.append(Violation("restore_values", "puts back what only --redact all hides; leave one out, or both"))
+        problems.append(Violation("restore_values", "puts back what --redact all hides; give both, or neither"))
     if flags.restore_values and flags.dry_run:
         problems.append(Violation("restore_values", "--dry-run has no text to show; leave --restore-values out"))
     if flags.redaction_rules is not None and flags.redact == "off":

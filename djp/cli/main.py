@@ -143,7 +143,7 @@ def run(
     rounds: Annotated[int | None, typer.Option(metavar="N", help="Rounds of debate, 1 to 8.")] = None,
     redact: Annotated[
         Redact,
-        typer.Option(help="Personal data and secrets: hidden in what comes out, left, or hidden from the models too."),
+        typer.Option(help="Redact what comes out; with `all`, models see no personal data and secrets either."),
     ] = Redact.ON,
     redaction_rules: Annotated[
         Path | None, typer.Option(parser=_path, metavar="FILE.json", help="Rules of redaction beside those in force.")

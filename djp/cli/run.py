@@ -16,7 +16,7 @@ from djp.cli.flags import RunFlags, run_request
 from djp.cli.progress import Progress, progress
 from djp.cli.session import connected
 from djp.cli.terminal import command_name, err, fail, one_line, out
-from djp.mesh.errors import DjpError, InvalidInput
+from djp.mesh.errors import DjpError, FailedPrecondition, InvalidInput, ResourceExhausted
 from djp.run_states import TERMINAL_STATES
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ async def run(flags: RunFlags) -> int:
     request = run_request(flags)
     started: list[str] = []
     unwritten: OSError | None = None
+    lost: DjpError | None = None
     try:
         with progress(silent=flags.quiet or flags.as_json) as shown:
             shown.doing("connecting" if flags.gateway else "starting the mesh")
@@ -47,8 +48,6 @@ async def run(flags: RunFlags) -> int:
                     projected = await client.project_run(request)
                 else:
                     ended = await _watch(client, request, shown, started)
-                    if flags.restore_values and ended.result.text:
-                        ended = await client.get_run(ended.run_id, restore_values=True)
                     if flags.metrics is not None:
                         from djp.cli.metrics import append_metrics
 
@@ -56,6 +55,11 @@ async def run(flags: RunFlags) -> int:
                             await append_metrics(flags.metrics, ended, client)
                         except OSError as error:  # told below: the text comes first
                             unwritten = error
+                    if flags.restore_values and ended.result.text:
+                        try:
+                            ended = await client.get_run(ended.run_id, restore_values=True)
+                        except (FailedPrecondition, ResourceExhausted) as error:  # the text has its placeholders still
+                            lost = error
                 shown.doing("closing")
     except asyncio.CancelledError:
         print(_interrupted(flags, started), file=sys.stderr)
@@ -65,6 +69,9 @@ async def run(flags: RunFlags) -> int:
 
         return show_projection(projected, corpus=corpus_document(corpus) if corpus else None, as_json=flags.as_json)
     _show(ended, corpus, flags)
+    if lost:
+        fail(f"--restore-values: {lost.message}")
+        return Exit.PROBLEM
     if unwritten:
         fail(f"--metrics: the row about the run could not be added to {flags.metrics}: {unwritten.strerror}")
         return Exit.PROBLEM
@@ -134,7 +141,7 @@ def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:
         return
     if out().is_terminal:
         out().print()
-    print_run(run, gateway=flags.gateway)
+    print_run(run, gateway=flags.gateway, restored=flags.restore_values)
 
 
 def _count(number: int, noun: str) -> str:

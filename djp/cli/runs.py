@@ -105,7 +105,7 @@ async def show_run(gateway: str | None, wanted: str, *, restore_values: bool = F
     out().print("Task", style="bold")
     out().print(one_line(run.spec.task, 500))
     out().print()
-    print_run(run, gateway=gateway, events=events)
+    print_run(run, gateway=gateway, events=events, restored=restore_values)
     return Exit.OK
 
 

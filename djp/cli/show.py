@@ -48,8 +48,13 @@ def state_name(state: run_pb2.RunState.ValueType) -> str:
     return run_pb2.RunState.Name(state).removeprefix("RUN_STATE_").replace("_", " ").lower()
 
 
-def print_run(run: run_pb2.Run, *, gateway: str | None = None, events: Sequence[run_pb2.RunEvent] = ()) -> None:
-    """Everything about a run, on standard output; with its events also what happened on the way."""
+def print_run(
+    run: run_pb2.Run, *, gateway: str | None = None, events: Sequence[run_pb2.RunEvent] = (), restored: bool = False
+) -> None:
+    """Everything about a run, on standard output; with its events also what happened on the way.
+
+    `restored`: the values are in its text that its models did not see.
+    """
     if run.HasField("result") and run.result.text:
         print_text(run.result)
         out().print()
@@ -62,7 +67,7 @@ def print_run(run: run_pb2.Run, *, gateway: str | None = None, events: Sequence[
         say(cost_footer(run.result))
         if unknown := unknown_usage(run.result):
             say(unknown, "yellow")
-    _print_notes(run)
+    _print_notes(run, restored)
     _print_next(run, gateway)
 
 
@@ -234,24 +239,20 @@ def _print_citations(result: run_pb2.RunResult) -> None:
         say(line)
 
 
-def _print_notes(run: run_pb2.Run) -> None:
+def _print_notes(run: run_pb2.Run, restored: bool) -> None:
     result = run.result
     if run.offline:
         say("Offline: no model was called. The prices are for demonstration, no money moved.", "dim")
     if result.redaction_counts:
         found = ", ".join(f"{one_line(kind)} {count}" for kind, count in sorted(result.redaction_counts.items()))
-        say(f"Redacted: {found}{_hidden(run)}")
+        say(f"Redacted: {found}")
     elif run.spec.redaction == run_pb2.REDACTION_MODE_OFF:
         say("Redaction was off: the text may hold personal data or secrets.", "yellow")
+    if run.spec.redaction == run_pb2.REDACTION_MODE_ALL and run.result.text:
+        told = "shown here, not in the artifact" if restored else "--restore-values shows them"
+        say(f"Models saw placeholders in the place of values; {told}.")
     for warning in run.warnings:
         say(f"Warning: {one_line(warning)}", "yellow")
-
-
-def _hidden(run: run_pb2.Run) -> str:
-    """What of that the models never saw, and the readers do not see unless they ask for it."""
-    if run.spec.redaction != run_pb2.REDACTION_MODE_ALL:
-        return ""
-    return "; models saw placeholders, and --restore-values shows the values"
 
 
 def _print_next(run: run_pb2.Run, gateway: str | None) -> None:

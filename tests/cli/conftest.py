@@ -169,6 +169,8 @@ class FakeGateway(
         self.run = finished_run()
         self.events: list[run_pb2.RunEvent] | None = None
         self.refusal: DjpError | None = None
+        self.restored: run_pb2.Run | DjpError | None = None
+        """What is said to who asks for the run's values; None: the run as it is."""
         self.breaks: list[int] = []
         """After which event numbers the stream breaks, once each."""
         self.goes_on = asyncio.Event()
@@ -211,6 +213,10 @@ class FakeGateway(
     async def GetRun(self, request: run_pb2.GetRunRequest, context: Any) -> run_pb2.GetRunResponse:
         if (self.breaks or self.events is not None) and not self.stored:
             return run_pb2.GetRunResponse(run=run_pb2.Run(run_id=self.run.run_id, state=run_pb2.RUN_STATE_RUNNING))
+        if request.restore_values and self.restored:
+            if isinstance(self.restored, DjpError):
+                raise self.restored
+            return run_pb2.GetRunResponse(run=self.restored)
         for run in [*self.stored, self.run]:
             if run.run_id.startswith(request.run_id):
                 return run_pb2.GetRunResponse(run=run)

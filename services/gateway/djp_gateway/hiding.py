@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition
+from djp.mesh.errors import FailedPrecondition, InvalidInput
 from djp.v1 import common_pb2, redaction_pb2, run_pb2
 from djp_gateway.live import count
 from djp_gateway.placeholders import Found, Placeholders, type_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_KEPT = 1000
 """What RedactionOptions.keep_titles takes."""
 _AT_ONCE = 8
+_MAX_TASK_BYTES = 262_144  # what debate and judge take
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ async def hide(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Pass
 
 
 async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[common_pb2.Passage]) -> Sent:
-    """The spec and the passages as models get them. Raises grpc.aio.AioRpcError if redaction fails."""
+    """The spec and the passages as models get them.
+
+    Raises:
+        grpc.aio.AioRpcError: redaction failed.
+        InvalidInput: the task grows too long.
+    """
     if spec.redaction != run_pb2.REDACTION_MODE_ALL:
         return Sent(spec, passages)
     roles = [debater.role for debater in spec.debaters]
@@ -79,6 +85,11 @@ async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[commo
     sent_spec = run_pb2.RunSpec()
     sent_spec.CopyFrom(spec)
     sent_spec.task = covered(spec.task)
+    if (size := len(sent_spec.task.encode())) > _MAX_TASK_BYTES:
+        raise InvalidInput(
+            f"with its placeholders the task has {size} bytes and the limit is {_MAX_TASK_BYTES}; shorten it",
+            field="run.task",
+        )
     for debater in sent_spec.debaters:
         debater.role = covered(debater.role)
     sent_passages, written = [], dict[str, str]()
@@ -118,7 +129,7 @@ def put_back(run: run_pb2.Run, values: Mapping[str, str] | None) -> None:
     if run.spec.redaction != run_pb2.REDACTION_MODE_ALL:
         raise FailedPrecondition(
             f"run {run.run_id} hid no values from its models, so there are none to put back: it was not run with "
-            "redaction ALL (--redact all); leave restore_values out",
+            "redaction ALL (--redact all); leave it out",
             field="restore_values",
         )
     result = run.result
@@ -126,8 +137,8 @@ def put_back(run: run_pb2.Run, values: Mapping[str, str] | None) -> None:
         return
     if values is None:
         raise FailedPrecondition(
-            f"the values that run {run.run_id} hid are not kept any more; leave restore_values out to see the text "
-            "with its placeholders",
+            f"the values that run {run.run_id} hid are not kept any more; leave it out to see the text with its "
+            "placeholders",
             field="restore_values",
         )
     placeholders = Placeholders(values)
