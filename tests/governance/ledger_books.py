@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 
+def _scopes(tenant: str, workflow: str) -> list[str]:
+    """What a run draws on. For a name that is too long there can be no budget."""
+    scopes = [f"tenant:{tenant}", f"workflow:{workflow}", "global"]
+    return [one for one in scopes if one != "workflow:" and len(one) <= 100]
+
+
 def _near(amount: int, tokens: int, limit: RunLimit) -> list[str]:
     """What the warnings of a run are about. Raises Refused for one beyond its limit."""
     pairs = [(amount, limit.nano_usd, "cost"), (tokens, limit.tokens, "tokens")]
@@ -112,8 +118,7 @@ class Books:
     def _reserve(self, caller: Caller, request: Any, answer: Any) -> Any:
         tenant, tags = caller.tenant, dict(request.tags)
         amount, tokens, workflow = request.amount_nano_usd, request.tokens, tags.get("workflow", "")
-        scopes = [f"tenant:{tenant}", f"workflow:{workflow}", "global"]
-        scopes = [one for one in scopes if one != "workflow:" and len(one) <= 100]
+        scopes = _scopes(tenant, workflow)
         self.in_use |= {(scope, self.today.replace(day=1)) for scope in scopes}
         about = _near(amount, tokens, _own(request))
         of_run = [one for one in self.held.values() if (one.tenant, one.run_id) == (tenant, request.run_id)]
@@ -284,6 +289,15 @@ class Books:
             reserved_tokens=sum(one.rest_tokens for one in inside),
             spent_tokens=sum(one.charged_tokens for one in inside),
         )
+
+    def left(self, tenant: str, workflow: str, tenths: int) -> tuple[int, int]:
+        """What a run could still be granted of so many tenths of the limits, at most 1,000 nano-dollars and tokens."""
+        left = {"usd": 1000, "tokens": 1000}
+        for scope in _scopes(tenant, workflow):
+            for period in PERIODS:
+                for unit, _, used, limit in self._amounts(scope, period, 0, 0):
+                    left[unit] = max(0, min(left[unit], -(-limit * tenths // 10) - used))
+        return left["usd"], left["tokens"]
 
     def limits(self, scope: str) -> Limits:
         """What was set, else what the file has, else the deployment's."""

@@ -13,7 +13,7 @@ from tests.governance.ledger_words import Caller, Limits, RunLimit
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 ACME, GLOBEX, OPERATOR = Caller("acme"), Caller("globex"), Caller("ops", "operator")
 CALLERS = (ACME, GLOBEX, OPERATOR)
@@ -42,13 +42,15 @@ FILES: tuple[tuple[str, dict[str, Limits], dict[str, RunLimit]], ...] = (
 )
 BROKEN = ("tenants: {acme: {daily: lots}}", "tenants: [")
 
+ALL, MORE, SOFT = -1, -2, -3  # what is left, one more than that, and what is left up to the soft threshold
 STRANGE = ("its own",) * 9 + ("a stranger",)
 SCOPES = ("global", "tenant:acme", "tenant:globex", "workflow:weekly", "workflow:Überblick")
 MODELS = ("a/m", "b/m")
 # What comes how often.
 CHANGES = {
     "reserve": 30,
-    "charge": 25,
+    "charge": 18,
+    "tell": 8,
     "extend": 12,
     "settle": 6,
     "release": 4,
@@ -61,8 +63,10 @@ CHANGES = {
 }
 LOOKS = {"reservation": 4, "reservations": 2, "budget": 3, "budgets": 1, "anomalies": 1}
 STEPS = {
-    "one": 40,
+    "one": 36,
     "at once": 30,
+    "the last money": 4,
+    "a lost holder": 6,
     "time": 18,
     "file": 4,
     "restart": 2,
@@ -73,16 +77,32 @@ STEPS = {
 
 
 def program(chance: random.Random, steps: int) -> list[Any]:
-    """So many steps: commands that come at once, or something that comes alone."""
-    return [("at once", [_change(chance, "reserve") for _ in range(2)]), *(_step(chance) for _ in range(steps))]
+    """At least so many steps: commands that come at once, or something that comes alone."""
+    told: list[Any] = [("at once", [_change(chance, "reserve") for _ in range(2)])]
+    while len(told) < steps:
+        what = _of(chance, STEPS)
+        told += _lost_holder(chance) if what == "a lost holder" else [_step(chance, what)]
+    return told
 
 
-def _step(chance: random.Random) -> tuple[Any, ...]:
-    what = _of(chance, STEPS)
+def _lost_holder(chance: random.Random) -> list[Any]:
+    """Its lease ends with calls under way, and what they came to is told after all."""
+    which = chance.randrange(2)
+    under_way, truth = (
+        (what, which, "its own", [_call(chance) for _ in range(chance.randint(1, 3))]) for what in ("extend", "tell")
+    )
+    return [("at once", [under_way]), ("time", 24), ("at once", [("sweep",)]), ("at once", [truth])]
+
+
+def _step(chance: random.Random, what: str) -> tuple[Any, ...]:
     if what == "one":
         return "at once", [_command(chance, CHANGES)]
     if what == "at once":
         return what, [_command(chance, CHANGES | LOOKS) for _ in range(chance.randint(2, 4))]
+    if what == "the last money":
+        who, workflow = chance.choice((ACME, GLOBEX)), chance.choice(WORKFLOWS)
+        amounts = chance.choice(((ALL, 0), (0, ALL), (MORE, 0), (0, MORE), (SOFT, 0), (0, SOFT)))
+        return "at once", [("reserve", who, n, *amounts, workflow, "", 0, None) for n in range(chance.choice((1, 3)))]
     if what == "time":
         return what, chance.choice((1, 2, 3, 5, 8, 13, 24, 30, -2, 24 * 12))
     if what == "file":
@@ -110,11 +130,11 @@ def _command(chance: random.Random, weights: Mapping[str, int]) -> tuple[Any, ..
 def _change(chance: random.Random, what: str) -> tuple[Any, ...]:
     tenant, which = chance.choice((ACME, GLOBEX)), chance.choice((0, 0, 0, 1, 1, 2, 3, 5))
     if what == "reserve":
-        amount, tokens = (chance.choice((0, chance.randint(1, 60))) for _ in range(2))
+        amount, tokens = (chance.choice((0, chance.randint(1, 60), ALL, MORE, SOFT)) for _ in range(2))
         tags = chance.choice(WORKFLOWS), chance.choice(("", "fast"))
         lease_s, most = chance.choice((0, 3600, 72_000)), chance.choice((None, None, None, 40))
-        return what, tenant, chance.randrange(3), amount or tokens, tokens, *tags, lease_s, most
-    if what in ("charge", "extend"):
+        return what, tenant, chance.randrange(3), amount, tokens, *tags, lease_s, most
+    if what in ("charge", "extend", "tell"):
         return what, which, chance.choice(STRANGE), [_call(chance) for _ in range(chance.randint(1, 3))]
     if what in ("settle", "release"):
         return what, which, chance.choice(STRANGE)
@@ -146,11 +166,17 @@ def new_id() -> str:
 
 @dataclass
 class Author:
-    """Writes the requests of a program; `names` are the reservations, and `sent` the requests that may come again."""
+    """Writes the requests of a program; `names` are the reservations, and `sent` the requests that may come again.
 
+    `left` says what a tenant's run of a workflow could still be granted of so many tenths of the limits, in
+    nano-dollars and tokens.
+    """
+
+    left: Callable[[str, str, int], tuple[int, int]]
     names: list[tuple[str, Caller]] = field(default_factory=list)
     sent: list[tuple[Caller, Any]] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=lambda: [new_id() for _ in range(3)])
+    under_way: dict[str, list[str]] = field(default_factory=dict)  # of each reservation, by its last Extend
     call_ids: list[str] = field(default_factory=lambda: [new_id() for _ in range(40)])
 
     def write(self, what: str, *of: Any) -> tuple[Caller, Any] | None:
@@ -167,6 +193,10 @@ class Author:
         if what == "reserve":
             caller, run, amount, tokens, workflow, preset, lease_s, most = of
             tags = {"workflow": workflow} if workflow else {}
+            amount, tokens = (
+                one if one >= 0 else self.left(caller.tenant, workflow, 8 if one == SOFT else 10)[unit] + (one == MORE)
+                for unit, one in enumerate((amount, tokens))
+            )
             return caller, pb.ReserveRequest(
                 request_id=request_id,
                 run_id=self.run_ids[run],
@@ -192,13 +222,18 @@ class Author:
             caller, first = self.sent[-1 - of[0] % len(self.sent)]
             name, _ = self.names[-1 - of[1] % len(self.names)]
             return caller, pb.ReleaseRequest(request_id=first.request_id, reservation_id=name, reason="reused")
-        if what not in ("charge", "extend", "settle", "release") or not self.names:
+        if what not in ("charge", "tell", "extend", "settle", "release") or not self.names:
             return None
         name, caller = self._named(*of[:2])
-        if what == "charge":
-            return caller, pb.ChargeRequest(request_id=request_id, reservation_id=name, calls=self._calls(of[2]))
+        if what in ("charge", "tell"):
+            calls = self._calls(of[2])
+            for call, call_id in zip(calls, self.under_way.get(name, ()) if what == "tell" else (), strict=False):
+                call.call_id = call_id
+            return caller, pb.ChargeRequest(request_id=request_id, reservation_id=name, calls=calls)
         if what == "extend":
-            return caller, pb.ExtendRequest(request_id=request_id, reservation_id=name, open_calls=self._calls(of[2]))
+            calls = self._calls(of[2])
+            self.under_way[name] = [one.call_id for one in calls]
+            return caller, pb.ExtendRequest(request_id=request_id, reservation_id=name, open_calls=calls)
         kind = pb.SettleRequest if what == "settle" else pb.ReleaseRequest
         return caller, kind(request_id=request_id, reservation_id=name)
 
