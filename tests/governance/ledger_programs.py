@@ -61,16 +61,18 @@ CHANGES = {
     "again": 6,
     "its id again": 3,
 }
-LOOKS = {"reservation": 4, "reservations": 2, "budget": 3, "budgets": 1, "anomalies": 1}
+LOOKS = {"reservation": 4, "reservations": 2, "budget": 3, "budgets": 1, "report": 3, "anomalies": 1}
 STEPS = {
     "one": 36,
     "at once": 30,
     "the last money": 4,
-    "a lost holder": 6,
+    "a lost holder": 5,
+    "an ended run": 4,
+    "limits that change": 3,
     "time": 18,
     "file": 4,
     "restart": 2,
-    "retire": 3,
+    "tidy": 4,
     "anomalies are told": 2,
     "watch": 2,
 }
@@ -78,10 +80,11 @@ STEPS = {
 
 def program(chance: random.Random, steps: int) -> list[Any]:
     """At least so many steps: commands that come at once, or something that comes alone."""
-    told: list[Any] = [("at once", [_change(chance, "reserve") for _ in range(2)])]
+    told: list[Any] = [("file", chance.randrange(3)), ("at once", [_change(chance, "reserve") for _ in range(2)])]
+    stories = {"a lost holder": _lost_holder, "an ended run": _ended_run, "limits that change": _changing_limits}
     while len(told) < steps:
         what = _of(chance, STEPS)
-        told += _lost_holder(chance) if what == "a lost holder" else [_step(chance, what)]
+        told += stories[what](chance) if what in stories else [_step(chance, what)]
     return told
 
 
@@ -92,6 +95,21 @@ def _lost_holder(chance: random.Random) -> list[Any]:
         (what, which, "its own", [_call(chance) for _ in range(chance.randint(1, 3))]) for what in ("extend", "tell")
     )
     return [("at once", [under_way]), ("time", 24), ("at once", [("sweep",)]), ("at once", [truth])]
+
+
+def _ended_run(chance: random.Random) -> list[Any]:
+    """It is ended again, in another way, or charged, too."""
+    which = chance.randrange(2)
+    kinds = (("charge",), ("settle", "release"), ("settle", "release"), ("charge", "extend", "settle"))
+    told = [_change(chance, chance.choice(kind)) for kind in kinds]
+    return [("at once", [(what, which, "its own", *of[2:])]) for what, *of in told]
+
+
+def _changing_limits(chance: random.Random) -> list[Any]:
+    """A limit is set and taken back, and what is left is asked for."""
+    chosen, scope = _change(chance, "set"), chance.choice(SCOPES[:2])
+    ask = _step(chance, "the last money")
+    return [("at once", [("set", scope, chosen[2])]), ask, ("at once", [("delete", scope)]), ask]
 
 
 def _step(chance: random.Random, what: str) -> tuple[Any, ...]:

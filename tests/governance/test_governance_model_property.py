@@ -158,8 +158,8 @@ class Life:
             if self.content in BROKEN:  # such a file stops the service at its start
                 await self.write(self.good)
             await self.pair.start(of[0])
-        elif what == "retire":
-            await self.pair.upkeeps[of[0]].retire()
+        elif what == "tidy":
+            await self.pair.upkeeps[of[0]].tidy()
             self.model.retire()
         elif what == "anomalies are told":
             await self.pair.upkeeps[of[0]].tell_anomalies()
