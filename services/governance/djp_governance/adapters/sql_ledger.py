@@ -117,8 +117,8 @@ class SqlLedger:
             await connection.execute(_RESERVE, reservation_row(reservation, scopes))
             await write_journal(connection, reservation.reservation_id, "reserve", taken, now)
             before = await lock_windows(connection, keys, limits)
-            near = await _check_workflow(connection, key.tenant, order, limits)
             refuse(before)
+            near = await _check_workflow(connection, key.tenant, order, limits)
             self._full.difference_update(keys)
             await move(connection, [window_id(one) for one in keys], taken, locked=True)
             held = [one.plus(order.amount, order.tokens) for one in before]
