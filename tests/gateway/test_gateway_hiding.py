@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import uuid
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,17 @@ from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.server import MeshServer
 from djp.standalone import leaf
-from djp.v1 import common_pb2, debate_pb2, grounding_pb2, grounding_pb2_grpc, judge_pb2, redaction_pb2, run_pb2
+from djp.v1 import (
+    common_pb2,
+    debate_pb2,
+    governance_pb2,
+    grounding_pb2,
+    grounding_pb2_grpc,
+    judge_pb2,
+    redaction_pb2,
+    run_pb2,
+)
+from tests.gateway.conftest import SECRET
 from tests.gateway.test_gateway_killed_leaf import Served, configure, server_hangs, told
 from tests.llm.model_server import Behaviour, ModelServer
 
@@ -184,16 +195,59 @@ async def test_models_never_see_a_value_and_the_owner_gets_it_back(
     assert leaking_files(folder) <= {"grounding"}  # which has the corpus
 
 
-async def test_redaction_that_is_away_stops_the_run_before_anything_is_sent(gateway: Any, leaves: Any) -> None:
+async def test_redaction_that_stays_away_stops_the_run_before_anything_is_sent(
+    gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0,))
     leaves.fail("Redact", Unavailable("redaction is away"))
     run = await gateway.do(task=TASK, redaction=ALL, corpus="docs")
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert run.error.stage == common_pb2.STAGE_HIDE
-    assert leaked(run.error.message) == []
+    assert "the redaction service does not answer" in run.error.message
     assert not {"ProjectDebate", "ProjectJudge", "Reserve", "Debate", "Judge"} & set(leaves.names())
     assert leaves.artifacts == {}
     asked = await restored(gateway, run.run_id)
     assert asked.error == run.error  # there is no text in which a value could stand
+
+
+async def test_redaction_that_comes_back_is_asked_again(
+    gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0,) * 3)
+    leaves.fail("Redact", Unavailable("redaction is away"), times=3)
+    run = await gateway.do(task=f"Ask {SECRET}.", redaction=ALL)
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED, run.error
+    assert leaves.requests("Debate")[0].task == "Ask [EMAIL_1]."
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_redaction_that_is_killed_while_it_redacts(
+    mesh: Any, leaves: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    """The process is frozen, so that the calls are in flight, and then killed."""
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0, 1.0) if not comes_back else (1.0,) * 60)
+    await leaves.stop("redaction")
+    gateway = await mesh.gateway()
+    async with Served("redaction", leaves.address("redaction"), folder) as process:
+        process.send_signal(signal.SIGSTOP)
+        run = await gateway.start()
+        async for answer in gateway.runs.WatchRun(run_pb2.WatchRunRequest(run_id=run.run_id)):
+            if answer.event.stage_started.stage == common_pb2.STAGE_REDACT:
+                break
+        process.kill()
+    if comes_back:
+        async with Served("redaction", leaves.address("redaction"), folder):
+            done = await gateway.finish(run.run_id)
+        assert done.state == run_pb2.RUN_STATE_PUBLISHED, done.error
+        assert all(SECRET not in text for text in [done.result.text, json.dumps(leaves.artifact(done))])
+    else:
+        done = await gateway.finish(run.run_id)
+        assert (done.state, done.error.stage) == (run_pb2.RUN_STATE_FAILED, common_pb2.STAGE_REDACT)
+        assert done.error.retryable
+        assert (done.result.text, leaves.artifacts) == ("", {})
+        (reservation,) = leaves.reservations.values()
+        assert reservation.releases == 1
+    assert all(one.message.state != governance_pb2.RESERVATION_STATE_HELD for one in leaves.reservations.values())
 
 
 async def test_what_is_projected_is_what_is_sent(

@@ -131,8 +131,9 @@ async def test_who_watches_sees_what_the_artifact_shows(gateway: Any, leaves: An
 
 
 async def test_redaction_that_dies_in_the_middle_shows_no_more_and_publishes_nothing(
-    gateway: Any, leaves: Any, redaction: MeshServer
+    gateway: Any, leaves: Any, redaction: MeshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0, 0.0))  # about a minute otherwise
     pieces = ["Nothing yet. ", "Still nothing. ", f"Now {SECRETS[0]}, ", "that is all."]
     leaves.debate = writing(leaves, pieces)
 

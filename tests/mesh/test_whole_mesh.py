@@ -193,6 +193,22 @@ def test_a_leaf_that_comes_back_gets_the_artifact_after_all(home: Home) -> None:
     assert validate_against("artifact", home.artifact(shown)) == []
 
 
+def test_redaction_that_is_killed_while_it_redacts_comes_back_and_the_run_is_published(home: Home) -> None:
+    processes, address = _seven(home)
+    processes["redaction"].send_signal(signal.SIGSTOP)  # its calls are in flight
+    running = home.start(*DEMO, "--gateway", address)
+    _wait_for_line(running, "judge")
+    processes["redaction"].kill()
+    processes["redaction"].wait()
+    home.serve("redaction")
+    rest, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, rest
+    shown = json.loads(home.djp("runs", "show", "latest", "--gateway", address, "--json").stdout)["run"]
+    artifact = home.artifact(shown)
+    assert artifact["redaction"]["enabled"]
+    assert artifact["publish"]["text"] == shown["result"]["text"]
+
+
 async def test_a_killed_gateway_gives_the_money_back_when_it_returns(home: Home) -> None:
     started = {name: home.serve(name) for name in LEAVES}
     addresses = {f"DJP_{name.upper()}_ADDRESS": address for name, (_, address) in started.items()}

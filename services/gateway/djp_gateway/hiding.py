@@ -6,9 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition, InvalidInput
+import grpc
+
+from djp.mesh.errors import FailedPrecondition, InvalidInput, Unavailable
+from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, redaction_pb2, run_pb2
 from djp_gateway.live import count
+from djp_gateway.patience import persistently
 from djp_gateway.placeholders import Found, Placeholders, type_of
 
 if TYPE_CHECKING:
@@ -63,7 +67,7 @@ async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[commo
     """The spec and the passages as models get them.
 
     Raises:
-        grpc.aio.AioRpcError: redaction failed.
+        Unavailable, grpc.aio.AioRpcError: redaction failed.
         InvalidInput: the task grows too long.
     """
     if spec.redaction != run_pb2.REDACTION_MODE_ALL:
@@ -108,15 +112,31 @@ async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[commo
 async def redacted(
     texts: Mapping[str, redaction_pb2.RedactionOptions], leaves: Leaves
 ) -> dict[str, redaction_pb2.RedactResponse]:
-    """What redaction makes of each text by its options. Raises grpc.aio.AioRpcError if it fails."""
+    """What redaction makes of each text by its options; it is asked again for about a minute while it is away.
+
+    Raises:
+        Unavailable: it does not come back.
+        grpc.aio.AioRpcError: it fails otherwise.
+    """
     at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def redact(text: str, options: redaction_pb2.RedactionOptions) -> redaction_pb2.RedactResponse:
+        request = redaction_pb2.RedactRequest(text=text, options=options)
         async with at_once:
-            return await leaves.redaction.Redact(redaction_pb2.RedactRequest(text=text, options=options))
+            return await persistently(lambda: leaves.redaction.Redact(request))
 
-    answers = await asyncio.gather(*(redact(text, options) for text, options in texts.items()))
-    return dict(zip(texts, answers, strict=True))
+    tasks = [asyncio.ensure_future(redact(text, options)) for text, options in texts.items()]
+    try:
+        return dict(zip(texts, await asyncio.gather(*tasks), strict=True))
+    except grpc.aio.AioRpcError as error:
+        if error_from_rpc(error).code == "UNAVAILABLE":
+            raise Unavailable(
+                "the redaction service does not answer, and no text goes on without it; start it, then the run again"
+            ) from error
+        raise
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def put_back(run: run_pb2.Run, values: Mapping[str, str] | None) -> None:
