@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import sqlite3
 import uuid
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -280,6 +281,21 @@ async def test_another_tenant_gets_neither_the_run_nor_its_values(
         error = await refused(restored(gateway, run.run_id))
     assert error.code == "NOT_FOUND"
     assert leaked(error.message) == []
+
+
+async def test_values_that_are_not_kept_any_more_are_told_so(
+    gateway: Any, leaves: Any, folder: Path, real: Callable[..., Awaitable[None]]
+) -> None:
+    await real("redaction")
+    run = await gateway.do(task=TASK, redaction=ALL)
+    with sqlite3.connect(folder / "gateway.db") as database:
+        assert database.execute("DELETE FROM hidden_values").rowcount == 1
+    database.close()
+    error = await refused(restored(gateway, run.run_id))
+    assert error.code == "FAILED_PRECONDITION"
+    assert [violation.field for violation in error.violations] == ["restore_values"]
+    assert "not kept any more" in error.message
+    assert (await gateway.get(run.run_id)).result.text
 
 
 @pytest.mark.parametrize("mode", [run_pb2.REDACTION_MODE_ON, run_pb2.REDACTION_MODE_OFF])

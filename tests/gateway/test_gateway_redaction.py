@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from djp.mesh.server import MeshServer
-from djp.v1 import debate_pb2, redaction_pb2, run_pb2
+from djp.v1 import common_pb2, debate_pb2, redaction_pb2, run_pb2
 from djp_redaction.server import open_service
 from djp_redaction.settings import RedactionSettings
 
@@ -102,6 +102,9 @@ async def test_secrets_planted_everywhere_are_nowhere_afterwards(gateway: Any, l
     artifact = json.dumps(leaves.artifact(done), ensure_ascii=False)
     assert leaked(artifact) == []
     assert "[Budgets]" in done.result.text
+    (cited,) = done.result.citations
+    assert cited.status == common_pb2.CITATION_STATUS_RESOLVED
+    assert done.result.text[cited.start : cited.end] == "[Budgets]"
     assert "[REDACTED:TICKET]" in done.result.text
     assert "********" in done.result.text
     for event in events:

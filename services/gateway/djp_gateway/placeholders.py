@@ -14,12 +14,12 @@ from djp.mesh.errors import ResourceExhausted
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-MAX_CHARS = 4 << 20
-"""Of a text in which values stand again: a model may name a long one as often as it likes."""
+MAX_CHARS = 2 << 20
+"""Of a text in which values stand again: it has to fit a message, and a model may name a long value very often."""
 
 _NAME = re.compile(r"(?<!\w)\w+_[0-9]+(?!\w)", re.ASCII)
 _LOOKED_FOR = 1000
-"""Values that are looked for word by word in every text; each costs a look through all of them."""
+"""Values, the longest ones, that are looked for word for word in every text; each costs a look through all of them."""
 
 # Of these types the same value is written in several ways: with other separators, or in other cases.
 _NUMBERS = frozenset({"CREDIT_CARD", "IBAN", "PHONE", "SSN"})
