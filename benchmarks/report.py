@@ -131,8 +131,8 @@ async def statements_of_a_run(url: str) -> dict[str, Any]:
 
     execute = psycopg.Cursor.execute
 
-    def note(cursor: Any, statement: bytes, values: Any = None, **more: Any) -> Any:
-        asked.setdefault(statement.decode(), values)
+    def note(cursor: Any, statement: Any, values: Any = None, **more: Any) -> Any:
+        asked.setdefault(statement.decode() if isinstance(statement, bytes) else str(statement), values)
         return execute(cursor, statement, values, **more)
 
     engine = await open_engine(url, MIGRATIONS, metadata)

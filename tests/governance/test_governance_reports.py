@@ -173,3 +173,40 @@ def test_a_report_never_begins_before_the_calendar() -> None:
     assert reports.first_of(3660, date(1, 1, 9)) == date.min
     assert reports.before(date(1, 1, 9), 28) == date.min
     assert reports.first_of(0, date(2026, 3, 1)) == date(2026, 1, 31)
+
+
+def fill_up(less: int) -> tuple[str, ...]:
+    """Statements after which the only call of a ledger cost all that an int64 can count, but for so much."""
+    most = 2**63 - 1 - less
+    return (
+        f"UPDATE calls SET cost_nano = {most}",
+        f"UPDATE reservations SET charged_nano = {most}",
+        f"UPDATE entries SET spent_nano = {most} WHERE kind = 'charge'",
+        f"UPDATE windows SET spent_nano = {most}",
+        f"UPDATE rollups SET cost_nano = {most}",
+    )
+
+
+async def test_what_is_more_than_the_ledger_can_count_is_refused(governance: Governance, make: Any) -> None:
+    acme = (await governance.start()).client()
+    run = await held(acme)
+    await acme.charge(run, make.model_call(USD, "a/m"))
+    for statement in fill_up(less=5):
+        await governance.sql(statement)
+    refusal = await acme.refused("Charge", make.charge(run, make.model_call(6, "a/m")))
+    assert refusal.code == "FAILED_PRECONDITION"
+    assert "2^63" in refusal.message
+    await acme.charge(run, make.model_call(5, "a/m"))
+    (row,) = (await report(acme)).rows
+    assert row.cost_nano_usd == 2**63 - 1
+
+    governance.clock.turn(days=1)
+    await acme.charge(await held(acme), make.model_call(1, "a/m"))
+    for days, code in ((1, ""), (2, "FAILED_PRECONDITION")):
+        request = governance_pb2.ReportRequest(days=days)
+        if code:
+            refusal = await acme.refused("Report", request)
+            assert (refusal.code, [one.field for one in refusal.violations]) == (code, ["days"])
+            assert "fewer days" in refusal.message
+        else:
+            await acme.call("Report", request)

@@ -65,7 +65,7 @@ class ReportStore(Protocol):
 class ReportReader(Protocol):
     """Reads the roll-ups and the windows of an instant. `tenant` None is everybody.
 
-    `rows` and `totals` raise FailedPrecondition for more rows than an answer holds.
+    Raises FailedPrecondition for more rows than an answer holds, and for a sum that passes an int64.
     """
 
     async def windows(self, keys: Sequence[WindowKey], limits: Limits) -> Sequence[Window]:
@@ -107,4 +107,12 @@ def too_large() -> FailedPrecondition:
     """The refusal of a report that does not fit into an answer."""
     return FailedPrecondition(
         f"the report has more than {MAX_ROWS:,} rows; ask for fewer days, or for one tenant", field="days"
+    )
+
+
+def too_much() -> FailedPrecondition:
+    """The refusal of a report with a sum that no int64 holds."""
+    return FailedPrecondition(
+        "a sum of the report passes 2^63 - 1, more than an answer can tell; ask for fewer days, or for one tenant",
+        field="days",
     )

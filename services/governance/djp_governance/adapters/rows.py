@@ -8,6 +8,8 @@ from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import DBAPIError
+
 from djp.database import from_us, to_us
 from djp_governance.events import Event
 from djp_governance.limits import Budget
@@ -44,6 +46,13 @@ def insert_into(dialect: str, table: Table) -> Any:
     else:
         from sqlalchemy.dialects.sqlite import insert
     return insert(table)
+
+
+def is_overflow(error: Exception) -> bool:
+    """Whether a sum passed an int64: to Postgres, to SQLite, or on its way to it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    out_of_range = getattr(cause, "sqlstate", "") == "22003" or "integer overflow" in str(cause)
+    return out_of_range or isinstance(cause, OverflowError)
 
 
 def window_id(key: WindowKey) -> WindowId:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     union,
     union_all,
 )
+from sqlalchemy.exc import DBAPIError
 
 from djp.database import reading
 from djp_governance.adapters.report_tables import (
@@ -39,9 +40,9 @@ from djp_governance.adapters.report_tables import (
     counted_runs,
     rollups,
 )
-from djp_governance.adapters.rows import insert_into
+from djp_governance.adapters.rows import insert_into, is_overflow
 from djp_governance.adapters.sql_windows import read_windows
-from djp_governance.reports import MAX_ROWS, DaySpend, Sums, too_large, whole_months
+from djp_governance.reports import MAX_ROWS, DaySpend, Sums, too_large, too_much, whole_months
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -151,7 +152,12 @@ class SqlReports:
     async def reader(self) -> AsyncIterator[SqlReportReader]:
         """A transaction that only reads."""
         async with self._engine.connect() as connection:
-            yield SqlReportReader(connection)
+            try:
+                yield SqlReportReader(connection)
+            except DBAPIError as error:
+                if is_overflow(error):
+                    raise too_much() from error
+                raise
 
 
 class SqlReportReader:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import and_, bindparam, select, update
 
 from djp.database import reading, to_us
-from djp.mesh.errors import RequestIdReused
+from djp.mesh.errors import FailedPrecondition, RequestIdReused
 from djp.transaction_threads import TransactionThreads
-from djp_governance.adapters.rows import insert_if_new
+from djp_governance.adapters.rows import insert_if_new, is_overflow
 from djp_governance.adapters.tables import requests
 
 if TYPE_CHECKING:
@@ -72,8 +72,13 @@ class Transactions:
         return await self.change(answered)
 
     async def change(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
-        """Do the work in a transaction."""
-        return await self._threads.run(work)
+        """Do the work in a transaction. Raises FailedPrecondition for what passes an int64."""
+        try:
+            return await self._threads.run(work)
+        except Exception as error:
+            if is_overflow(error):
+                raise FailedPrecondition("a sum would pass 2^63 - 1, the most that the ledger can count") from error
+            raise
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
         """Do work that only reads; it waits for no writer."""
