@@ -260,9 +260,10 @@ def _whole(query: str, postgres: bool, tenants: Collection[str] | None) -> sa.Te
 
 
 def _tag(name: str, postgres: bool) -> str:
-    if postgres:
-        return f"left(coalesce(replace(r.tags, '\\u0000', '\\ufffd')::json ->> '{name}', ''), 100)"
-    return f"substr(coalesce(replace(json_extract(r.tags, '$.{name}'), char(0), char(65533)), ''), 1, 100)"
+    aside = "chr(1)" if postgres else "char(1)"  # behind an escaped backslash there is no escape of a NUL
+    text = rf"replace(replace(replace(r.tags, '\\', {aside}), '\u0000', '\ufffd'), {aside}, '\\')"
+    value = f"({text})::json ->> '{name}'" if postgres else f"json_extract({text}, '$.{name}')"
+    return f"substr(coalesce({value}, ''), 1, 100)"
 
 
 if __name__ == "__main__":

@@ -6,15 +6,20 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+import uuid
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import sqlalchemy as sa
 
 from djp.database import open_engine
 from djp_governance.adapters.sql_ledger import SqlLedger
+from djp_governance.adapters.sql_reports import SqlReports
 from djp_governance.adapters.tables import metadata
-from djp_governance.model import Call, RequestKey
+from djp_governance.limits import Budget, Limits
+from djp_governance.model import Call, Order, RequestKey, RunLimits
 from djp_governance.server import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -115,9 +120,114 @@ asyncio.run(main())
 """
 
 
-def test_processes_that_open_a_new_database_on_postgres_at_once_all_succeed(postgres_url: str) -> None:
-    processes = [
-        subprocess.Popen([sys.executable, "-c", OPEN, postgres_url], stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
+def open_at_once(url: str, processes: int = 3) -> list[tuple[str, int]]:
+    """What processes say that open a database at the same time, and how they end."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", OPEN, url], stderr=subprocess.PIPE, text=True) for _ in range(processes)
     ]
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 3
+    return [(process.communicate()[1], process.returncode) for process in started]
+
+
+def test_processes_that_open_a_new_database_on_postgres_at_once_all_succeed(postgres_url: str) -> None:
+    assert open_at_once(postgres_url) == [("", 0)] * 3
+
+
+# Whatever a workflow may be called: what stands for a NUL, and what only looks like one; quotes; signs of one to four
+# bytes, and more of them than a roll-up tells; signs that combine.
+NAMES = (
+    "nul\ufffdnul",
+    "\\u0000",
+    "\\\\u0000\\",
+    "\ufffd\ufffd\\\ufffd",
+    "'; DROP TABLE calls; --",
+    '{"workflow": "x"}',
+    "\u202eGru\u0308ße 模型 💶\uffff",
+    "💶" * 120,
+    "e\u0301" * 60,
+)
+MIDNIGHT = datetime(2026, 4, 1, tzinfo=UTC)
+
+
+async def nasty_ledger(url: str) -> None:
+    """Runs that end in all ways, and those that have not ended, around the midnight of a month's end."""
+
+    def key() -> RequestKey:
+        return RequestKey("acme", str(uuid.uuid4()), "body")
+
+    def call(model: str, cost: int) -> Call:
+        return Call(str(uuid.uuid4()), model, cost, 3, 2)
+
+    engine = await open_engine(url, MIGRATIONS, metadata)
+    ledger, moment = SqlLedger(engine), MIDNIGHT - timedelta(microseconds=len(NAMES) + 1)
+    for number, name in enumerate(NAMES):
+        tags = {"workflow": name, "preset": NAMES[-1 - number], "other": "\\u0000"}
+        run, lost = str(uuid.uuid4()), call("ö/模型", 900)
+        for again in range(2):  # the second reservation of a run is of the next day
+            order = Order(run, 1000, 100, RunLimits(), tags, 60)
+            held = (await ledger.reserve(key(), order, Limits(Budget(), Budget()), moment)).reservation
+            for cost in range(2):
+                moment += timedelta(microseconds=1)
+                await ledger.charge(key(), held.reservation_id, [call("a/m", cost), call("b/m", 10 * number)], moment)
+            if number % 3 == 0:
+                await ledger.close(key(), held.reservation_id, "settled", moment)
+            elif number % 3 == 1 and not again:
+                await ledger.extend(key(), held.reservation_id, [lost], 60, moment)
+                await ledger.lapse(moment + timedelta(minutes=2))
+                await ledger.charge(key(), held.reservation_id, [replace(lost, model="c/m", cost=7)], moment)
+            moment += timedelta(days=again)
+    await engine.dispose()
+
+
+async def told(url: str) -> list[Any]:
+    """What reports tell of two tenants and of everybody, and where runs count."""
+    engine = await open_engine(url, MIGRATIONS, metadata)
+    async with SqlReports(engine).reader() as reader:
+        first, last = date(2026, 3, 1), date(2026, 12, 31)
+        found: list[Any] = [
+            await ask(tenant, first, last) for tenant in (None, "acme") for ask in (reader.rows, reader.totals)
+        ]
+    await engine.dispose()
+    counted = await asyncio.to_thread(_query, url, "SELECT * FROM counted_runs ORDER BY tenant, run_id, model")
+    return [*found, counted]
+
+
+def _query(url: str, *statements: str) -> Any:
+    engine = sa.create_engine(url.replace("+aiosqlite", ""), poolclass=sa.NullPool)
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                result = connection.exec_driver_sql(statement)
+            return [tuple(row) for row in result] if result.returns_rows else None
+    finally:
+        engine.dispose()
+
+
+LATER_TABLES = ("rollups", "closed_rollups", "closed_days", "closed_tenant_days", "closed_months", "counted_runs")
+
+
+@pytest.mark.parametrize("revision", ["0002", "0003", "0004"])
+async def test_roll_ups_of_an_older_ledger_are_those_that_charges_would_have_kept(
+    database_url: str, tmp_path: Path, revision: str, audit: Callable[[str], None]
+) -> None:
+    """Two processes bring up what a revision left, twice."""
+    await nasty_ledger(database_url)
+    audit(database_url)
+    kept = await told(database_url)
+    assert len(kept[0]) > 20
+
+    def go_back() -> None:
+        _query(
+            database_url,
+            *(f"DROP TABLE {table}" for table in LATER_TABLES),
+            "UPDATE alembic_version SET version_num = '0002'",
+            r"UPDATE reservations SET tags = replace(tags, '\ufffd', '\u0000')",  # the first ledgers took a NUL
+        )
+        newer = [path.name for path in MIGRATIONS.glob("versions/0*.py") if path.name[:4] > revision]
+        shutil.copytree(MIGRATIONS, tmp_path / "then", ignore=shutil.ignore_patterns(*newer, "__pyc*"))
+
+    await asyncio.to_thread(go_back)
+    await (await open_engine(database_url, tmp_path / "then")).dispose()
+    for _ in range(2):
+        assert await asyncio.to_thread(open_at_once, database_url, 2) == [("", 0)] * 2
+        audit(database_url)
+        assert await told(database_url) == kept

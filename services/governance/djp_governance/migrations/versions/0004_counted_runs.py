@@ -39,7 +39,13 @@ def upgrade() -> None:
 
 
 def _tag(name: str) -> str:
-    """SQL for the first 100 characters of a reservation's tag, as the migration before has it."""
-    if op.get_bind().dialect.name == "postgresql":
-        return rf"left(coalesce((replace(r.tags, '\u0000', '\ufffd'))::json ->> '{name}', ''), 100)"
-    return f"substr(coalesce(replace(json_extract(r.tags, '$.{name}'), char(0), char(65533)), ''), 1, 100)"
+    """SQL for the first 100 characters of a reservation's tag, as the migration before has it.
+
+    A NUL is an escape in JSON that Postgres refuses, and that ends a text for SQLite. What looks like one behind an
+    escaped backslash is none, so such backslashes are set aside meanwhile, as a character that JSON has never plain.
+    """
+    postgres = op.get_bind().dialect.name == "postgresql"
+    aside = "chr(1)" if postgres else "char(1)"
+    text = rf"replace(replace(replace(r.tags, '\\', {aside}), '\u0000', '\ufffd'), {aside}, '\\')"
+    value = f"({text})::json ->> '{name}'" if postgres else f"json_extract({text}, '$.{name}')"
+    return f"substr(coalesce({value}, ''), 1, 100)"
