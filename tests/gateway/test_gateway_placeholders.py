@@ -73,6 +73,27 @@ def test_a_value_is_covered_word_for_word_where_no_rule_finds_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("beginning", "value", "rest"),
+    [
+        ("secret: ", "x" * 200, "x" * 190_000),
+        ("secret: ", "-xx" * 60 + "-x", "-xx" * 60_000),
+        ("secret: ", "...a", "." * 200_000),
+        ("secret: ", "a b " * 50 + "a", "a b " * 60_000),
+    ],
+)
+def test_looking_for_values_takes_no_longer_for_who_wants_it_to(beginning: str, value: str, rest: str) -> None:
+    """Hangs for minutes where a search begins anew at every place."""
+    text = f"{beginning}{value}. {rest}."
+    placeholders, values = Placeholders(), [f"{value[:n]}b" for n in range(4, 200)]
+    texts = {text: [Found("S", len(beginning), len(beginning) + len(value))]}
+    texts |= {one: [Found("S", 0, len(one))] for one in values}
+    placeholders.hide(texts)
+    covered = placeholders.covered(text, texts[text])
+    assert covered.startswith(f"{beginning}[S_1]. ")
+    assert placeholders.restored(covered).text == text
+
+
 def test_of_values_within_each_other_the_longer_one_counts() -> None:
     text, other = "key abcd-efgh and abcd", "abcd-efgh abcd"
     placeholders = Placeholders()

@@ -6,7 +6,6 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from djp.mesh.errors import ResourceExhausted
@@ -18,8 +17,14 @@ MAX_CHARS = 2 << 20
 """Of a text in which values stand again: it has to fit a message, and a model may name a long value very often."""
 
 _NAME = re.compile(r"(?<!\w)\w+_[0-9]+(?!\w)", re.ASCII)
-_LOOKED_FOR = 1000
-"""Values, the longest ones, that are looked for word for word in every text; each costs a look through all of them."""
+_BEGINNING = 4
+_LONGEST = 256
+_LENGTHS = 16
+"""Values are looked for word for word, in a time that is bounded: those of 4 to 256 characters, and of those that begin
+with the same four the sixteen longest lengths. Longer secrets, such as keys, are found everywhere by their form."""
+_START = re.compile(r"(?<!\w)\w|[^\w\s]")  # where a word begins, or a mark stands
+
+_WORD = re.compile(r"\w")
 
 # Of these types the same value is written in several ways: with other separators, or in other cases.
 _NUMBERS = frozenset({"CREDIT_CARD", "IBAN", "PHONE", "SSN"})
@@ -71,7 +76,9 @@ class Placeholders:
         """By name, each value as it was first written."""
         self._names: dict[tuple[str, str], str] = {}
         self._forms: dict[str, str] = {}
-        """Name by value, in every way the value is written; the longest come first."""
+        """Name by value, in every way the value is written."""
+        self._lengths: dict[str, list[int]] = {}
+        """How long values are that begin so, the longest first."""
         self._taken: set[str] = set()
         self._numbers = Counter[str]()
 
@@ -81,7 +88,11 @@ class Placeholders:
         for text, findings in texts.items():
             for found in findings:
                 self._name(found.type, text[found.start : found.end])
-        self._forms = dict(sorted(self._forms.items(), key=lambda one: -len(one[0])))
+        lengths: dict[str, set[int]] = {}
+        for form in self._forms:
+            if _BEGINNING <= len(form) <= _LONGEST:
+                lengths.setdefault(form[:_BEGINNING], set()).add(len(form))
+        self._lengths = {beginning: sorted(found)[: -_LENGTHS - 1 : -1] for beginning, found in lengths.items()}
 
     def named(self, text: str, findings: Sequence[Found]) -> dict[str, str]:
         """The names of what was found in a text, each with its value as it is written there."""
@@ -92,19 +103,30 @@ class Placeholders:
 
         `bare` leaves the brackets away, for a title, which stands in brackets itself where it is cited.
         """
-        taken = sorted((f.start, f.end, self._name(f.type, text[f.start : f.end])) for f in findings)
-        for form, name in islice(self._forms.items(), _LOOKED_FOR):
-            for start in _places(text, form):
-                after = bisect_right(taken, (start,))
-                before_ends = after == 0 or taken[after - 1][1] <= start
-                if before_ends and (after == len(taken) or start + len(form) <= taken[after][0]):
-                    taken.insert(after, (start, start + len(form), name))
+        taken = [(found.start, found.end, self._name(found.type, text[found.start : found.end])) for found in findings]
         swaps = []
-        for start, end, name in taken:
-            left = " " if _is_word(text[start - 1 : start]) else ""
-            right = " " if _is_word(text[end : end + 1]) else ""
+        for start, end, name in sorted([*taken, *self._elsewhere(text, findings)]):
+            left = " " if _WORD.match(text, start - 1 if start else len(text)) else ""
+            right = " " if _WORD.match(text, end) else ""
             swaps.append((start, end, f"{left}{name}{right}" if bare else f"[{name}]"))
         return Swapped(text, swaps).text
+
+    def _elsewhere(self, text: str, findings: Sequence[Found]) -> Iterator[tuple[int, int, str]]:
+        """Where hidden values stand beside what was found in the text, each with its name."""
+        at, following = 0, iter([*findings, Found("", len(text), len(text))])
+        found = next(following)
+        for match in _START.finditer(text):
+            start = match.start()
+            while found.end <= start < len(text):
+                found = next(following)
+            if start < at or found.start <= start:
+                continue
+            for length in self._lengths.get(text[start : start + _BEGINNING], ()):
+                end = start + length
+                if end <= found.start and (name := self._forms.get(text[start:end])) and not _within_word(text, end):
+                    yield start, end, name
+                    at = end
+                    break
 
     def names_in(self, text: str) -> Iterator[str]:
         """The names that stand in a text, as often as they do."""
@@ -165,21 +187,8 @@ def _same(type_: str, value: str) -> str:
     return plain.casefold() if type_ in _CASELESS else plain
 
 
-def _places(text: str, form: str) -> Iterable[int]:
-    """Where a value stands in a text, but not as a part of a longer word."""
-    at = text.find(form)
-    while at >= 0:
-        end = at + len(form)
-        inside = (_is_word(form[0]) and _is_word(text[at - 1 : at])) or (
-            _is_word(form[-1]) and _is_word(text[end : end + 1])
-        )
-        if not inside:
-            yield at
-        at = text.find(form, at + 1 if inside else end)
-
-
-def _is_word(char: str) -> bool:
-    return char.isalnum() or char == "_"
+def _within_word(text: str, at: int) -> bool:
+    return bool(_WORD.match(text, at - 1) and _WORD.match(text, at))
 
 
 def _moved(
