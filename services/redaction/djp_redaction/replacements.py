@@ -56,8 +56,8 @@ class Replacements:
             alternatives.append(_MASKS)
         if Strategy.PARTIAL in used:
             alternatives.append(_PARTIALS)
-        self.fixed = {type_: fixed for type_ in types if (fixed := self._fixed_of(type_))}
-        """By type, where it is the same for every value."""
+        self.fixed = [self._fixed_of(rule.type) for rule in rule_set.rules]
+        """Of each rule, where it is the same for every value; or an empty text."""
         self.joining = bool(used & {Strategy.MASK, Strategy.PARTIAL})
         """Whether a replacement may become one with what stands beside it; what is in brackets does not."""
         self.known = re.compile("|".join(alternatives))
