@@ -155,7 +155,7 @@ class Looks:
         """Where replacements and kept titles stand, as disjoint spans in order."""
         walls: list[tuple[int, int]] = []
         for mark in self._replacements.marks:
-            if mark in text:
+            if mark[0] in text and mark in text:
                 walls = [match.span() for match in self._replacements.known.finditer(text)]
                 break
         return united([*walls, *places_of(text, self.titles)]) if self.titles else walls

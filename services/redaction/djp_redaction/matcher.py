@@ -47,7 +47,7 @@ class Matcher:
             # A look that goes no further than the longest match: RE2 then needs one pass less.
             longest = 4 * most_length(rule.pattern) + 1
             window = int(longest) if longest <= _WINDOW else 0
-            self._looks[number] = (pattern._regexp.Match, group, validator, rule.reach, window)
+            self._looks[number] = (pattern._regexp.Match, group, validator, rule.reach, rule.solid, window)
         self._triggers = _trigger_database(rules)
         self._scratch = threading.local()
 
@@ -78,13 +78,13 @@ class Matcher:
             if mark == last:  # one trigger may end at several places
                 continue
             last, place, rule = mark, mark >> _SHIFT, mark & _RULE
-            look, group, validator, reach, window = looks[rule]
+            look, group, validator, reach, solid, window = looks[rule]
             end = ends.get(rule, 0)
             if reach:
                 # What is found already hides its middle: the host of an address is found with the address.
                 if first <= place < known and by <= rule:
                     continue
-                start, stop = self._around(look, group, data, max(end, place - reach), place)
+                start, stop = self._around(look, group, data, max(end, place - reach), place, solid)
             elif place >= end:
                 start, stop = look(_HERE, data, place, place + window if window and place + window < size else size)[
                     group
@@ -107,10 +107,15 @@ class Matcher:
         return found
 
     @staticmethod
-    def _around(look: _Look, group: int, data: bytes, first: int, place: int) -> tuple[int, int]:
+    def _around(look: _Look, group: int, data: bytes, first: int, place: int, solid: bool) -> tuple[int, int]:
         """The match around a place that begins behind `first`."""
         size = len(data)
         limit = min(size, place + _AHEAD)
+        if solid:
+            first = max(first, data.rfind(b" ", first, place))
+            blank = data.find(b" ", place, limit)
+            if blank >= 0:
+                limit = blank + 1
         while True:
             spans = look(_ANYWHERE, data, first, limit)
             start, stop = spans[0]

@@ -30,7 +30,7 @@ class Rule:
     `pattern` is in RE2 syntax; what its first group holds is the finding, or the whole match if it has no group.
     `trigger` is the beginning of the pattern, short enough to look for everywhere; without one the pattern itself is
     looked for. With a `reach` the trigger is a part from the middle, and a match begins at most so many bytes before
-    it. `validation` names a check in `validators.py`. Every one of `examples` holds a
+    it; a rule that is `solid` has no blank inside of its matches. `validation` names a check in `validators.py`. Every one of `examples` holds a
     finding of the rule, and none of `counter_examples` does.
     """
 
@@ -40,6 +40,7 @@ class Rule:
     description: str = ""
     trigger: str = ""
     reach: int = 0
+    solid: bool = False
     validation: str = ""
     examples: tuple[str, ...] = ()
     counter_examples: tuple[str, ...] = ()

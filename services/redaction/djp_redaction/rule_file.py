@@ -114,7 +114,7 @@ def _rule(entry: object, number: int) -> Rule:
     if not isinstance(entry, dict):
         raise ValueError(f"rule {number}: give an object with {', '.join(_NEEDED)}")  # noqa: TRY004  one kind of error
     name = f"rule {entry.get('name') or number!r}"
-    unknown = set(entry) - {*_TEXTS, *_LISTS, "reach"}
+    unknown = set(entry) - {*_TEXTS, *_LISTS, "reach", "solid"}
     if unknown:
         raise ValueError(f"{name}: unknown key {min(unknown)!r}; remove it")
     for key in _TEXTS:
@@ -127,6 +127,8 @@ def _rule(entry: object, number: int) -> Rule:
     reach = entry.get("reach", 0)
     if not isinstance(reach, int) or not 0 <= reach <= MAX_REACH or (reach and not entry.get("trigger")):
         raise ValueError(f"{name}: reach is not a number of bytes up to {MAX_REACH} of a rule with a trigger; mend it")
+    if not isinstance(entry.get("solid", False), bool):
+        raise ValueError(f"{name}: solid is not true or false; mend it")
     if not _TYPE.fullmatch(entry["type"]):
         raise ValueError(f"{name}: type {entry['type']!r} is not a word; use letters, digits and _, as in EMAIL")
     if entry.get("validation") and entry["validation"] not in VALIDATORS:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import json
 import re
+from binascii import a2b_base64
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ _BRANDS: tuple[tuple[int, int, frozenset[int]], ...] = (
 _FIRSTS = [first for first, _last, _lengths in _BRANDS]
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # twice a digit, its digits added
 _SEPARATORS = b" .-"
+_NUMBER = re.compile(rb"[+0-9 .()/-]*")  # without its extension
+_BASE64 = bytes.maketrans(b"-_", b"+/")
 _HOST = re.compile(rb"://[^/0-9A-Za-z\x80-\xff]*[0-9A-Za-z\x80-\xff]")
 
 # How long the account numbers of a country are, check digits included: SWIFT's IBAN registry, release 99.
@@ -120,16 +122,17 @@ def iban(value: bytes) -> int:
 
 def e164(value: bytes) -> int:
     """A telephone number with the code of a country and 8 to 15 digits, its extension not counted."""
-    number = re.split(rb"(?i)[,x]| ?e", value, maxsplit=1)[0]
-    digits = number.translate(None, b"+ .()/-")
+    number = _NUMBER.match(value)
+    digits = number[0].translate(None, b"+ .()/-") if number else b""
     return len(value) if 8 <= len(digits) <= 15 and _CALLING_CODES.match(digits) else 0
 
 
 def ssn(value: bytes) -> int:
     """A number that can have been issued: area neither 000, 666 nor 900 and above, group and serial not zero."""
     digits = value.translate(None, b" .-")
-    area, group, serial = int(digits[:3]), int(digits[3:5]), int(digits[5:])
-    return len(value) if 0 < area < 900 and area != 666 and group and serial else 0
+    area = digits[:3]
+    issued = b"000" < area < b"900" and area != b"666" and digits[3:5] != b"00" and digits[5:] != b"0000"
+    return len(value) if issued and len(digits) == 9 and digits.isdigit() else 0
 
 
 def ipv4(value: bytes) -> int:
@@ -149,9 +152,9 @@ def ipv6(value: bytes) -> int:
 
 def jwt_header(value: bytes) -> int:
     """The first part is the Base64url of a JSON object that names its algorithm."""
-    encoded = value.split(b".", 1)[0].rstrip(b"=")
+    encoded = value.partition(b".")[0].rstrip(b"=").translate(_BASE64)
     try:
-        header = json.loads(base64.urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4)))
+        header = json.loads(a2b_base64(encoded + b"=" * (-len(encoded) % 4)).decode())
     except (ValueError, RecursionError):
         return 0
     return len(value) if isinstance(header, dict) and isinstance(header.get("alg"), str) else 0
@@ -178,7 +181,9 @@ def secret_value(value: bytes) -> int:
 def url_end(value: bytes) -> int:
     """The address without the punctuation behind it, if its host has a letter or a digit."""
     end = len(value.rstrip(b".,;:!?*'~([{"))
-    return end if _HOST.search(value, 0, end) else 0
+    host = value.find(b"://")
+    plain = host >= 0 and value[host + 3 : host + 4].isalnum()
+    return end if plain or _HOST.search(value, 0, end) else 0
 
 
 def host_end(value: bytes) -> int:
