@@ -80,20 +80,47 @@ class Looks:
             Internal: the rules free one finding after the other without an end in sight.
         """
         searched, data, unseen = prepared(text)
-        plain = self._searcher is not None and (unseen or self._searcher.may_match(data))
         walls = self.walls(text)
-        if not (walls or unseen):
-            found = self._search(data, before, plain=plain, count=True)
-            if not found:
+        plain = self._searcher is not None and (unseen or self._searcher.may_match(data))
+        if not (walls or unseen or plain or before):
+            matches = self._matcher.matches(data)
+            if not matches:
                 return Redacted(text, ())
-            if len(data) != len(text):
-                found = _undivided(text, _in_code_points(data, found), 0, len(text))
-            if not (plain or _touched(searched, found)):
-                return self._replaced(text, found, offset)
+            matches.sort()
+            if redacted := self._at_once(text, searched, data, matches, offset):
+                return redacted
         piece = _Piece(text, searched, before, offset, unseen, plain)
-        if walls or unseen:
-            found = self._in_gaps(piece, gaps(0, len(text), walls), count=True)
+        found = self._in_gaps(piece, gaps(0, len(text), walls), count=True)
         return self._settled(piece, found, walls) if found else Redacted(text, ())
+
+    def _at_once(
+        self, text: str, searched: str, data: bytes, matches: Sequence[tuple[int, int, int]], offset: int
+    ) -> Redacted | None:
+        """The piece redacted, if none of the matches touches anything: then there is nothing more to think of."""
+        rules, fixed, ascii_only = self._rules, self._replacements.fixed, len(data) == len(text)
+        findings: list[Finding] = []
+        parts: list[str] = []
+        done = read = 0
+        for start, number, end in matches:
+            if end <= read:  # it is inside of what is found
+                continue
+            if start < read:
+                return None
+            before, read = read, end
+            if not ascii_only:
+                first = done + len(data[before:start].decode())
+                start, end = first, first + len(data[start:end].decode())
+                if not (text[start - 1 : start + 1].isascii() and text[end - 1 : end + 1].isascii()):
+                    return None
+            if (start and searched[start - 1] in _TOUCHY) or _touches(searched[end : end + 2]):
+                return None
+            replacement = fixed[number] or self._replacements.of(rules[number].type, text[start:end])
+            findings.append(_finding((rules[number], start + offset, end + offset, replacement)))
+            parts.append(text[done:start])
+            parts.append(replacement)
+            done = end
+        parts.append(text[done:])
+        return Redacted("".join(parts), tuple(findings))
 
     def _settled(self, piece: _Piece, found: list[_Span], walls: Sequence[_Place]) -> Redacted:
         """The piece redacted when all is found that these findings set free."""
@@ -216,8 +243,7 @@ class Looks:
         if offset:  # what begins in front of the stretch was given out up to there
             moved = ((max(0, start - offset), rule, end - offset) for start, rule, end in matches)
             matches = [match for match in moved if match[0] < match[2]]
-        if len(matches) > 1:
-            matches.sort()
+        matches.sort()
         spans: list[_Span] = []
         last = -1
         for start, rule, end in matches:  # what overlaps becomes one, ruled by the first of them
@@ -254,14 +280,6 @@ class Looks:
                 return at
             at = text.find("[", at + 1, end)
         return end
-
-
-def _touched(text: str, spans: Iterable[_Span]) -> bool:
-    """Whether something beside these findings may be found when they are gone."""
-    for start, end, _rule in spans:
-        if (start and text[start - 1] in _TOUCHY) or _touches(text[end : end + 2]):
-            return True
-    return False
 
 
 def _touches(behind: str) -> bool:

@@ -79,16 +79,14 @@ class Matcher:
                 continue
             last, place, rule = mark, mark >> _SHIFT, mark & _RULE
             look, group, validator, reach, solid, window = looks[rule]
-            end = ends.get(rule, 0)
             if reach:
                 # What is found already hides its middle: the host of an address is found with the address.
                 if first <= place < known and by <= rule:
                     continue
-                start, stop = self._around(look, group, data, max(end, place - reach), place, solid)
-            elif place >= end:
-                start, stop = look(_HERE, data, place, place + window if window and place + window < size else size)[
-                    group
-                ]
+                start, stop = self._around(look, group, data, max(ends.get(rule, 0), place - reach), place, solid)
+            elif place >= known or place >= (end := ends.get(rule, 0)):
+                limit = place + window if window and place + window < size else size
+                start, stop = look(_HERE, data, place, limit)[group]
             else:
                 # A place in the rule's last match stands for what is left behind it, so that no stretch is read again
                 # and again. What introduces a finding may stand in the last one, as may its first character.
