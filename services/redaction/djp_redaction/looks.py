@@ -112,7 +112,8 @@ class Looks:
                 start, end = first, first + len(data[start:end].decode())
                 if not (text[start - 1 : start + 1].isascii() and text[end - 1 : end + 1].isascii()):
                     return None
-            if (start and searched[start - 1] in _TOUCHY) or _touches(searched[end : end + 2]):
+            behind = searched[end : end + 2]
+            if (start and searched[start - 1] in _TOUCHY) or (behind[:1] in _TOUCHY and _touches(behind)):
                 return None
             replacement = fixed[number] or self._replacements.of(rules[number].type, text[start:end])
             findings.append(_finding((rules[number], start + offset, end + offset, replacement)))

@@ -13,6 +13,8 @@ from djp_redaction.replacements import Replacements
 from djp_redaction.searcher import Searcher
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from djp_redaction.model import RuleSet, Strategy
 
 _DEFAULT = Options()
@@ -30,6 +32,7 @@ class Redactor:
         plain = {number: rule for number, rule in numbered.items() if not rule.trigger}
         self._searcher = Searcher(plain) if plain else None
         self._replacements = lru_cache(maxsize=64)(partial(Replacements, rule_set))
+        self._shared = lru_cache(maxsize=64)(self._looks_by)
 
     def redact(self, text: str, options: Options | None = None, key: bytes | None = None) -> Redacted:
         """The text with a replacement in the place of every finding.
@@ -53,5 +56,16 @@ class Redactor:
 
     def _looks(self, options: Options, key: bytes | None) -> Looks:
         by_type = frozenset(options.strategy_by_type.items()) if options.strategy_by_type else _NONE
-        replacements = self._replacements(options.strategy or self.rule_set.strategy, by_type, key)
-        return Looks(self.rule_set.rules, self.matcher, self._searcher, replacements, options.titles)
+        if options.titles or self._searcher:
+            return self._looks_by(options.strategy, by_type, key, options.titles)
+        return self._shared(options.strategy, by_type, key)  # nothing changes in it
+
+    def _looks_by(
+        self,
+        strategy: Strategy | None,
+        by_type: frozenset[tuple[str, Strategy]],
+        key: bytes | None,
+        titles: Sequence[str] = (),
+    ) -> Looks:
+        replacements = self._replacements(strategy or self.rule_set.strategy, by_type, key)
+        return Looks(self.rule_set.rules, self.matcher, self._searcher, replacements, titles)
