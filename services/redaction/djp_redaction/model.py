@@ -30,8 +30,8 @@ class Rule:
     `pattern` is in RE2 syntax; what its first group holds is the finding, or the whole match if it has no group.
     `trigger` is the beginning of the pattern, short enough to look for everywhere; without one the pattern itself is
     looked for. With a `reach` the trigger is a part from the middle, and a match begins at most so many bytes before
-    it; a rule that is `solid` has no blank inside of its matches. `validation` names a check in `validators.py`. Every one of `examples` holds a
-    finding of the rule, and none of `counter_examples` does.
+    it; a rule that is `solid` has no blank inside of its matches. `validation` names a check in `validators.py`. Every
+    one of `examples` holds a finding of the rule, and none of `counter_examples` does.
     """
 
     name: str

@@ -128,7 +128,7 @@ def _rule(entry: object, number: int) -> Rule:
     if not isinstance(reach, int) or not 0 <= reach <= MAX_REACH or (reach and not entry.get("trigger")):
         raise ValueError(f"{name}: reach is not a number of bytes up to {MAX_REACH} of a rule with a trigger; mend it")
     if not isinstance(entry.get("solid", False), bool):
-        raise ValueError(f"{name}: solid is not true or false; mend it")
+        raise ValueError(f"{name}: solid is not true or false; mend it")  # noqa: TRY004  one kind of error
     if not _TYPE.fullmatch(entry["type"]):
         raise ValueError(f"{name}: type {entry['type']!r} is not a word; use letters, digits and _, as in EMAIL")
     if entry.get("validation") and entry["validation"] not in VALIDATORS:
