@@ -71,6 +71,7 @@ class Matcher:
         places.sort()
         found: list[tuple[int, int, int]] = []
         ends: dict[int, int] = {}  # of the last match of each rule
+        clear: dict[int, int] = {}  # no match of the rule begins before
         looks, size = self._looks, len(data)
         first = known = by = -1  # what reaches furthest of all that is found: start, end, rule
         last = -1  # the trigger before
@@ -81,9 +82,10 @@ class Matcher:
             look, group, validator, reach, solid, window = looks[rule]
             if reach:
                 # What is found already hides its middle: the host of an address is found with the address.
-                if first <= place < known and by <= rule:
+                if (first <= place < known and by <= rule) or place < clear.get(rule, 0):
                     continue
-                start, stop = self._around(look, group, data, max(ends.get(rule, 0), place - reach), place, solid)
+                begin = max(ends.get(rule, 0), place - reach)
+                start, stop, clear[rule] = _around(look, group, data, begin, place, solid, window)
             elif place >= known or place >= (end := ends.get(rule, 0)):
                 limit = place + window if window and place + window < size else size
                 start, stop = look(_HERE, data, place, limit)[group]
@@ -104,32 +106,37 @@ class Matcher:
                 found.append((start, rule, stop))
         return found
 
-    @staticmethod
-    def _around(look: _Look, group: int, data: bytes, first: int, place: int, solid: bool) -> tuple[int, int]:
-        """The match around a place that begins behind `first`."""
-        size = len(data)
-        limit = min(size, place + _AHEAD)
-        if solid:
-            first = max(first, data.rfind(b" ", first, place))
-            blank = data.find(b" ", place, limit)
-            if blank >= 0:
-                limit = blank + 1
-        while True:
-            spans = look(_ANYWHERE, data, first, limit)
-            start, stop = spans[0]
-            if start < 0 or start > place:
-                return -1, -1
-            if stop > place:
-                break
-            first = max(first + 1, stop - 1)  # the last character of a match may open the next one
-        if limit < size and data.find(b" ", stop - 1, limit) < 0 and data.find(b"\n", stop - 1, limit) < 0:
-            spans = look(_HERE, data, start, size)  # it may be longer than what was looked at
-        return spans[group]
-
     @cached_property
     def unfinished(self) -> re2._Regexp:
         """Finds in a text where what may still become a match begins; at the end of the text if nothing may."""
         return ending([beginnings(rule.pattern, edges_apart=True) for rule in self._rules.values()])
+
+
+def _around(
+    look: _Look, group: int, data: bytes, first: int, place: int, solid: bool, window: int
+) -> tuple[int, int, int]:
+    """The match around a place that begins at `first` or behind it, and up to where there is none that begins there."""
+    size = len(data)
+    limit = min(size, place + max(_AHEAD, 2 * window))
+    whole = limit == size
+    if solid:
+        first = max(first, data.rfind(b" ", first, place))
+        blank = data.find(b" ", place, limit)
+        if blank >= 0:
+            limit, whole = blank + 1, True
+    while True:
+        spans = look(_ANYWHERE, data, first, limit)
+        start, stop = spans[0]
+        if start < 0:  # nothing that would be finished before the limit
+            return -1, -1, limit - 1 if whole else limit - window if window else 0
+        if start > place:
+            return -1, -1, start
+        if stop > place:
+            break
+        first = max(first + 1, stop - 1)  # the last character of a match may open the next one
+    if limit < size and data.find(b" ", stop - 1, limit) < 0 and data.find(b"\n", stop - 1, limit) < 0:
+        spans = look(_HERE, data, start, size)  # it may be longer than what was looked at
+    return *spans[group], 0
 
 
 def _trigger_database(rules: Mapping[int, Rule]) -> hyperscan.Database | None:
