@@ -65,12 +65,15 @@ class Looks:
         searcher: Searcher | None,
         replacements: Replacements,
         titles: Sequence[str],
+        least: int,
     ) -> None:
+        """`least`: how many characters the shortest finding has."""
         self._rules = rules
         self._matcher = matcher
         self._searcher = searcher
         self._replacements = replacements
         self._plain_found = 0
+        self._least = least
         self.titles = sorted({f"[{title}]" for title in titles}) if titles else []
 
     def redact(self, text: str, before: str = "", offset: int = 0) -> Redacted:
@@ -214,6 +217,8 @@ class Looks:
         ascii_only = piece.text.isascii()
         for start, end in places:
             before = piece.before if start == 0 else ""
+            if end - start < self._least and not before:
+                continue
             data = piece.searched[start:end].encode()
             spans = self._search(data, before, plain=piece.plain, count=count)
             if not ascii_only:

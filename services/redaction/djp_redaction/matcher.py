@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _HERE = re2._re2.RE2.Anchor.ANCHOR_START
 _ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
-_AHEAD = 256  # bytes behind a trigger that are looked at first: more than any match with blanks in it has
+_AHEAD = 256  # bytes behind a trigger from the middle that a match has at most if it has no end by itself
 _WINDOW = 512
 _INTRODUCTION = 64  # bytes: what says what a finding is, `secret key:`, is shorter
 _SHIFT = 16  # a place and a rule's number as one number, which sorts faster
@@ -116,8 +116,8 @@ def _around(
     look: _Look, group: int, data: bytes, first: int, place: int, solid: bool, window: int
 ) -> tuple[int, int, int]:
     """The match around a place that begins at `first` or behind it, and up to where there is none that begins there."""
-    size = len(data)
-    limit = min(size, place + max(_AHEAD, 2 * window))
+    size, ahead = len(data), window or _AHEAD
+    limit = min(size, place + 2 * ahead)
     whole = limit == size
     if solid:
         first = max(first, data.rfind(b" ", first, place))
@@ -128,7 +128,7 @@ def _around(
         spans = look(_ANYWHERE, data, first, limit)
         start, stop = spans[0]
         if start < 0:  # nothing that would be finished before the limit
-            return -1, -1, limit - 1 if whole else limit - window if window else 0
+            return -1, -1, limit - 1 if whole else limit - ahead
         if start > place:
             return -1, -1, start
         if stop > place:

@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from djp_redaction import stream
+from djp_redaction.beginnings import least_length
 from djp_redaction.looks import Looks
 from djp_redaction.matcher import Matcher
 from djp_redaction.model import Options, Redacted
@@ -31,6 +32,7 @@ class Redactor:
         self.matcher = matcher or Matcher({number: rule for number, rule in numbered.items() if rule.trigger})
         plain = {number: rule for number, rule in numbered.items() if not rule.trigger}
         self._searcher = Searcher(plain) if plain else None
+        self._least = min(least_length(rule.pattern) for rule in rule_set.rules)
         self._replacements = lru_cache(maxsize=64)(partial(Replacements, rule_set))
         self._shared = lru_cache(maxsize=64)(self._looks_by)
 
@@ -68,4 +70,4 @@ class Redactor:
         titles: Sequence[str] = (),
     ) -> Looks:
         replacements = self._replacements(strategy or self.rule_set.strategy, by_type, key)
-        return Looks(self.rule_set.rules, self.matcher, self._searcher, replacements, titles)
+        return Looks(self.rule_set.rules, self.matcher, self._searcher, replacements, titles, self._least)

@@ -40,7 +40,7 @@ class Replacements:
         self._rule_set = rule_set
         self._default = strategy
         self._by_type = dict(by_type)
-        self._key = key
+        self._keyed = None if key is None else hmac.new(key, digestmod="sha256")
         types = {rule.type for rule in rule_set.rules}
         used = {self._strategy(type_) for type_ in types}
         if Strategy.PSEUDONYM in used and key is None:
@@ -80,10 +80,11 @@ class Replacements:
 
     def of(self, type_: str, value: str) -> str:
         """The replacement of a value of a type whose replacement is not fixed."""
-        if self._key is None or self._strategy(type_) == Strategy.PARTIAL:
+        if self._keyed is None or self._strategy(type_) == Strategy.PARTIAL:
             return _partial(value)
-        digest = hmac.digest(self._key, f"{type_}\0{visible(value)}".encode(), "sha256")
-        return f"[{type_}_{digest.hex()[:PSEUDONYM_DIGITS]}]"
+        keyed = self._keyed.copy()
+        keyed.update(f"{type_}\0{value if value.isascii() else visible(value)}".encode())
+        return f"[{type_}_{keyed.hexdigest()[:PSEUDONYM_DIGITS]}]"
 
 
 def _marks(label: str, used: set[Strategy]) -> tuple[str, ...]:
