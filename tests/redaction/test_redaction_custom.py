@@ -149,7 +149,7 @@ def test_the_same_rules_are_compiled_once_and_not_all_are_kept(redactors):
     assert redactors.of("", (rule,)) is not first
 
 
-@pytest.mark.parametrize("pattern", ["[a-z]{3}", "(?s)...", r"\w{3}|\s{3}"])
+@pytest.mark.parametrize("pattern", ["[a-z]{3}", "(?s)...", r"\w{3}|\s{3}", "(abcd+)|abc"])
 def test_a_rule_that_finds_nearly_everything_is_an_error_and_never_the_text(redactors, pattern):
     redactor = redactors.of("", (Rule("greedy", "G", pattern),))
     text = "abc " * BLOCK

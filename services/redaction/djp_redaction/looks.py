@@ -263,7 +263,7 @@ class Looks:
 
     def _plain_matches(self, searcher: Searcher, data: bytes, *, count: bool) -> list[tuple[int, int, int]]:
         try:
-            matches = searcher.matches(data, MOST_PLAIN - self._plain_found if count else 2 * MOST_PLAIN)
+            matches, many = searcher.matches(data, MOST_PLAIN - self._plain_found if count else 2 * MOST_PLAIN)
         except TooManyMatches as error:
             raise ResourceExhausted(
                 f"text: rules up to {error.args[0]!r} find more than {MOST_PLAIN} places in a part of it; let the "
@@ -271,7 +271,7 @@ class Looks:
                 field="text",
             ) from None
         if count:
-            self._plain_found += len(matches)
+            self._plain_found += many
         return matches
 
     def _open_title(self, text: str, end: int) -> int:

@@ -57,14 +57,14 @@ class Searcher:
         """Whether any stretch of the text can hold a match."""
         return self._anything.search(data) is not None
 
-    def matches(self, data: bytes, most: int) -> list[tuple[int, int, int]]:
-        """Start, rule number and end of all matches in valid UTF-8; those of one rule are disjoint.
+    def matches(self, data: bytes, most: int) -> tuple[list[tuple[int, int, int]], int]:
+        """Start, rule number and end of all matches in valid UTF-8, those of one rule disjoint; and how many count.
 
         Raises:
-            TooManyMatches: there are more than `most`.
+            TooManyMatches: there are more than `most`, with those in which the group that is the finding has no part.
         """
         found: list[tuple[int, int, int]] = []
-        size = len(data)
+        size, empty = len(data), 0
         for number, rule, look, group, validator in self._rules:
             at = 0
             while at < size:
@@ -76,9 +76,10 @@ class Searcher:
                     end = start + _checked(validator, data[start:end])
                 if start < end:
                     found.append((start, number, end))
-                    if len(found) > most:
-                        raise TooManyMatches(rule)
-        return found
+                empty += start < 0
+                if len(found) + empty > most:
+                    raise TooManyMatches(rule)
+        return found, len(found) + empty
 
     @cached_property
     def unfinished(self) -> re2._Regexp:
