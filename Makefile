@@ -1,5 +1,5 @@
-# The project's commands. `make help` lists them. Everything is installed into .venv in this folder; the one tool that is
-# built (protoc-gen-openapiv2, by Go) goes to a cache folder outside, where it is found again by its version.
+# The project's commands. `make help` lists them. Everything is installed into .venv in this folder; what is built by Go
+# (protoc-gen-openapiv2, and MinIO for the tests) goes to a cache folder outside, where it is found again by its version.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +13,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/djp-tools
 
 OPENAPI_VERSION := v2.33.0
 OPENAPI := $(CACHE)/protoc-gen-openapiv2-$(OPENAPI_VERSION)/protoc-gen-openapiv2
+
+MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+MINIO := $(CACHE)/minio-$(MINIO_VERSION)/minio
 
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
@@ -29,7 +32,7 @@ up: $(READY) ## Start the whole mesh in one process, with the gateway on localho
 	$(BIN)/djp serve all
 
 .PHONY: test
-test: $(READY) ## Run the whole test suite.
+test: $(READY) $(MINIO) ## Run the whole test suite.
 	$(BIN)/python -m pytest
 
 .PHONY: lint
@@ -43,7 +46,7 @@ lint: $(READY) $(OPENAPI) ## Check style, types, import arrows, contracts, gener
 	$(BIN)/buf breaking djp/v1/descriptors.binpb --against proto/released.binpb
 	@mkdir -p .cache/lock && cp requirements.lock requirements-dev.lock .cache/lock/
 	$(COMPILE) pyproject.toml --all-extras -o .cache/lock/requirements-dev.lock
-	$(COMPILE) pyproject.toml --extra pdf --extra postgres -o .cache/lock/requirements.lock
+	$(COMPILE) pyproject.toml --extra minio --extra pdf --extra postgres -o .cache/lock/requirements.lock
 	@for name in requirements.lock requirements-dev.lock; do diff -q $$name .cache/lock/$$name >/dev/null \
 		|| { echo "$$name does not fit pyproject.toml: run \`make lock\` and commit it"; exit 1; }; done
 
@@ -57,7 +60,7 @@ bench: $(READY) ## Run every benchmark, each within a minute.
 
 .PHONY: lock
 lock: $(READY) ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes the newest versions.
-	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra pdf --extra postgres -o requirements.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra minio --extra pdf --extra postgres -o requirements.lock
 	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras -o requirements-dev.lock
 	echo uv | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-uv.lock
 
@@ -79,3 +82,8 @@ $(OPENAPI):
 	@command -v go >/dev/null || { echo "Go is needed to generate and check the OpenAPI document; install it from your package manager"; exit 1; }
 	@echo "Building protoc-gen-openapiv2 $(OPENAPI_VERSION) (once) ..."
 	@GOBIN=$(@D) go install github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2@$(OPENAPI_VERSION)
+
+$(MINIO):
+	@command -v go >/dev/null || { echo "Go is needed to build MinIO for the tests; install it from your package manager"; exit 1; }
+	@echo "Building MinIO $(MINIO_VERSION) (once, some minutes) ..."
+	@GOBIN=$(@D) go install github.com/minio/minio@$(MINIO_VERSION)

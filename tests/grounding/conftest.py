@@ -14,10 +14,12 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, Tex
 
 from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import grounding_pb2, grounding_pb2_grpc
+from djp_grounding.adapters.s3_store import S3Store
 from djp_grounding.corpora import Corpora
 from djp_grounding.model import Skipped
 from djp_grounding.server import open_service
 from djp_grounding.settings import GroundingSettings
+from tests.grounding.minio_server import KEY, SECRET, MinioServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -188,3 +190,19 @@ def _pdf(*pages: str, title: str = "", password: str = "", javascript: str = "")
 def pdf() -> Any:
     """Makes a PDF with a line of text on each page."""
     return _pdf
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
+    """A MinIO that answers."""
+    server = MinioServer(tmp_path_factory.mktemp("minio"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_s3(minio: MinioServer) -> Any:
+    """Makes clients of one bucket, which is the test's own."""
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    return lambda: S3Store(minio.endpoint, bucket, KEY, SECRET, secure=False)

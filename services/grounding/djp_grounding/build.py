@@ -19,7 +19,7 @@ from djp_grounding.pdf import PdfWorker
 from djp_grounding.titles import UniqueTitles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from djp_grounding.folder import CorpusFolder
@@ -29,15 +29,19 @@ if TYPE_CHECKING:
 _SHOWN_SKIPS = 5
 
 
-def build(folder: CorpusFolder, intake: Intake, limits: Limits) -> tuple[Manifest, bool]:
+def build(
+    folder: CorpusFolder, intake: Intake, limits: Limits, publish: Callable[[str, bool], None]
+) -> tuple[Manifest, bool]:
     """The manifest of the version these files make, and whether it was there already. That version is then current.
 
-    The files left out are those of this call, whoever built the version. Call it under the folder's lock. Raises
+    Before it is, `publish` is told its name and whether it was built now; if that fails, the current one stays. The
+    files left out are those of this call, whoever built the version. Call it under the folder's lock. Raises
     CorpusEmpty if no file is usable, OSError or ValueError if the disk is full or refuses to be written.
     """
     inputs = inputs_hash([(file.path, file.sha256) for file in intake.files()], intake.skipped(), limits)
     known = _built_from(folder, inputs)
     if known is not None:
+        publish(known.version, False)
         if known.version != folder.current():
             folder.make_current(known.version)
         return known, True
@@ -48,6 +52,7 @@ def build(folder: CorpusFolder, intake: Intake, limits: Limits) -> tuple[Manifes
         if known is None:
             _check(building, manifest, sample)
             folder.publish(building, manifest)
+        publish(manifest.version, known is None)
         folder.make_current(manifest.version)
     finally:
         folder.discard(building)

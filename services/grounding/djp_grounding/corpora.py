@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from djp.mesh.errors import InvalidInput
+from djp.mesh.errors import InvalidInput, Unavailable
 from djp_grounding.build import build
 from djp_grounding.errors import CorpusNotFound, folder_errors
 from djp_grounding.folder import CorpusFolder, check_name
+from djp_grounding.following import Follower
 from djp_grounding.intake import Intake
 from djp_grounding.limits import Limits
 from djp_grounding.manifest import Manifest, inputs_hash
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from djp_grounding.ports import ObjectStore
     from djp_grounding.resolve import Citation
 
 _log = logging.getLogger(__name__)
@@ -53,9 +56,13 @@ class Corpora:
     that is not there; every method raises what `djp.data_folder` raises where the system refuses it the folder.
     """
 
-    def __init__(self, data_dir: Path, limits: Limits | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, limits: Limits | None = None, store: ObjectStore | None = None, *, refresh_s: float = 2.0
+    ) -> None:
+        """`store` is shared with other replicas, who see what is published here within `refresh_s` seconds."""
         self.data_dir = data_dir
         self._limits = limits or Limits()
+        self._follower = Follower(store, refresh_s=refresh_s, wait_s=self._limits.build_wait_s)
         self._snapshots = SnapshotCache()
 
     def check_request(self, tenant: str, corpus: str, request_id: str) -> None:
@@ -85,7 +92,8 @@ class Corpora:
                 skipped = tuple(Skipped(**one) for one in answer["skipped"])
                 manifest = folder.manifest(answer["version"])
                 return Created(self._version(folder, manifest, folder.current()), skipped, answer["reused"])
-            manifest, reused = build(folder, intake, self._limits)
+            with self._follower.turn(folder) as turn:
+                manifest, reused = build(folder, intake, self._limits, turn.publish)
             if not reused:
                 self._snapshots.forget(folder)
             requests.remember(
@@ -103,15 +111,16 @@ class Corpora:
     def list_corpora(self, tenant: str, after: str, limit: int) -> list[Version]:
         """The current versions of the tenant's corpora, by name, of those past the name `after`."""
         listed: list[Version] = []
-        try:
-            names = sorted(entry.name for entry in (self.data_dir / tenant).iterdir() if entry.is_dir())
-        except FileNotFoundError:
-            return []
-        for name in names:
+        names = set(self._follower.corpora(tenant))
+        with contextlib.suppress(FileNotFoundError):
+            names.update(entry.name for entry in (self.data_dir / tenant).iterdir() if entry.is_dir())
+        for name in sorted(names):
             if len(listed) == limit:
                 break
             if name > after and not name.startswith("."):
                 folder = self._folder(tenant, name)
+                with contextlib.suppress(Unavailable, CorpusNotFound):
+                    self._follow(folder, "")
                 current = folder.current()
                 if current and (manifest := self._manifest_or_none(folder, current)):
                     listed.append(self._version(folder, manifest, current))
@@ -127,8 +136,10 @@ class Corpora:
     def versions(self, tenant: str, corpus: str) -> list[Version]:
         """All versions of a corpus, the newest first."""
         folder = self._folder(tenant, corpus)
+        self._follow(folder, "")
         current = folder.resolve("")
         manifests = [self._manifest_or_none(folder, name) for name in folder.versions()]
+        manifests += self._follower.manifests(folder)
         found = [self._version(folder, manifest, current) for manifest in manifests if manifest]
         return sorted(found, key=lambda version: (version.created_at, version.version), reverse=True)
 
@@ -138,13 +149,16 @@ class Corpora:
         if not version:
             raise InvalidInput("version: empty; name the version to go back to", field="version")
         folder = self._folder(tenant, corpus)
+        self._follow(folder, version)
         folder.resolve(version)  # before the lock, which would leave a file for any name
         body = digest("rollback", corpus, version)
         with folder.locked(self._limits.build_wait_s):
             name = folder.resolve(version)
             manifest = self._snapshots.get(folder, name).manifest
             if self._requests(tenant).find(request_id, body) is None:
-                folder.make_current(name)
+                with self._follower.turn(folder) as turn:
+                    turn.publish(name, False)
+                    folder.make_current(name)
                 self._requests(tenant).remember(request_id, body, {})
             return self._version(folder, manifest, folder.current())
 
@@ -155,10 +169,13 @@ class Corpora:
         body = digest("delete", corpus)
         if self._requests(tenant).find(request_id, body) is not None:
             return
+        self._follow(folder, "")
         folder.resolve("")  # before the lock, which would leave a file for any name
         with folder.locked(self._limits.build_wait_s):
-            folder.resolve("")
-            folder.delete()
+            with self._follower.turn(folder) as turn:
+                folder.resolve("")
+                turn.delete()
+                folder.delete()
             self._snapshots.forget(folder)
             self._requests(tenant).remember(request_id, body, {})
 
@@ -192,7 +209,11 @@ class Corpora:
 
     def _snapshot(self, tenant: str, corpus: str, version: str) -> tuple[CorpusFolder, Snapshot]:
         folder = self._folder(tenant, corpus)
+        self._follow(folder, version)
         return folder, self._snapshots.get(folder, folder.resolve(version))
+
+    def _follow(self, folder: CorpusFolder, version: str) -> None:
+        self._follower.follow(folder, version, lambda: None if folder.current() else self._snapshots.forget(folder))
 
     def _manifest_or_none(self, folder: CorpusFolder, version: str) -> Manifest | None:
         """None for a damaged version: it must not hide the others from a list."""

@@ -98,6 +98,18 @@ class CorpusFolder:
         except FileNotFoundError:
             return []
 
+    def is_version_name(self, version: str) -> bool:
+        """Whether a version could be called so; the empty name stands for the current one."""
+        return not version or bool(_VERSION.fullmatch(version))
+
+    def has(self, version: str) -> bool:
+        """Whether a version is here."""
+        return (self.path / version).is_dir()
+
+    def manifest_path(self, version: str) -> Path:
+        """Where the version's manifest is."""
+        return self.path / version / "manifest.json"
+
     def index_path(self, version: str) -> Path:
         """Where the version's tantivy index is."""
         return self.path / version / "index"
@@ -105,7 +117,7 @@ class CorpusFolder:
     def manifest(self, version: str) -> Manifest:
         """Raises CorpusNotFound if the version's manifest is missing or damaged."""
         try:
-            return Manifest.from_json((self.path / version / "manifest.json").read_text(encoding="utf-8"))
+            return Manifest.from_json(self.manifest_path(version).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError):
             message = f"corpus {self.corpus!r}: version {version} is damaged; add the folder again to rebuild it"
             raise CorpusNotFound(message, field="corpus") from None

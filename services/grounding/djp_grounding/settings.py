@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  pydantic reads it at run time
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from djp.mesh.settings import djp_home
 from djp_grounding.limits import Limits
 from djp_grounding.pdf import PdfLimits
+
+if TYPE_CHECKING:
+    from djp_grounding.ports import ObjectStore
 
 
 def _default_data_dir() -> Path:
@@ -24,6 +29,16 @@ class GroundingSettings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Corpora and their indexes; must be writable."
     )
+    store: str = Field(
+        default="",
+        description="What replicas share: a folder's path, or s3://BUCKET. Empty: nothing, this one stands alone.",
+    )
+    s3_endpoint: str = Field(
+        default="http://localhost:9000", description="Of MinIO or another S3: http(s)://host:port."
+    )
+    s3_access_key: SecretStr = Field(default=SecretStr(""), description="Of the bucket in the store setting.")
+    s3_secret_key: SecretStr = Field(default=SecretStr(""), description="Of the bucket in the store setting.")
+    refresh_s: float = Field(default=2.0, gt=0, description="How soon what another replica published is seen here.")
     max_corpus_mib: int = Field(default=2048, ge=1, description="Of the files of one corpus version, in MiB.")
     build_wait_s: float = Field(
         default=60.0, ge=0, description="How long a builder waits for another one of its corpus."
@@ -32,6 +47,40 @@ class GroundingSettings(BaseSettings):
     pdf_seconds: float = Field(default=30.0, gt=0, description="To read one PDF file.")
     pdf_memory_mib: int = Field(default=1024, ge=128, description="Of the process that reads PDF files, in MiB.")
     pdf_pages: int = Field(default=5000, ge=1, description="Of one PDF file.")
+
+    @field_validator("store")
+    @classmethod
+    def _store_is_known(cls, store: str) -> str:
+        if store and not (store.startswith("/") or re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", store)):
+            raise ValueError("neither a folder's whole path nor s3://BUCKET")
+        return store
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _endpoint_is_an_address(cls, endpoint: str) -> str:
+        if not re.fullmatch(r"https?://[^/@\s]+/?", endpoint):
+            raise ValueError("not an address; write http://host:port or https://host:port")
+        return endpoint.rstrip("/")
+
+    @property
+    def object_store(self) -> ObjectStore | None:
+        """What the replicas share, if anything."""
+        if self.store.startswith("s3://"):
+            from djp_grounding.adapters.s3_store import S3Store
+
+            scheme, _, host = self.s3_endpoint.partition("://")
+            return S3Store(
+                host,
+                self.store.removeprefix("s3://"),
+                self.s3_access_key.get_secret_value(),
+                self.s3_secret_key.get_secret_value(),
+                secure=scheme == "https",
+            )
+        if self.store:
+            from djp_grounding.adapters.folder_store import FolderStore
+
+            return FolderStore(Path(self.store))
+        return None
 
     @property
     def limits(self) -> Limits:

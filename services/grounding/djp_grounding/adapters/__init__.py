@@ -1,0 +1,1 @@
+"""Object stores: a folder that replicas share, and S3."""
