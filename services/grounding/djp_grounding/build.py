@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from djp_grounding.folder import CorpusFolder
-    from djp_grounding.intake import Intake
+    from djp_grounding.intake import Intake, ReceivedFile
     from djp_grounding.limits import Limits
 
 _SHOWN_SKIPS = 5
+_STALE = 5  # once more than one in so many passages is deleted, an index is built anew: its statistics are to be right
 
 
 def build(
@@ -47,7 +48,7 @@ def build(
         return known, True
     building = folder.new_building()
     try:
-        manifest, sample = _write(building, intake, limits, inputs, folder.corpus)
+        manifest, sample = _write(building, folder, intake, limits, inputs)
         known = _usable(folder, manifest.version)  # the same documents, though other files were left out
         if known is None:
             _check(building, manifest, sample)
@@ -83,39 +84,73 @@ def _usable(folder: CorpusFolder, version: str) -> Manifest | None:
     return manifest
 
 
-def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: str) -> tuple[Manifest, str]:
-    """Writes the index; gives its manifest and the text of a passage to test it with."""
+def _base(folder: CorpusFolder, files: Sequence[ReceivedFile]) -> Manifest | None:
+    """The current version, if most of it can be taken over: made by the same code, sound, and with little deleted."""
+    try:
+        manifest = folder.manifest(folder.current()) if folder.current() else None
+    except CorpusNotFound:
+        return None
+    if manifest is None or version_name(manifest.documents) != manifest.version:
+        return None
+    hashes = {file.path: file.sha256 for file in files}
+    gone = sum(one.passages for one in manifest.documents if hashes.get(one.path) != one.sha256)
+    if (manifest.stale + gone) * _STALE > manifest.passages:
+        return None
+    return _usable(folder, manifest.version)
+
+
+def _write(building: Path, folder: CorpusFolder, intake: Intake, limits: Limits, inputs: str) -> tuple[Manifest, str]:
+    """Writes the index; gives its manifest and the text of a passage to test it with.
+
+    What the current version has of the same bytes is taken over from it: neither read nor cut nor indexed again.
+    """
     index_folder = building / "index"
     index_folder.mkdir()
     files = intake.files()
-    index = IndexBuilder(index_folder, sum(file.bytes for file in files))
-    titles, documents, sample = UniqueTitles(), list[Document](), ""
+    base = _base(folder, files)
+    known = {document.path: document for document in base.documents} if base else {}
+    same_bytes = {(one.path, one.sha256) for one in known.values() if one.pages <= limits.pdf.pages}
+    fresh_bytes = sum(file.bytes for file in files if (file.path, file.sha256) not in same_bytes)
+    index = IndexBuilder(index_folder, fresh_bytes, folder.index_path(base.version) if base else None)
+    titles, documents, sample, stale = UniqueTitles(), list[Document](), "", base.stale if base else 0
     with PdfWorker(limits.pdf) as pdfs:
-        for file, content in intake.contents():
-            extracted = extract(file.path, content, pdfs)
+        for file in files:
+            before, title = known.pop(file.path, None), ""
+            if before:
+                if (file.path, file.sha256) in same_bytes:
+                    title = titles.give(before.stated, file.path)
+                if title == before.title:
+                    documents.append(before)
+                    continue
+                index.remove(before.key)
+                stale += before.passages
+            extracted = extract(file.path, intake.read(file), pdfs)
             if isinstance(extracted, Skipped):
                 intake.skip(extracted)
                 continue
-            title = titles.give(extracted.title, file.path)
             document = Document(
                 document_id=hashlib.sha256(file.path.encode()).hexdigest()[:16],
-                title=title,
+                title=title or titles.give(extracted.title, file.path),
+                stated=extracted.title,
                 path=file.path,
                 sha256=file.sha256,
                 bytes=file.bytes,
                 pages=len(extracted.pages),
                 passages=0,
             )
-            before = index.passages
+            added = index.passages
             for passage in cut(extracted):
-                index.add(document.key, title, passage)
+                index.add(document.key, document.title, passage)
                 if not sample and query_terms(passage.text):
                     sample = passage.text
-            documents.append(replace(document, passages=index.passages - before))
+            documents.append(replace(document, passages=index.passages - added))
         if pdfs.gave_up:
             inputs = ""
     if not documents:
-        raise CorpusEmpty(_nothing_usable(corpus, intake.skipped()), field="corpus")
+        raise CorpusEmpty(_nothing_usable(folder.corpus, intake.skipped()), field="corpus")
+    for document in known.values():
+        index.remove(document.key)
+        stale += document.passages
     index.finish()
     manifest = Manifest(
         version=version_name(documents),
@@ -124,6 +159,7 @@ def _write(building: Path, intake: Intake, limits: Limits, inputs: str, corpus: 
         index=index_digest(index_folder),
         documents=tuple(documents),
         skipped=intake.skipped(),
+        stale=stale,
     )
     return manifest, sample
 

@@ -14,7 +14,7 @@ from djp_grounding.limits import Limits, SkipList
 from djp_grounding.model import Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
 
@@ -129,11 +129,10 @@ class Intake:
         """What arrived, sorted by path."""
         return sorted(self._files.values(), key=lambda file: file.path)
 
-    def contents(self) -> Iterator[tuple[ReceivedFile, bytes]]:
-        """The files with their bytes, sorted by path, one in memory at a time."""
-        for file in self.files():
-            self._spool.seek(file.offset)
-            yield file, self._spool.read(file.bytes)
+    def read(self, file: ReceivedFile) -> bytes:
+        """The bytes of one of `files`."""
+        self._spool.seek(file.offset)
+        return self._spool.read(file.bytes)
 
     def skipped(self) -> tuple[Skipped, ...]:
         """What was left out so far, sorted by path."""

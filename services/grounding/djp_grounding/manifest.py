@@ -29,7 +29,7 @@ class Manifest:
 
     `inputs` is a hash of everything its build depended on, files left out included: the same inputs need no second
     look. It is empty when a file was left out for a reason that may pass, such as a time limit. `index` is the digest
-    of the index files.
+    of the index files. `stale` passages of it are deleted and still weigh a little in its statistics.
     """
 
     version: str
@@ -38,6 +38,7 @@ class Manifest:
     index: str
     documents: tuple[Document, ...]
     skipped: tuple[Skipped, ...]
+    stale: int = 0
 
     @property
     def passages(self) -> int:
@@ -57,6 +58,7 @@ class Manifest:
                 "created_at": self.created_at.astimezone(UTC).isoformat(),
                 "inputs": self.inputs,
                 "index": self.index,
+                "stale": self.stale,
                 "documents": [asdict(document) for document in self.documents],
                 "skipped": [asdict(skipped) for skipped in self.skipped],
             },
@@ -75,6 +77,7 @@ class Manifest:
             created_at=datetime.fromisoformat(values["created_at"]),
             inputs=values["inputs"],
             index=values["index"],
+            stale=values["stale"],
             documents=tuple(Document(**document) for document in values["documents"]),
             skipped=tuple(Skipped(**skipped) for skipped in values["skipped"]),
         )

@@ -34,10 +34,14 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Document:
-    """A file of a corpus version. The id depends on the path alone, so it is the same in every version."""
+    """A file of a corpus version. The id depends on the path alone, so it is the same in every version.
+
+    `stated` is the title that the file states, or empty; `title` is made of it, and no other document has it.
+    """
 
     document_id: str
     title: str
+    stated: str
     path: str
     sha256: str
     bytes: int
