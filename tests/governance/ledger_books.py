@@ -121,10 +121,6 @@ class Books:
         scopes = _scopes(tenant, workflow)
         self.in_use |= {(scope, self.today.replace(day=1)) for scope in scopes}
         about = _near(amount, tokens, _own(request))
-        of_run = [one for one in self.held.values() if (one.tenant, one.run_id) == (tenant, request.run_id)]
-        so_far = sum(one.charged + one.rest for one in of_run)
-        so_far_tokens = sum(one.charged_tokens + one.rest_tokens for one in of_run)
-        about += _near(so_far + amount, so_far_tokens + tokens, self.runs.get(workflow, RunLimit()))
         windows = [(scope, period) for scope in scopes for period in PERIODS]
         full = [
             (*one, unit)
@@ -136,6 +132,10 @@ class Books:
             for scope, period, unit in full:
                 self._tell_threshold(DENIED, scope, period, unit, request.run_id)
             raise refusal("BUDGET_EXCEEDED", "", tuple(f"{scope}/{period[0]}" for scope, period, _ in full))
+        of_run = [one for one in self.held.values() if (one.tenant, one.run_id) == (tenant, request.run_id)]
+        so_far = sum(one.charged + one.rest for one in of_run)
+        so_far_tokens = sum(one.charged_tokens + one.rest_tokens for one in of_run)
+        about += _near(so_far + amount, so_far_tokens + tokens, self.runs.get(workflow, RunLimit()))
         assert isinstance(answer, governance_pb2.ReserveResponse), f"{answer}, but there is room"
         name = answer.reservation.reservation_id
         assert name not in self.held
