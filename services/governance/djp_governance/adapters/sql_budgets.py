@@ -71,5 +71,11 @@ class SqlBudgets:
         of_set = select(budgets.c.scope)
         in_use = select(windows.c.scope).where(windows.c.period == "month", windows.c.starts_on == month.isoformat())
         both = of_set.union(in_use).subquery()
-        query = select(both.c.scope).where(both.c.scope > after).order_by(both.c.scope).limit(limit)
-        return [row.scope for row in await self._transactions.rows(query)]
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            # By code points, as pages are cut: a database may have the order of some language.
+            name = both.c.scope.collate("C") if connection.dialect.name == "postgresql" else both.c.scope
+            query = select(both.c.scope).where(name > after).order_by(name).limit(limit)
+            return [row.scope for row in await connection.execute(query)]
+
+        return await self._transactions.read(work)
