@@ -134,24 +134,26 @@ def metadata(caller: Caller) -> tuple[tuple[str, str], ...]:
 
 @dataclass
 class Life:
-    """A program as it runs, next to the model."""
+    """A program as it runs, next to the model; to more than one, while the answers leave open in which order commands
+    that came at once were done."""
 
     pair: Pair
-    model: Model
+    models: list[Model]
     author: Author = field(init=False)
     content: str = ""
     good: str = FILES[0][0]
     journal: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.author = Author(lambda *of: self.model.left(*of))
+        self.author = Author(lambda *of: self.models[0].left(*of))
 
     async def step(self, what: str, *of: Any) -> None:
         if what == "at once":
             await self.at_once(*of)
         elif what == "time":
-            self.model.now += timedelta(hours=of[0])
-            self.pair.now = self.model.now
+            self.pair.now += timedelta(hours=of[0])
+            for model in self.models:
+                model.now = self.pair.now
         elif what == "file":
             await self.write_file(*of)
         elif what == "restart":
@@ -160,10 +162,12 @@ class Life:
             await self.pair.start(of[0])
         elif what == "tidy":
             await self.pair.upkeeps[of[0]].tidy()
-            self.model.retire()
+            for model in self.models:
+                model.retire()
         elif what == "anomalies are told":
             await self.pair.upkeeps[of[0]].tell_anomalies()
-            self.model.tell_anomalies()
+            for model in self.models:
+                model.tell_anomalies()
         elif what == "watch":
             await self.watch(*of)
 
@@ -175,9 +179,10 @@ class Life:
         asked = [self.pair.ask(n % 2, *told) for n, told in enumerate(requests)]
         answers = await asyncio.gather(*asked, *sweeps)
         after = await self.states() if sweeps else {}
-        lapsed = [name for name, one in self.model.held.items() if one.state != LAPSED == after.get(name)]
+        model = self.models[0]
+        lapsed = [name for name, one in model.held.items() if one.state != LAPSED == after.get(name)]
         if sweeps and not requests:
-            assert set(lapsed) == {one.name for one in self.model.due()}
+            assert set(lapsed) == {one.name for one in model.due()}
 
         def did(caller: Caller, request: Any, answer: Any) -> Step:
             return lambda model: model.told(caller, request, answer)
@@ -186,13 +191,17 @@ class Life:
             return lambda model: model.lapse(name)
 
         steps = [did(*told, answer) for told, answer in zip(requests, answers, strict=False)]
-        fresh = [seen(one) for one in (await self.events(OPERATOR))[len(self.model.events) :]]
+        fresh = [seen(one) for one in (await self.events(OPERATOR))[len(model.events) :]]
         refused = {
             told[1].run_id
             for told, answer in zip(requests, answers, strict=False)
             if isinstance(answer, DjpError) and answer.reason == "BUDGET_EXCEEDED"
         }
-        self.model = explained(self.model, steps + [ended(name) for name in lapsed], fresh, refused)
+        steps += [ended(name) for name in lapsed]
+        why: list[str] = []
+        found = [after for model in self.models for after in explained(model, steps, fresh, refused, why)]
+        assert found, "no order explains what was answered:\n" + "\n--\n".join(dict.fromkeys(why))
+        self.models = distinct(found)
         for (caller, _), answer in zip(requests, answers, strict=False):
             if isinstance(answer, governance_pb2.ReserveResponse):
                 name = answer.reservation.reservation_id, caller
@@ -214,9 +223,11 @@ class Life:
         """Change the budgets file; the servers take it over, or keep to the one before."""
         await self.write([*(one for one, _, _ in FILES), *BROKEN][number])
         if self.content in BROKEN:
-            self.model.reject_file(self.content)
+            for model in self.models:
+                model.reject_file(self.content)
         else:
-            self.good, self.model.named, self.model.runs = FILES[number]
+            for model in self.models:
+                self.good, model.named, model.runs = FILES[number]
 
     async def write(self, content: str) -> None:
         self.content = content
@@ -237,16 +248,17 @@ class Life:
             stream.cancel()
 
     async def agree(self, callers: Sequence[Caller] = CALLERS, size: int = 1000) -> None:
-        """All that these callers can see is as the model has it, read so many at a time."""
-        pair, model, pb = self.pair, self.model, governance_pb2
+        """All that these callers can see is as a model has it, read so many at a time."""
+        pair, pb, report = self.pair, governance_pb2, governance_pb2.ReportRequest()
+        views = []
         for place, caller in enumerate(callers):
-            assert await pair.pages(caller, pb.ListBudgetsRequest(), "budgets", size) == model.budgets(caller)
+            budgets = await pair.pages(caller, pb.ListBudgetsRequest(), "budgets", size)
             events = await self.events(caller, size)
-            assert [one.sequence for one in events] == sorted({one.sequence for one in events})
-            assert [seen(one) for one in events] == [shown(one) for one in model.seen_events(caller)]
-            model.told(caller, pb.ReportRequest(), await pair.ask(place % 2, caller, pb.ReportRequest()))
             listed = await pair.pages(caller, pb.ListReservationsRequest(), "reservations", size)
-            assert listed == model.reservations(caller.tenant)
+            views.append((caller, budgets, events, listed, await pair.ask(place % 2, caller, report)))
+        self.models, wrong = apart(self.models, lambda model: agrees(model, views))
+        if not self.models:
+            raise wrong[0]
         assert await asyncio.to_thread(mistakes, pair.url) == {}
         await self.what_was_written_stays_written()
 
@@ -255,7 +267,7 @@ class Life:
         journal = {row["entry_id"]: dict(row) for row in await asyncio.to_thread(rows, self.pair.url)}
         assert all(journal[number] == row for number, row in self.journal.items() if number in journal)
         gone = {row["reservation_id"] for number, row in self.journal.items() if number not in journal}
-        assert gone <= {one.name for one in self.model.gone}
+        assert gone <= {one.name for one in self.models[0].gone}
         self.journal = journal
 
 
@@ -281,32 +293,58 @@ def shown(event: Event) -> tuple[Any, ...]:
     return at, kind, scope, run_id, actor, about_, window
 
 
-def explained(model: Model, steps: Sequence[Step], fresh: Sequence[Any], refused: Collection[str]) -> Model:
-    """The model after the steps, in an order in which it gives the answers that came and tells the events that came.
+def agrees(model: Model, views: Sequence[Any]) -> None:
+    """Raises AssertionError where what callers see is not as the model has it."""
+    for caller, budgets, events, listed, report in views:
+        assert budgets == model.budgets(caller)
+        assert [one.sequence for one in events] == sorted({one.sequence for one in events})
+        assert [seen(one) for one in events] == [shown(one) for one in model.seen_events(caller)]
+        assert listed == model.reservations(caller.tenant)
+        model.told(caller, governance_pb2.ReportRequest(), report)
+
+
+def apart(models: Sequence[Model], check: Callable[[Model], None]) -> tuple[list[Model], list[AssertionError]]:
+    """The models that pass the check, and what is wrong with the others."""
+    passed, wrong = [], []
+    for model in models:
+        try:
+            check(model)
+            passed.append(model)
+        except AssertionError as error:
+            wrong.append(error)
+    return passed, wrong
+
+
+def distinct(models: Sequence[Model]) -> list[Model]:
+    return [model for place, model in enumerate(models) if model not in models[:place]]
+
+
+def explained(
+    model: Model, steps: Sequence[Step], fresh: Sequence[Any], refused: Collection[str], why: list[str]
+) -> list[Model]:
+    """The model after the steps, for each order in which it gives the answers that came and tells the events that came.
 
     `refused` are the runs without room. A refusal is told after it, so of several at once any may be the one that is.
     """
-    why: list[str] = []
-
-    def search(so_far: Model, left: Sequence[Step]) -> Model | None:
+    after: dict[frozenset[int], list[Model]] = {frozenset(): [model]}  # by which steps are done
+    for _ in steps:
+        further: dict[frozenset[int], list[Model]] = {}
+        for done, models in after.items():
+            for place in set(range(len(steps))) - done:
+                for one in models:
+                    try:
+                        steps[place](following := one.copy())
+                    except AssertionError as error:
+                        why.append(str(error))
+                    else:
+                        further.setdefault(done | {place}, []).append(following)
+        after = {done: distinct(models) for done, models in further.items()}
+    found = []
+    for one in after.get(frozenset(range(len(steps))), ()):
         try:
-            if not left:
-                return with_events(so_far, model, fresh, refused if len(refused) > 1 else ())
+            found.append(with_events(one, model, fresh, refused if len(refused) > 1 else ()))
         except AssertionError as error:
             why.append(str(error))
-        for place, one in enumerate(left):
-            after = so_far.copy()
-            try:
-                one(after)
-            except AssertionError as error:
-                why.append(str(error))
-                continue
-            if found := search(after, [*left[:place], *left[place + 1 :]]):
-                return found
-        return None
-
-    found = search(model, steps)
-    assert found is not None, "no order explains what was answered:\n" + "\n--\n".join(dict.fromkeys(why))
     return found
 
 
@@ -376,7 +414,7 @@ async def live(url: str, folder: Path, program: list[Any], start: datetime, zone
         for place in range(2):
             await pair.start(place)
             stack.push_async_callback(pair.stop, place)
-        life = Life(pair, Model(rules, start))
+        life = Life(pair, [Model(rules, start)])
         for number, one in enumerate(program):
             await life.step(*one)
             await life.agree((OPERATOR, (ACME, GLOBEX)[number % 2]))
