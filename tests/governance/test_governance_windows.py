@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -43,7 +44,14 @@ def test_windows_of_utc_are_its_days_and_months(now: datetime, day: Any, month: 
         ("Europe/Berlin", date(2026, 3, 29), 23),
         ("Europe/Berlin", date(2026, 10, 25), 25),
         ("Australia/Lord_Howe", date(2026, 4, 5), 24.5),  # its summer time is half an hour
-        ("America/Havana", date(2026, 3, 8), 23),  # midnight itself is skipped
+        ("Australia/Lord_Howe", date(2026, 10, 4), 23.5),
+        ("Pacific/Kiritimati", date(2028, 2, 29), 24),  # the first to have it: UTC+14
+        ("Pacific/Kiritimati", date(1994, 12, 31), 0),  # left out, at the end of a month and of a year
+        ("America/Sao_Paulo", date(2018, 11, 4), 23),  # midnight itself is skipped
+        ("America/Sao_Paulo", date(2018, 2, 17), 25),  # its last hour comes twice
+        ("Asia/Beirut", date(2022, 3, 27), 23),
+        ("Asia/Beirut", date(2022, 10, 29), 25),
+        ("America/Havana", date(2026, 3, 8), 23),
         ("America/Havana", date(2026, 11, 1), 25),  # midnight comes twice
         ("Asia/Kathmandu", date(2026, 6, 1), 24),
         ("Pacific/Apia", date(2011, 12, 30), 0),  # the day that was left out
@@ -52,6 +60,26 @@ def test_windows_of_utc_are_its_days_and_months(now: datetime, day: Any, month: 
 def test_a_day_lasts_as_long_as_the_clocks_say(zone: str, day: date, hours: float) -> None:
     window = window_of("global", "day", day, ZoneInfo(zone))
     assert window.resets_at - window.starts_at == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize(
+    ("zone", "last", "first"),
+    [
+        ("Pacific/Apia", date(2011, 12, 29), date(2011, 12, 31)),
+        ("Pacific/Kiritimati", date(1994, 12, 30), date(1995, 1, 1)),  # December has a day less, and January all
+        ("Europe/Berlin", date(2028, 2, 29), date(2028, 3, 1)),
+        ("Asia/Beirut", date(2022, 3, 26), date(2022, 3, 27)),
+    ],
+)
+def test_the_instant_after_a_day_is_the_first_of_the_next_one_that_there_was(
+    zone: str, last: date, first: date
+) -> None:
+    zone_info = ZoneInfo(zone)
+    ends = window_of("global", "day", last, zone_info).resets_at
+    assert [day_of(ends + timedelta(microseconds=n), zone_info) for n in (-1, 0)] == [last, first]
+    for period in PERIODS:
+        before, after = (window_of("global", period, day, zone_info) for day in (last, first))
+        assert before == after or before.resets_at == after.starts_at == ends
 
 
 @given(
@@ -103,6 +131,30 @@ async def test_a_run_counts_on_the_local_day_and_clocks_that_step_back_find_it_a
     assert (await acme.window(period="month")).reserved_nano_usd == 14
     rows = await governance.sql("SELECT starts_on FROM windows WHERE scope = 'global' AND period = 'day'")
     assert sorted(row["starts_on"] for row in rows) == ["2026-10-25", "2026-10-26"]
+
+
+async def test_replicas_on_both_sides_of_midnight_draw_on_the_same_windows(governance: Any, make: Any) -> None:
+    """One's clock is a second behind midnight, the other's a second before it; then both are set back over it."""
+    here = await governance.start()
+    there = await replace(governance, clock=replace(governance.clock)).start()
+    here.clock.moment = datetime(2028, 2, 29, 23, 59, 59, tzinfo=UTC)
+    there.clock.moment = datetime(2028, 3, 1, 0, 0, 1, tzinfo=UTC)
+    held = []
+    for seconds in (0, 0, -1, -1, 2, 2):
+        for one in (here, there):
+            one.clock.turn(seconds=seconds)
+            held.append((await one.client().reserve(100)).reservation.reservation_id)
+    for place, name in enumerate(held):  # each is charged by the other one
+        await (here, there)[(place + 1) % 2].client().charge(name, make.model_call(7, "a/m"))
+    rows = await governance.sql(
+        "SELECT period, starts_on, reserved_nano, spent_nano FROM windows WHERE scope = 'global' ORDER BY 1, 2"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("day", "2028-02-29", 6 * 93, 6 * 7),
+        ("day", "2028-03-01", 6 * 93, 6 * 7),
+        ("month", "2028-02-01", 6 * 93, 6 * 7),
+        ("month", "2028-03-01", 6 * 93, 6 * 7),
+    ]
 
 
 async def test_another_zone_in_the_middle_of_a_day_goes_on_with_the_same_window(governance: Any) -> None:
