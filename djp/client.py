@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -33,7 +33,7 @@ from djp.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -289,14 +289,8 @@ class DjpClient:
 
     async def list_budgets(self) -> Sequence[governance_pb2.Budget]:
         """All budgets that the caller may see, by scope, with their windows now."""
-        found: list[governance_pb2.Budget] = []
         request = governance_pb2.ListBudgetsRequest(page_size=_PAGE_SIZE)
-        while True:
-            page = await _answer(self._governance.ListBudgets(request, timeout=CALL_TIMEOUT_S))
-            found += page.budgets
-            request.page_token = page.next_page_token
-            if not page.next_page_token:
-                return found
+        return [one async for page in _pages(self._governance.ListBudgets, request) for one in page.budgets]
 
     async def get_budget(self, scope: str) -> governance_pb2.Budget:
         """The budget of `global`, `tenant:NAME` or `workflow:NAME`; `tenant` is the caller's own."""
@@ -329,15 +323,19 @@ class DjpClient:
         self, since: datetime, kind: governance_pb2.GovernanceEventKind.ValueType
     ) -> Sequence[governance_pb2.GovernanceEvent]:
         """The events of a kind since then that the caller may see, newest first."""
-        found: list[governance_pb2.GovernanceEvent] = []
         request = governance_pb2.ListEventsRequest(kind=kind, page_size=_PAGE_SIZE)
         request.range.since.CopyFrom(to_timestamp(since))
-        while True:
-            page = await _answer(self._governance.ListEvents(request, timeout=CALL_TIMEOUT_S))
-            found += page.events
-            request.page_token = page.next_page_token
-            if not page.next_page_token:
-                return found
+        return [one async for page in _pages(self._governance.ListEvents, request) for one in page.events]
+
+
+async def _pages(call: Callable[..., Awaitable[Any]], request: Any) -> AsyncIterator[Any]:
+    """Every page of a list."""
+    while True:
+        page = await _answer(call(request, timeout=CALL_TIMEOUT_S))
+        yield page
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return
 
 
 @asynccontextmanager

@@ -135,10 +135,11 @@ class BudgetWindow(_message.Message):
     """"global", "tenant:NAME" or "workflow:NAME"."""
     period: Global___BudgetPeriod.ValueType
     limit_nano_usd: _builtins.int
+    """What may be used at all, the hard threshold counted in. It is absent where there is no limit; 0 allows nothing."""
     reserved_nano_usd: _builtins.int
     spent_nano_usd: _builtins.int
     limit_tokens: _builtins.int
-    """Tokens; a limit of 0 means none."""
+    """The same in tokens."""
     reserved_tokens: _builtins.int
     spent_tokens: _builtins.int
     @_builtins.property
@@ -152,18 +153,25 @@ class BudgetWindow(_message.Message):
         period: Global___BudgetPeriod.ValueType = ...,
         starts_at: _timestamp_pb2.Timestamp | None = ...,
         resets_at: _timestamp_pb2.Timestamp | None = ...,
-        limit_nano_usd: _builtins.int = ...,
+        limit_nano_usd: _builtins.int | None = ...,
         reserved_nano_usd: _builtins.int = ...,
         spent_nano_usd: _builtins.int = ...,
-        limit_tokens: _builtins.int = ...,
+        limit_tokens: _builtins.int | None = ...,
         reserved_tokens: _builtins.int = ...,
         spent_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resets_at", b"resets_at", "starts_at", b"starts_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_nano_usd", b"_limit_nano_usd", "_limit_tokens", b"_limit_tokens", "limit_nano_usd", b"limit_nano_usd", "limit_tokens", b"limit_tokens", "resets_at", b"resets_at", "starts_at", b"starts_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_nano_usd", b"limit_nano_usd", "limit_tokens", b"limit_tokens", "period", b"period", "reserved_nano_usd", b"reserved_nano_usd", "reserved_tokens", b"reserved_tokens", "resets_at", b"resets_at", "scope", b"scope", "spent_nano_usd", b"spent_nano_usd", "spent_tokens", b"spent_tokens", "starts_at", b"starts_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_nano_usd", b"_limit_nano_usd", "_limit_tokens", b"_limit_tokens", "limit_nano_usd", b"limit_nano_usd", "limit_tokens", b"limit_tokens", "period", b"period", "reserved_nano_usd", b"reserved_nano_usd", "reserved_tokens", b"reserved_tokens", "resets_at", b"resets_at", "scope", b"scope", "spent_nano_usd", b"spent_nano_usd", "spent_tokens", b"spent_tokens", "starts_at", b"starts_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit_nano_usd: _TypeAlias = _typing.Literal["limit_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__limit_nano_usd: _TypeAlias = _typing.Literal["_limit_nano_usd", b"_limit_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
+    _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_nano_usd) -> _WhichOneofReturnType__limit_nano_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
 
 Global___BudgetWindow: _TypeAlias = BudgetWindow  # noqa: Y015
 

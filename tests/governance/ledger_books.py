@@ -282,8 +282,8 @@ class Books:
             period=period,  # type: ignore[arg-type]
             starts_at=stamp(starts_at),
             resets_at=stamp(resets_at),
-            limit_nano_usd=usd or 0,
-            limit_tokens=tokens or 0,
+            limit_nano_usd=usd,
+            limit_tokens=tokens,
             reserved_nano_usd=sum(one.rest for one in inside),
             spent_nano_usd=sum(one.charged for one in inside),
             reserved_tokens=sum(one.rest_tokens for one in inside),

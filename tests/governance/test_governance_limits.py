@@ -57,7 +57,7 @@ async def test_the_file_wins_over_the_environment_and_what_is_set_over_both(gove
     everybody = await operator.budget("global")
     assert daily(everybody) == (100 * USD, "file")
     assert not everybody.HasField("monthly_nano_usd")
-    assert everybody.windows[1].limit_nano_usd == 0
+    assert not everybody.windows[1].HasField("limit_nano_usd")
 
     was_set = await operator.set_budget("tenant:acme", daily_nano_usd=USD, monthly_tokens=9)
     assert (daily(was_set), was_set.monthly_tokens) == ((USD, "set"), 9)
@@ -77,6 +77,19 @@ async def test_the_file_wins_over_the_environment_and_what_is_set_over_both(gove
     told = (await operator.events())[0]
     assert (told.actor, told.scope) == ("operator of ops", "tenant:acme")
     assert told.message == "tenant:acme is limited to $1.0000 a day, 9 tokens a month; because"
+
+
+async def test_a_limit_of_nothing_is_another_than_none(governance: Any, make: Any) -> None:
+    operator = (await governance.start()).client("ops", "operator")
+    await operator.set_budget("tenant:acme", daily_nano_usd=0)
+    day, month = (await operator.budget("tenant:acme")).windows
+    assert (day.HasField("limit_nano_usd"), day.limit_nano_usd) == (True, 0)
+    assert not month.HasField("limit_nano_usd")
+    acme = governance.client("acme")
+    assert (await acme.refused("Reserve", make.reserve(1))).reason == "BUDGET_EXCEEDED"
+    (denied,) = await acme.events(kind=governance_pb2.GOVERNANCE_EVENT_KIND_DENIED)
+    assert denied.window.HasField("limit_nano_usd")
+    assert not denied.window.HasField("limit_tokens")
 
 
 async def test_limits_set_at_run_time_count_at_once(governance: Any, make: Any) -> None:

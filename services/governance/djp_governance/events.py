@@ -37,7 +37,7 @@ class NewEvent:
     tenant: str = ""
     run_id: str = ""
     actor: str = ""
-    window: Mapping[str, str | int] | None = None
+    window: Mapping[str, str | int | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,17 @@ def _of_reservation(
     )
 
 
-def _snapshot(window: Window) -> dict[str, str | int]:
-    """The window as it was, by the wire's names, with times in ISO 8601."""
+def _snapshot(window: Window) -> dict[str, str | int | None]:
+    """The window as it was, by the wire's names, with times in ISO 8601; a limit that it has not is None."""
     return {
         "scope": window.key.scope,
         "period": window.key.period,
         "starts_at": window.key.starts_at.isoformat(),
         "resets_at": window.key.resets_at.isoformat(),
-        "limit_nano_usd": window.limit or 0,
+        "limit_nano_usd": window.limit,
         "reserved_nano_usd": window.reserved,
         "spent_nano_usd": window.spent,
-        "limit_tokens": window.limit_tokens or 0,
+        "limit_tokens": window.limit_tokens,
         "reserved_tokens": window.reserved_tokens,
         "spent_tokens": window.spent_tokens,
     }

@@ -99,7 +99,7 @@ def to_event(event: Event) -> governance_pb2.GovernanceEvent:
     )
 
 
-def _snapshot(window: Mapping[str, str | int]) -> governance_pb2.BudgetWindow:
+def _snapshot(window: Mapping[str, str | int | None]) -> governance_pb2.BudgetWindow:
     """The window as it was when the event was recorded."""
     fields: dict[str, Any] = dict(window)
     return governance_pb2.BudgetWindow(

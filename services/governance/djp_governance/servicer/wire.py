@@ -106,16 +106,16 @@ def to_totals(totals: Iterable[ModelTotal]) -> list[common_pb2.ModelTotal]:
 
 
 def to_window(window: Window) -> governance_pb2.BudgetWindow:
-    """A window on the wire; a limit of 0 is none, unless the budget's own field says 0."""
+    """A window on the wire."""
     return governance_pb2.BudgetWindow(
         scope=window.key.scope,
         period=PERIOD[window.key.period],
         starts_at=to_timestamp(window.key.starts_at),
         resets_at=to_timestamp(window.key.resets_at),
-        limit_nano_usd=window.limit or 0,
+        limit_nano_usd=window.limit,
         reserved_nano_usd=window.reserved,
         spent_nano_usd=window.spent,
-        limit_tokens=window.limit_tokens or 0,
+        limit_tokens=window.limit_tokens,
         reserved_tokens=window.reserved_tokens,
         spent_tokens=window.spent_tokens,
     )
