@@ -29,6 +29,7 @@ from djp.v1 import (
     judge_pb2,
     redaction_pb2,
     run_pb2,
+    run_pb2_grpc,
 )
 from tests.gateway.conftest import SECRET
 from tests.gateway.test_gateway_killed_leaf import Served, configure, server_hangs, told
@@ -385,20 +386,30 @@ async def test_the_names_stay_when_the_debate_service_dies(
     assert (await restored(gateway, run.run_id)).result.text == f"Ask {MAIL}."
 
 
-async def test_a_gateway_that_is_killed_in_the_debate_keeps_the_values_sealed(
+async def test_a_gateway_that_is_killed_in_the_debate_leaves_no_value_behind(
     mesh: Any, leaves: Any, folder: Path, real: Callable[..., Awaitable[None]]
 ) -> None:
     await real("redaction")
-    first = await mesh.gateway()
     gate = leaves.hold("Debate")
-    run = await first.start(task=TASK, redaction=ALL)
-    await gate.entered.wait()
+    address = f"unix:{folder}/killed.sock"
+    settings = {f"DJP_{name.upper()}_ADDRESS": leaves.address(name) for name in leaves.services()}
+    settings |= {"DJP_EXECUTOR_ID": "test", "DJP_LOG_LEVEL": "DEBUG"}
+    async with Served("gateway", address, folder, **settings) as process, open_channel(address) as channel:
+        request = run_pb2.RunRequest(task=TASK, redaction=ALL, redaction_options=OPTIONS)
+        started = run_pb2.StartRunRequest(request_id=str(uuid.uuid4()), run=request)
+        run = (await run_pb2_grpc.RunServiceStub(channel).StartRun(started)).run
+        await gate.entered.wait()
+        process.kill()
+        assert process.stdout
+        assert leaked((await process.stdout.read()).decode()) == []
     assert leaking_files(folder) == set()
-    second = await mesh.gateway()  # of the same executor: it takes the first for dead
-    ended = await second.finish(run.run_id)
+    gate.opened.set()
+    gateway = await mesh.gateway()
+    ended = await gateway.finish(run.run_id)
     assert ended.error.reason == common_pb2.ERROR_REASON_INTERRUPTED
     assert leaked(str(ended.error)) == []
-    gate.opened.set()
+    (reservation,) = leaves.reservations.values()
+    assert reservation.releases == 1
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,25 @@ def test_a_leaf_that_comes_back_gets_the_artifact_after_all(home: Home) -> None:
     assert validate_against("artifact", home.artifact(shown)) == []
 
 
+def test_what_is_hidden_from_models_is_shown_to_who_asks_and_kept_nowhere(home: Home) -> None:
+    value, docs = "jane.roe@example.com", home.folder / "documents"
+    docs.mkdir()
+    (docs / "vault.md").write_text(f"# The vault of {value}\n\nThe vault of the office is opened by {value} at nine.\n")
+    run = ("run", "--task", f"Who opens the vault of the office, {value}?", "--grounded-corpus", str(docs))
+    hidden = home.djp(*run, "--redact", "all")
+    assert hidden.returncode == 0, hidden.stderr
+    assert value not in hidden.stdout + hidden.stderr
+    assert "EMAIL_1" in hidden.stdout
+    assert "[The vault of EMAIL_1] vault.md" in hidden.stdout
+    shown = home.djp(*run, "--redact", "all", "--restore-values", "--quiet")
+    assert f"[The vault of {value}]" in shown.stdout
+    data = home.folder / "home"
+    files = [file for file in data.rglob("*") if file.is_file()]
+    assert list(data.glob("traces/*.jsonl"))
+    holding = {file.relative_to(data).parts[0] for file in files if value.encode() in file.read_bytes()}
+    assert holding == {"grounding"}  # which has the documents
+
+
 def test_redaction_that_is_killed_while_it_redacts_comes_back_and_the_run_is_published(home: Home) -> None:
     processes, address = _seven(home)
     processes["redaction"].send_signal(signal.SIGSTOP)  # its calls are in flight
