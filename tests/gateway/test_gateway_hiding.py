@@ -217,7 +217,10 @@ async def test_redaction_that_comes_back_is_asked_again(
 ) -> None:
     monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0,) * 3)
     leaves.fail("Redact", Unavailable("redaction is away"), times=3)
-    run = await gateway.do(task=f"Ask {SECRET}.", redaction=ALL)
+    started = await gateway.start(task=f"Ask {SECRET}.", redaction=ALL)
+    events = await gateway.watch(started.run_id)
+    assert sum("redaction does not answer" in event.warning for event in events) == 1
+    run = await gateway.get(started.run_id)
     assert run.state == run_pb2.RUN_STATE_PUBLISHED, run.error
     assert leaves.requests("Debate")[0].task == "Ask [EMAIL_1]."
 

@@ -55,7 +55,7 @@ async def hide(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Pass
     if live.run.spec.redaction != run_pb2.REDACTION_MODE_ALL:
         return Sent(live.run.spec, passages)
     async with live.stage(common_pb2.STAGE_HIDE) as finished:
-        sent = await hidden(live.run.spec, leaves, passages)
+        sent = await hidden(live.run.spec, leaves, passages, live)
         values = sent.placeholders.values
         await live.keep_hidden(values)
         kinds = ", ".join(sorted({type_of(name) for name in values}))
@@ -63,8 +63,10 @@ async def hide(live: LiveRun, leaves: Leaves, passages: Sequence[common_pb2.Pass
     return sent
 
 
-async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[common_pb2.Passage]) -> Sent:
-    """The spec and the passages as models get them.
+async def hidden(
+    spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[common_pb2.Passage], live: LiveRun | None = None
+) -> Sent:
+    """The spec and the passages as models get them; who watches the run is told when that takes longer.
 
     Raises:
         Unavailable, grpc.aio.AioRpcError: redaction failed.
@@ -75,7 +77,7 @@ async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[commo
     roles = [debater.role for debater in spec.debaters]
     documents = [part for passage in passages for part in (passage.title, passage.path, passage.text)]
     texts = [text for text in dict.fromkeys([spec.task, *roles, *documents]) if text]
-    answers = await redacted(dict.fromkeys(texts, spec.redaction_options), leaves)
+    answers = await redacted(dict.fromkeys(texts, spec.redaction_options), leaves, live)
     findings = {
         text: [Found(found.type, found.start, found.end) for found in answer.findings]
         for text, answer in answers.items()
@@ -110,20 +112,28 @@ async def hidden(spec: run_pb2.RunSpec, leaves: Leaves, passages: Sequence[commo
 
 
 async def redacted(
-    texts: Mapping[str, redaction_pb2.RedactionOptions], leaves: Leaves
+    texts: Mapping[str, redaction_pb2.RedactionOptions], leaves: Leaves, live: LiveRun | None = None
 ) -> dict[str, redaction_pb2.RedactResponse]:
     """What redaction makes of each text by its options; it is asked again for about a minute while it is away.
+
+    Who watches the run is told so once; that is no warning to keep, for it passes.
 
     Raises:
         Unavailable: it does not come back.
         grpc.aio.AioRpcError: it fails otherwise.
     """
-    at_once = asyncio.Semaphore(_AT_ONCE)
+    at_once, told = asyncio.Semaphore(_AT_ONCE), False
+
+    async def tell(_problem: str) -> None:
+        nonlocal told
+        if live and not told:
+            told = True
+            await live.emit(run_pb2.RunEvent(warning="redaction does not answer, trying again for about a minute"))
 
     async def redact(text: str, options: redaction_pb2.RedactionOptions) -> redaction_pb2.RedactResponse:
         request = redaction_pb2.RedactRequest(text=text, options=options)
         async with at_once:
-            return await persistently(lambda: leaves.redaction.Redact(request))
+            return await persistently(lambda: leaves.redaction.Redact(request), tell)
 
     tasks = [asyncio.ensure_future(redact(text, options)) for text, options in texts.items()]
     try:
@@ -137,6 +147,7 @@ async def redacted(
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # one may be telling
 
 
 def put_back(run: run_pb2.Run, values: Mapping[str, str] | None) -> None:
