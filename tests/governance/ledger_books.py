@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from djp.mesh.errors import DjpError
 from djp.v1 import governance_pb2
+from tests.governance.ledger_windows import Windows, scopes_of
 from tests.governance.ledger_words import (
-    DAY,
     DELETED,
     DENIED,
     ENDED,
@@ -29,22 +29,13 @@ from tests.governance.ledger_words import (
     Paid,
     Place,
     Refused,
-    Rules,
     RunLimit,
-    first_of,
     flat,
     refusal,
-    stamp,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-
-def _scopes(tenant: str, workflow: str) -> list[str]:
-    """What a run draws on. For a name that is too long there can be no budget."""
-    scopes = [f"tenant:{tenant}", f"workflow:{workflow}", "global"]
-    return [one for one in scopes if one != "workflow:" and len(one) <= 100]
+    from collections.abc import Callable, Mapping
 
 
 def _near(amount: int, tokens: int, limit: RunLimit) -> list[str]:
@@ -57,15 +48,10 @@ def _near(amount: int, tokens: int, limit: RunLimit) -> list[str]:
 
 
 @dataclass
-class Books:
-    """All that a ledger has been told. Of `named` and `runs` the keys are scopes and workflows of the budgets file."""
+class Books(Windows):
+    """All that a ledger has been told. Of `runs` the keys are workflows of the budgets file."""
 
-    rules: Rules
-    now: datetime
-    named: dict[str, Limits] = field(default_factory=dict)
     runs: dict[str, RunLimit] = field(default_factory=dict)
-    chosen: dict[str, Limits] = field(default_factory=dict)
-    held: dict[str, Held] = field(default_factory=dict)
     answered: dict[tuple[str, str], tuple[bytes, datetime, Any]] = field(default_factory=dict)
     in_use: set[tuple[str, date]] = field(default_factory=set)  # scopes and the months in which somebody asked for them
     events: dict[str, Event] = field(default_factory=dict)
@@ -77,10 +63,6 @@ class Books:
         """Another set of books with the same in it."""
         values = {name: value.copy() for name, value in vars(self).items() if isinstance(value, dict | list | set)}
         return replace(self, **values)
-
-    @property
-    def today(self) -> date:
-        return self.rules.day(self.now)
 
     def told(self, caller: Caller, request: Any, answer: Any) -> None:
         """Do what the request does. Raises AssertionError when that is not how the rules answer it."""
@@ -118,7 +100,7 @@ class Books:
     def _reserve(self, caller: Caller, request: Any, answer: Any) -> Any:
         tenant, tags = caller.tenant, dict(request.tags)
         amount, tokens, workflow = request.amount_nano_usd, request.tokens, tags.get("workflow", "")
-        scopes = _scopes(tenant, workflow)
+        scopes = scopes_of(tenant, workflow)
         self.in_use |= {(scope, self.today.replace(day=1)) for scope in scopes}
         about = _near(amount, tokens, _own(request))
         windows = [(scope, period) for scope in scopes for period in PERIODS]
@@ -259,62 +241,6 @@ class Books:
         held = self._find(caller, request.reservation_id)
         return governance_pb2.GetReservationResponse(reservation=held.told(), totals=held.totals())
 
-    def _getbudget(self, caller: Caller, request: Any, _: Any) -> Any:
-        scope = f"tenant:{caller.tenant}" if request.scope == "tenant" else request.scope
-        if caller.role == "tenant" and scope not in ("global", f"tenant:{caller.tenant}"):
-            raise refusal("NOT_FOUND", "scope")
-        return governance_pb2.GetBudgetResponse(budget=self.budget(scope))
-
-    def budget(self, scope: str) -> governance_pb2.Budget:
-        """With its windows now."""
-        budget = self._limits_told(scope)
-        budget.windows.extend(self.window(scope, period) for _, period in PERIODS)
-        return budget
-
-    def window(self, scope: str, period: int) -> governance_pb2.BudgetWindow:
-        """That of this moment."""
-        first = first_of(period, self.today)
-        inside = [one for one in self.held.values() if scope in one.scopes and first_of(period, one.day) == first]
-        usd, tokens = self.limits(scope).of(period)
-        starts_at, resets_at = self._span(period, self.today)
-        return governance_pb2.BudgetWindow(
-            scope=scope,
-            period=period,  # type: ignore[arg-type]
-            starts_at=stamp(starts_at),
-            resets_at=stamp(resets_at),
-            limit_nano_usd=usd,
-            limit_tokens=tokens,
-            reserved_nano_usd=sum(one.rest for one in inside),
-            spent_nano_usd=sum(one.charged for one in inside),
-            reserved_tokens=sum(one.rest_tokens for one in inside),
-            spent_tokens=sum(one.charged_tokens for one in inside),
-        )
-
-    def left(self, tenant: str, workflow: str, tenths: int) -> tuple[int, int]:
-        """What a run could still be granted of so many tenths of the limits, at most 1,000 nano-dollars and tokens."""
-        left = {"usd": 1000, "tokens": 1000}
-        for scope in _scopes(tenant, workflow):
-            for period in PERIODS:
-                for unit, _, used, limit in self._amounts(scope, period, 0, 0):
-                    left[unit] = max(0, min(left[unit], -(-limit * tenths // 10) - used))
-        return left["usd"], left["tokens"]
-
-    def limits(self, scope: str) -> Limits:
-        """What was set, else what the file has, else the deployment's."""
-        deployed = {"global": self.rules.everybody, "tenant": self.rules.tenant}
-        return self.chosen.get(scope) or self.named.get(scope) or deployed.get(scope.partition(":")[0], Limits())
-
-    def _limits_told(self, scope: str) -> governance_pb2.Budget:
-        daily, monthly, daily_tokens, monthly_tokens, origin = self.limits(scope)
-        return governance_pb2.Budget(
-            scope=scope,
-            daily_nano_usd=daily,
-            monthly_nano_usd=monthly,
-            daily_tokens=daily_tokens,
-            monthly_tokens=monthly_tokens,
-            origin=origin,
-        )
-
     def _find(self, caller: Caller, name: str) -> Held:
         held = self.held.get(name)
         if held is None or held.tenant != caller.tenant:
@@ -323,22 +249,6 @@ class Books:
 
     def _knows(self, tenant: str, call_id: str) -> bool:
         return any(call_id in one.calls for one in self.held.values() if one.tenant == tenant)
-
-    def _amounts(
-        self, scope: str, period: tuple[str, int], amount: int, tokens: int
-    ) -> Iterator[tuple[str, int, int, int]]:
-        """Of dollars and of tokens, where they are limited: what is asked, what is in use, and the limit."""
-        window = self.window(scope, period[1])
-        usd, most = self.limits(scope).of(period[1])
-        if usd is not None:
-            yield "usd", amount, window.reserved_nano_usd + window.spent_nano_usd, usd
-        if most is not None:
-            yield "tokens", tokens, window.reserved_tokens + window.spent_tokens, most
-
-    def _span(self, period: int, day: date) -> tuple[datetime, datetime]:
-        first = first_of(period, day)
-        after = first + timedelta(days=1) if period == DAY else (first + timedelta(days=31)).replace(day=1)
-        return self.rules.midnight(first), self.rules.midnight(after)
 
     # What is told once.
 

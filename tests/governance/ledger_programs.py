@@ -153,7 +153,7 @@ def _change(chance: random.Random, what: str) -> tuple[Any, ...]:
         lease_s, most = chance.choice((0, 3600, 72_000)), chance.choice((None, None, None, 40))
         return what, tenant, chance.randrange(3), amount, tokens, *tags, lease_s, most
     if what in ("charge", "extend", "tell"):
-        return what, which, chance.choice(STRANGE), [_call(chance) for _ in range(chance.randint(1, 3))]
+        return what, which, chance.choice(STRANGE), [_call(chance) for _ in range(chance.randint(what != "extend", 3))]
     if what in ("settle", "release"):
         return what, which, chance.choice(STRANGE)
     if what == "set":

@@ -9,33 +9,25 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 import tempfile
-from collections import Counter
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-import grpc
 import pytest
 import sqlalchemy as sa
 
-from djp.mesh.channel import open_channel
 from djp.mesh.errors import DjpError
-from djp.mesh.rpc_errors import error_from_rpc
-from djp.mesh.server import MeshServer
-from djp.v1 import governance_pb2, governance_pb2_grpc
+from djp.v1 import governance_pb2
 from djp_governance.adapters.tables import metadata as tables
-from djp_governance.server import open_service
-from djp_governance.settings import GovernanceSettings
 from tests.governance.ledger_audit import mistakes
-from tests.governance.ledger_books import threshold_key
 from tests.governance.ledger_model import Model
+from tests.governance.ledger_orders import distinct, explained, seen, shown
+from tests.governance.ledger_pair import Pair, metadata
 from tests.governance.ledger_programs import (
     ACME,
     BROKEN,
@@ -48,11 +40,12 @@ from tests.governance.ledger_programs import (
     Author,
     program,
 )
-from tests.governance.ledger_words import ANOMALY, DENIED, ENDED, LAPSED, OVER, REJECTED, THROTTLED, Event, Rules, flat
+from tests.governance.ledger_words import LAPSED, Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Sequence
 
+    from tests.governance.ledger_orders import Step
     from tests.governance.ledger_words import Caller
 
 EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "1"))
@@ -62,74 +55,6 @@ STARTS = (
     (datetime(2028, 2, 28, 22, tzinfo=UTC), "America/New_York"),  # a leap year
 )
 PROGRAMS = {"sqlite": 9, "postgres": 4}
-Step = Callable[[Model], None]
-
-
-@dataclass
-class Pair:
-    """Two servers of one ledger, whose clock and whose background work are the program's."""
-
-    url: str
-    folder: Path
-    rules: Rules
-    now: datetime
-    stubs: list[Any] = field(default_factory=lambda: [None, None])
-    upkeeps: list[Any] = field(default_factory=lambda: [None, None])
-    serving: list[AsyncExitStack] = field(default_factory=lambda: [AsyncExitStack(), AsyncExitStack()])
-    starts: int = 0
-
-    async def start(self, place: int) -> None:
-        """Serve, in place of the server that was there."""
-        await self.stop(place)
-        self.starts += 1
-        settings = GovernanceSettings(
-            database_url=self.url,
-            global_daily="0.000000200",
-            global_monthly="0.000000500",
-            tenant_daily="0.000000100",
-            tenant_monthly="0.000000260",
-            zone=str(self.rules.zone),
-            lease_s=self.rules.lease_s,
-            retention_days=self.rules.retention_days,
-            request_retention_days=self.rules.request_days,
-            anomaly_sigma=self.rules.sigma,
-            anomaly_min_dollars="0.000000020",
-            anomaly_min_events=self.rules.least_calls,
-        )
-        stack = self.serving[place] = AsyncExitStack()
-        service = await stack.enter_async_context(open_service(settings, lambda: self.now))
-        run: Any = service.background[0]
-        self.upkeeps[place] = run.__self__
-        server = MeshServer(replace(service, background=()), f"unix:{self.folder}/{self.starts}.sock")
-        await stack.enter_async_context(server)
-        channel = await stack.enter_async_context(open_channel(server.address))
-        self.stubs[place] = governance_pb2_grpc.GovernanceServiceStub(channel)
-
-    async def stop(self, place: int) -> None:
-        await self.serving[place].aclose()
-
-    async def ask(self, place: int, caller: Caller, request: Any) -> Any:
-        """The answer, or the error."""
-        method = getattr(self.stubs[place], type(request).__name__.removesuffix("Request"))
-        try:
-            return await method(request, metadata=metadata(caller))
-        except grpc.aio.AioRpcError as error:
-            return error_from_rpc(error)
-
-    async def pages(self, caller: Caller, request: Any, of: str, size: int = 1000) -> list[Any]:
-        """All entries of a list, so many at a time, from either server."""
-        found: list[Any] = []
-        request.page_size = size
-        while True:
-            page = await self.ask(len(found) % 2, caller, request)
-            found += getattr(page, of)
-            request.page_token = page.next_page_token
-            if not page.next_page_token:
-                return found
-
-
-def metadata(caller: Caller) -> tuple[tuple[str, str], ...]:
-    return ("djp-tenant", caller.tenant), ("djp-role", caller.role)
 
 
 @dataclass
@@ -271,28 +196,6 @@ class Life:
         self.journal = journal
 
 
-def seen(event: Any) -> tuple[Any, ...]:
-    """An event as it is compared: all but its sequence and its words, of which only what they are about."""
-    window = flat(event.window) if event.HasField("window") else b""
-    return event.at.ToDatetime(UTC), event.kind, event.scope, event.run_id, event.actor, about(event), window
-
-
-def about(event: Any) -> str:
-    """What an event's message has to tell."""
-    if event.kind in (OVER, ENDED):
-        return re.findall(r"reservation ([0-9a-f-]{36})", event.message)[0]
-    if event.kind in (THROTTLED, DENIED):
-        return "tokens" if "tokens of its limit" in event.message else "usd"
-    if event.kind == ANOMALY:
-        return re.findall(r"on (\d{4}-\d\d-\d\d)", event.message)[0]
-    return "" if event.kind == REJECTED else event.message.rpartition("; ")[2]  # why a budget was set
-
-
-def shown(event: Event) -> tuple[Any, ...]:
-    at, kind, scope, _, run_id, actor, about_, window = event
-    return at, kind, scope, run_id, actor, about_, window
-
-
 def agrees(model: Model, views: Sequence[Any]) -> None:
     """Raises AssertionError where what callers see is not as the model has it."""
     for caller, budgets, events, listed, report in views:
@@ -313,59 +216,6 @@ def apart(models: Sequence[Model], check: Callable[[Model], None]) -> tuple[list
         except AssertionError as error:
             wrong.append(error)
     return passed, wrong
-
-
-def distinct(models: Sequence[Model]) -> list[Model]:
-    return [model for place, model in enumerate(models) if model not in models[:place]]
-
-
-def explained(
-    model: Model, steps: Sequence[Step], fresh: Sequence[Any], refused: Collection[str], why: list[str]
-) -> list[Model]:
-    """The model after the steps, for each order in which it gives the answers that came and tells the events that came.
-
-    `refused` are the runs without room. A refusal is told after it, so of several at once any may be the one that is.
-    """
-    after: dict[frozenset[int], list[Model]] = {frozenset(): [model]}  # by which steps are done
-    for _ in steps:
-        further: dict[frozenset[int], list[Model]] = {}
-        for done, models in after.items():
-            for place in set(range(len(steps))) - done:
-                for one in models:
-                    try:
-                        steps[place](following := one.copy())
-                    except AssertionError as error:
-                        why.append(str(error))
-                    else:
-                        further.setdefault(done | {place}, []).append(following)
-        after = {done: distinct(models) for done, models in further.items()}
-    found = []
-    for one in after.get(frozenset(range(len(steps))), ()):
-        try:
-            found.append(with_events(one, model, fresh, refused if len(refused) > 1 else ()))
-        except AssertionError as error:
-            why.append(str(error))
-    return found
-
-
-def with_events(after: Model, before: Model, fresh: Sequence[Any], refused: Collection[str]) -> Model:
-    """The model with its new events in the order in which they came. Raises AssertionError where they are others."""
-    new = {shown(one): key for key, one in after.events.items() if key not in before.events}
-    loose = [one for one in {*new, *fresh} if refused and one[1] == DENIED]
-    assert all(one[3] in refused for one in loose)
-    assert Counter(fresh) - Counter(loose) == Counter(new.keys()) - Counter(loose), (
-        f"events\n{fresh}\nbut the rules say\n{list(new)}"
-    )
-    events = dict(before.events)
-    for one in fresh:
-        if one in new:
-            events[new[one]] = after.events[new[one]]
-        else:  # of a refusal, as its window was when it was told
-            at, kind, scope, run_id, actor, unit, window = one
-            key = threshold_key(kind, governance_pb2.BudgetWindow.FromString(window), unit)
-            events[key] = Event(at, kind, scope, scope.partition(":")[2], run_id, actor, unit, window)
-    after.events = events
-    return after
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
