@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     import tantivy
 
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 """Raise it when the fields change: it is part of a version's identity."""
-TITLE_BOOST = 0.3
-"""Weight of a term in the title beside one in the text: the best nDCG@10 of those measured on Cranfield."""
+TITLE_BOOST = 0.5
+"""Weight of a term in the title beside one in the text: amid those of the best nDCG@10 on Cranfield, 0.4 to 0.8."""
 
 _HEAP_BYTES = 15_000_000  # the least tantivy takes a thread; a small corpus builds no faster with more
 _HEAP_MAX_BYTES = 256_000_000
@@ -58,7 +58,7 @@ class IndexBuilder:
                 _link(file, folder / file.name)
         schema = (
             tantivy.SchemaBuilder()
-            .add_unsigned_field("document", indexed=True, fast=True)
+            .add_unsigned_field("document", stored=True, indexed=True, fast=True)
             .add_unsigned_field("ordinal", stored=True, fast=True)
             .add_unsigned_field("page", stored=True)
             .add_unsigned_field("start", stored=True)
@@ -170,7 +170,9 @@ class IndexReader:
     def document_passages(self, document: int) -> list[Passage]:
         """All passages of a document, in order."""
         hits = self._searcher.search(self._of(document), _DOCUMENT_PASSAGES, count=False).hits
-        return sorted((self._passage(address) for _, address in hits), key=lambda passage: passage.ordinal)
+        return sorted(
+            (_passage(self._searcher.doc(address)) for _, address in hits), key=lambda passage: passage.ordinal
+        )
 
     def rarity(self, term: str) -> float:
         """How much a term tells the passages apart: BM25's idf, `ln(1 + (N - n + 0.5) / (n + 0.5))`."""
@@ -191,21 +193,30 @@ class IndexReader:
     def _best(self, clauses: list[tuple[tantivy.Occur, tantivy.Query]], top_k: int) -> list[Found]:
         query = self._tantivy.Query.boolean_query(clauses)
         hits = self._searcher.search(query, top_k + _TIE_MARGIN, count=False).hits
+        return [self._found(address, score) for score, address in self._ordered(hits, top_k)]
+
+    def _ordered(self, hits: list[tuple[Any, Any]], top_k: int) -> list[tuple[Any, Any]]:
+        """The best, equal scores in the order of the corpus: what is looked up for that costs as much as the search."""
+        scores = [score for score, _ in hits]
+        if len(set(scores[: top_k + 1])) == len(scores[: top_k + 1]):
+            return hits[:top_k]
         addresses = [address for _, address in hits]
         documents: Any = self._searcher.fast_field_values("document", addresses)
         ordinals: Any = self._searcher.fast_field_values("ordinal", addresses)
-        ranked = sorted(
-            zip(hits, documents, ordinals, strict=True),
-            key=lambda item: (-item[0][0], self._ranks.get(item[1], item[1]), item[2]),
-        )
-        return [Found(document, self._passage(address), score) for (score, address), document, _ in ranked[:top_k]]
+        places = [(self._ranks.get(key, key), ordinal) for key, ordinal in zip(documents, ordinals, strict=True)]
+        order = sorted(range(len(hits)), key=lambda number: (-scores[number], places[number]))
+        return [hits[number] for number in order[:top_k]]
 
-    def _passage(self, address: Any) -> Passage:
+    def _found(self, address: Any, score: float) -> Found:
         entry: Any = self._searcher.doc(address)
-        return Passage(
-            ordinal=entry.get_first("ordinal"),
-            page=entry.get_first("page"),
-            start=entry.get_first("start"),
-            end=entry.get_first("end"),
-            text=entry.get_first("text"),
-        )
+        return Found(entry.get_first("document"), _passage(entry), score)
+
+
+def _passage(entry: Any) -> Passage:
+    return Passage(
+        ordinal=entry.get_first("ordinal"),
+        page=entry.get_first("page"),
+        start=entry.get_first("start"),
+        end=entry.get_first("end"),
+        text=entry.get_first("text"),
+    )
