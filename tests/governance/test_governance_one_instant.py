@@ -1,4 +1,4 @@
-"""What one answer tells is of one instant, whatever is charged while it is put together."""
+"""What one answer tells is of one instant; a limit is set when nobody reserves under the old one."""
 
 from __future__ import annotations
 
@@ -62,3 +62,24 @@ async def test_a_report_has_the_windows_of_its_totals(governance: Governance, ma
     answer = await meanwhile(governance, make, "windows", more.format("+"), asked)
     assert {one.spent_nano_usd for one in answer.windows} == {one.cost_nano_usd for one in answer.totals}
     await governance.sql(more.format("-"))
+
+
+async def test_who_sets_a_limit_waits_for_those_that_reserve_under_the_old_one(
+    governance: Governance, make: Any
+) -> None:
+    operator = (await governance.start()).client("ops", "operator")
+    await governance.client().reserve(1000)
+    engine = sa.create_engine(governance.url)
+    with engine.connect() as reserving:
+        lock = sa.text("SELECT * FROM windows WHERE scope = 'tenant:acme' FOR UPDATE")
+        await asyncio.to_thread(reserving.execute, lock)
+        task = asyncio.ensure_future(operator.set_budget("tenant:acme", daily_nano_usd=1000))
+
+        async def waits() -> bool:
+            return task.done() or bool((await governance.sql(WAITING))[0]["many"])
+
+        await make.until(waits)
+        assert not task.done()
+        await asyncio.to_thread(reserving.rollback)
+    engine.dispose()
+    assert (await task).daily_nano_usd == 1000
