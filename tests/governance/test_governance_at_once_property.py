@@ -160,7 +160,8 @@ def test_whatever_happens_at_once_the_books_balance(database_url: str, together:
                 tenant.now += timedelta(hours=hours)
                 for some in [commands] if together else [[one] for one in commands]:
                     await tenant.at_once(some)
-            totals = await SqlReports(engine).totals(tenant.name, date.min, date.max)
+            async with SqlReports(engine).reader() as reader:
+                totals = await reader.totals(tenant.name, date.min, date.max)
             statements = [await tenant.ledger.statement(tenant.name, one) for one in tenant.names]
             spent = sum(one.total for one in statements)
             assert sum(one.cost for one in totals if not one.model) == spent

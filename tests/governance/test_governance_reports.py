@@ -6,13 +6,13 @@ import asyncio
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from djp.v1 import governance_pb2
 from djp_governance import reports
 from djp_governance.adapters import sql_reports
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.governance.conftest import Governance
 
 USD = 10**9
@@ -173,6 +173,21 @@ def test_a_report_never_begins_before_the_calendar() -> None:
     assert reports.first_of(3660, date(1, 1, 9)) == date.min
     assert reports.before(date(1, 1, 9), 28) == date.min
     assert reports.first_of(0, date(2026, 3, 1)) == date(2026, 1, 31)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "since", "until"),
+    [
+        (date(2028, 2, 1), date(2028, 2, 29), date(2028, 2, 1), date(2028, 3, 1)),
+        (date(2028, 2, 1), date(2028, 2, 28), date(2028, 2, 1), date(2028, 2, 1)),  # none
+        (date(2027, 12, 2), date(2028, 1, 31), date(2028, 1, 1), date(2028, 2, 1)),
+        (date(2028, 1, 31), date(2028, 3, 1), date(2028, 2, 1), date(2028, 3, 1)),
+        (date(2028, 1, 5), date(2028, 1, 20), date(2028, 2, 1), date(2028, 1, 1)),  # none
+        (date.min, date.max, date.min, date(9999, 12, 1)),
+    ],
+)
+def test_whole_months_are_those_with_all_their_days(first: date, last: date, since: date, until: date) -> None:
+    assert reports.whole_months(first, last) == (since, until)
 
 
 def fill_up(less: int) -> tuple[str, ...]:

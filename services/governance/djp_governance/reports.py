@@ -100,7 +100,7 @@ def whole_months(first: date, last: date) -> tuple[date, date]:
     Where there is no such month, the second is not after the first.
     """
     since = first if first.day == 1 else (first.replace(day=28) + timedelta(days=4)).replace(day=1)
-    return since, (last + timedelta(days=1)).replace(day=1)
+    return since, date.fromordinal(min(last.toordinal() + 1, date.max.toordinal())).replace(day=1)
 
 
 def too_large() -> FailedPrecondition:
