@@ -6,12 +6,22 @@ with the texts of the hits, one query after another, as a service gets them. Wit
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+
+def load(peer: str) -> None:
+    """Import what the peer needs, which is no part of a build."""
+    if peer == "tfidf":
+        importlib.import_module("sklearn.feature_extraction.text")
+    else:
+        importlib.import_module("bm25s")
+        importlib.import_module("Stemmer")
 
 
 def tfidf(texts: list[str]) -> Any:
@@ -56,6 +66,7 @@ def rss_bytes() -> int:
 def main(peer: str, passages: str, queries: str) -> None:
     """Build, warm up, answer."""
     texts, asked = json.loads(Path(passages).read_text()), json.loads(Path(queries).read_text())
+    load(peer)
     before = rss_bytes()
     began = time.perf_counter()
     search = tfidf(texts) if peer == "tfidf" else bm25s(texts, "numba" if peer == "bm25s-numba" else "numpy")

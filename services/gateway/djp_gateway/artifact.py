@@ -186,6 +186,8 @@ def _citation(found: common_pb2.Citation) -> dict[str, Any]:
         "document_id": found.document_id or None,
         "title": found.title or None,
         "path": found.path or None,
+        "support": found.support if found.HasField("support") else None,
+        "passage_id": found.passage_id or None,
     }
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _ROUND = str.maketrans("[]", "()")
 
 
+_PASSAGES_PER_DOCUMENT = 3  # of eight: debaters are to hear several documents, as long as several speak about the task
+
+
 async def search(live: LiveRun, leaves: Leaves) -> list[common_pb2.Passage]:
     """Find the passages that the debaters get; none without a corpus."""
     if not live.run.spec.corpus:
@@ -41,7 +44,13 @@ async def find_passages(spec: run_pb2.RunSpec, leaves: Leaves) -> list[common_pb
     if not spec.corpus:
         return []
     found = await leaves.grounding.Search(
-        grounding_pb2.SearchRequest(corpus=spec.corpus, version=spec.corpus_version, query=spec.task, top_k=spec.top_k)
+        grounding_pb2.SearchRequest(
+            corpus=spec.corpus,
+            version=spec.corpus_version,
+            query=spec.task,
+            top_k=spec.top_k,
+            passages_per_document=_PASSAGES_PER_DOCUMENT,
+        )
     )
     return list(found.passages)
 
