@@ -73,7 +73,7 @@ class RedactionStream:
             yield from self._give(len(self._held))
         elif len(self._held) >= self._patience:
             yield from self._give(self._calm(self._block + BLOCK - self._given) or 0)
-            self._patience = len(self._held) + len(self._held) // 8
+            self._patience = len(self._held) + len(self._held) // 4
 
     def finish(self) -> Iterator[Redacted]:
         """What is left when the text has ended."""

@@ -24,8 +24,9 @@ _UNSEEN_RANGES = (
     *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
     *((0xFFA0, 0xFFA0), (0xE0000, 0xE0FFF)),
 )
-_UNSEEN = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in _UNSEEN_RANGES)}]")
-_SPECIAL = frozenset(_LOOK_ALIKES).union(*(map(chr, range(first, last + 1)) for first, last in _UNSEEN_RANGES))
+_UNSEEN_CLASS = "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSEEN_RANGES)
+_UNSEEN = re.compile(f"[{_UNSEEN_CLASS}]")
+_SPECIAL = re.compile(f"[{''.join(_LOOK_ALIKES)}{_UNSEEN_CLASS}]")
 _ASCII = bytes(range(128))
 
 
@@ -34,7 +35,7 @@ def prepared(text: str) -> tuple[str, bytes, bool]:
     data = text.encode()
     if len(data) == len(text):
         return text, data, False
-    special = _SPECIAL.intersection(data.translate(None, _ASCII).decode())
+    special = set(_SPECIAL.findall(data.translate(None, _ASCII).decode()))
     if not special:
         return text, data, False
     folded = special & _LOOK_ALIKES.keys()
