@@ -127,8 +127,8 @@ def _rule(entry: object, number: int) -> Rule:
     reach = entry.get("reach", 0)
     if not isinstance(reach, int) or not 0 <= reach <= MAX_REACH or (reach and not entry.get("trigger")):
         raise ValueError(f"{name}: reach is not a number of bytes up to {MAX_REACH} of a rule with a trigger; mend it")
-    if not isinstance(entry.get("solid", False), bool):
-        raise ValueError(f"{name}: solid is not true or false; mend it")  # noqa: TRY004  one kind of error
+    if not isinstance(entry.get("solid", False), bool) or ("solid" in entry and not reach):
+        raise ValueError(f"{name}: solid is not true or false, of a rule with a reach; mend it or leave it out")
     if not _TYPE.fullmatch(entry["type"]):
         raise ValueError(f"{name}: type {entry['type']!r} is not a word; use letters, digits and _, as in EMAIL")
     if entry.get("validation") and entry["validation"] not in VALIDATORS:
