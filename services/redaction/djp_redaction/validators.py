@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
+import socket
 from binascii import a2b_base64
 from bisect import bisect_right
 from typing import TYPE_CHECKING
@@ -141,11 +141,11 @@ def ipv4(value: bytes) -> int:
 
 
 def ipv6(value: bytes) -> int:
-    """An address that Python's `ipaddress` takes, and not only colons; the zone and the prefix are not checked."""
-    address = re.split(b"[%/]", value, maxsplit=1)[0]
+    """An address that the system takes, and not only colons; the zone and the prefix are not checked."""
+    address = value.partition(b"%")[0].partition(b"/")[0]
     try:
-        ipaddress.IPv6Address(address.decode())
-    except ValueError:
+        socket.inet_pton(socket.AF_INET6, address.decode())
+    except (OSError, ValueError):
         return 0
     return len(value) if address.strip(b":") else 0
 
