@@ -217,8 +217,9 @@ class SqlReportReader:
                 for table, among in ((rollups, _ALL), (old, true()))
             ]
             days = _added(parts, by).subquery().c
-            query = select(days.tenant, days.day, days.calls, days.cost_nano).order_by(days.tenant, days.day)
-            for name, day, calls, cost in await self._connection.execute(query):
+            query = select(days.tenant, days.day, days.calls, days.cost_nano)
+            # Sorted here: Postgres sorts by its language's rules, which takes longer.
+            for name, day, calls, cost in sorted(map(tuple, await self._connection.execute(query))):
                 yield DaySpend(name, date.fromisoformat(day), calls, cost)
 
     async def _rows(self, query: Select[Any]) -> list[Any]:
