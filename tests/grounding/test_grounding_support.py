@@ -252,3 +252,18 @@ def test_a_thousand_true_and_a_thousand_invented_quotations() -> None:
         accepted += document.holds(_damaged(changed, rng)) and changed not in " ".join(words)
     assert true >= 990
     assert accepted == 0
+
+
+def test_floods_of_quotations_are_bounded(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("djp_grounding.support.SEARCHED_CHARS", 200_000)
+    library.add({f"{number}.md": f"# Title {number}\n\n" + "aaa bbb ccc " * 2_000 for number in range(20)})
+    cited = " ".join(f"[Title {number}]" for number in range(20))
+    quotes = " ".join(f'"aaa bbb ccc {number}"' for number in range(100))
+    found = library.check(f'aaa bbb ccc {quotes} {cited}.\n\nIt says aaa bbb ccc "aaa bbb ccc" [Title 3].')
+    assert [one.status for one in found] == [CitationStatus.UNSUPPORTED] * 21
+    assert "too much to search" in found[-1].reason
+
+
+def test_a_match_inside_words_costs_no_more_than_the_text() -> None:
+    assert not text_of("a" * 1_000 + " b", "a" * 500_000).holds("a" * 2_000 + " b c")
+    assert not text_of(*["ab ab ab ab" * 100] * 500).holds("b ab a")

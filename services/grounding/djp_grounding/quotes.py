@@ -44,6 +44,9 @@ class DocumentText:
             end = passage.end
         self._text = _folded("".join(parts))
 
+    def __len__(self) -> int:
+        return len(self._text)
+
     def holds(self, quote: str) -> bool:
         """Whether the quotation stands here, word by word.
 
@@ -70,6 +73,8 @@ class DocumentText:
             if not (_in_word(before, part[0]) or _in_word(after, part[-1])):
                 return at
             at += 1
+            while self._text[at : at + 1].isalnum():  # a match cannot start inside a word, and trying costs its length
+                at += 1
         return -1
 
 

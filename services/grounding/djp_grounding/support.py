@@ -32,6 +32,10 @@ MEASURED = 1_000
 QUOTED_PASSAGES = 50_000
 """So many passages are read to look for quotations, for one text: some 50 MB."""
 
+SEARCHED_CHARS = 200_000_000
+"""So many code points are searched for the quotations of one text: about a second. A draft's take a millisecond."""
+
+_QUOTED_DOCUMENTS = 16  # that one sentence cites are searched for its quotations, beside that of the citation itself
 _COMPARED = 8  # passages of the document, those nearest to the sentence by BM25
 
 
@@ -42,6 +46,8 @@ class Evidence:
         self._index = index
         self._texts: dict[int, DocumentText] = {}
         self._read = 0
+        self._searched = 0
+        self._held: dict[tuple[int, str], bool] = {}
 
     def support(self, document: Document, claim: str) -> tuple[float | None, str]:
         """How well the document backs the claim, 0 to 1, and the id of the passage that does it best.
@@ -63,8 +69,18 @@ class Evidence:
                 best, passage = share, passage_id(document, found.passage)
         return best / sum(rarity.values()), passage
 
-    def text(self, document: Document) -> DocumentText | None:
-        """The document's text; None when too much was read already."""
+    def holds(self, document: Document, quote: str) -> bool | None:
+        """Whether the quotation stands in the document; None when too much was read or searched already."""
+        key = (document.key, quote)
+        if key not in self._held:
+            text = self._text(document)
+            self._searched += len(text or "") + len(quote)
+            if text is None or self._searched > SEARCHED_CHARS:
+                return None
+            self._held[key] = text.holds(quote)
+        return self._held[key]
+
+    def _text(self, document: Document) -> DocumentText | None:
         if document.key not in self._texts:
             self._read += document.passages
             if self._read > QUOTED_PASSAGES:
@@ -114,12 +130,11 @@ class _Outcome:
 def _outcome(evidence: Evidence, document: Document, claim: Claim, cited: Sequence[Document]) -> _Outcome:
     support, passage = evidence.support(document, claim.text)
     for quote in claim.quotes:
-        texts = [evidence.text(one) for one in (document, *cited)]
-        if any(text and text.holds(quote) for text in texts):
-            continue
-        unread = " (not all of them were read: the documents quoted are too long)" if None in texts else ""
-        reason = f"a quotation in the sentence does not stand in the documents it cites{unread}"
-        return _Outcome(support, reason, passage)
+        held = [evidence.holds(one, quote) for one in (document, *cited[:_QUOTED_DOCUMENTS])]
+        if not any(held):
+            unread = " (not all of them were searched: there is too much to search)" if None in held else ""
+            reason = f"a quotation in the sentence does not stand in the documents it cites{unread}"
+            return _Outcome(support, reason, passage)
     if support is None:
         if claim.quotes:  # it stands there, though its words are too common to be weighed
             return _Outcome(None, passage=passage)
