@@ -369,7 +369,7 @@ class FakeGrounding(grounding_pb2_grpc.GroundingServiceServicer):
                     start=found.start(),
                     end=found.end(),
                     status=common_pb2.CITATION_STATUS_RESOLVED if known else common_pb2.CITATION_STATUS_UNRESOLVED,
-                    document_id="doc1" if known else "",
+                    document_id=("doc1" if found[1] in TITLES else "doc9") if known else "",
                     title=found[1] if known else "",
                     path="1.md" if known else "",
                 )

@@ -273,6 +273,22 @@ async def test_what_is_projected_is_what_is_sent(
     assert leaked(tasks.pop()) == []
 
 
+async def test_a_title_that_a_model_knew_by_itself_is_redacted(
+    gateway: Any, leaves: Any, real: Callable[..., Awaitable[None]]
+) -> None:
+    await real("redaction")
+    title = f"Files of {OTHER_MAIL}"
+    leaves.titles.add(title)  # of a document that no model was shown
+    leaves.drafts = [f"Ask [EMAIL_2], see [{title}] and [Budgets]."] * 3
+    run = await gateway.do(task=TASK, redaction=ALL, corpus="docs")
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED, run.error
+    assert leaked(str(run.result)) == leaked(leaves.artifact(run)) == []
+    clean = "Files of [REDACTED:EMAIL]"
+    assert run.result.text == f"Ask [EMAIL_2], see [{clean}] and [Budgets]."
+    assert [(one.text, one.title) for one in run.result.citations] == [(clean, clean), ("Budgets", "Budgets")]
+    assert [run.result.text[one.start : one.end] for one in run.result.citations] == [f"[{clean}]", "[Budgets]"]
+
+
 async def test_another_tenant_gets_neither_the_run_nor_its_values(
     gateway: Any, leaves: Any, real: Callable[..., Awaitable[None]]
 ) -> None:

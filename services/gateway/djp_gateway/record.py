@@ -57,9 +57,16 @@ class RunRecord:
         return [evidence for evidence in draft.evidence if evidence not in passages]
 
     def titles(self) -> list[str]:
-        """The titles that the drafts cite, each once; those of the draft that is shown come first."""
+        """The titles that the drafts cite, each once; those of the draft that is shown come first.
+
+        Where values are hidden, only titles as the models were told them: one that they knew by themselves has a value.
+        """
         drafts = sorted(self.citations, key=lambda draft_id: (draft_id != self.publication.draft_id, draft_id))
-        return list(dict.fromkeys(found.text for draft_id in drafts for found in resolved(self.citations[draft_id])))
+        cited = dict.fromkeys(found.text for draft_id in drafts for found in resolved(self.citations[draft_id]))
+        if self.sent.spec.redaction != run_pb2.REDACTION_MODE_ALL:
+            return list(cited)
+        told = {passage.title for passage in self.sent.passages}
+        return [title for title in cited if title in told]
 
     def clean(self, text: str) -> str:
         """The text as it may leave the run.
