@@ -54,6 +54,15 @@ def test_names_follow_the_order_of_the_texts_and_are_the_same_every_time() -> No
     assert covered[0] == covered[1] == ["[EMAIL_1] [IP_1]", "[EMAIL_2] [EMAIL_1] [IP_2]", "[IP_1] [EMAIL_2]"]
 
 
+def test_values_keep_the_names_that_they_had() -> None:
+    text = "new@x B@b EMAIL_3"
+    placeholders = Placeholders({"EMAIL_2": "b@b", "EMAIL_1": "anna@a"})
+    places = found(text, EMAIL=r"\w+@\w")
+    placeholders.hide({text: places})
+    assert placeholders.covered(text, places) == "[EMAIL_4] [EMAIL_2] EMAIL_3"
+    assert placeholders.covered("of anna@a", []) == "of [EMAIL_1]"
+
+
 def test_what_a_text_calls_so_already_is_no_placeholder() -> None:
     text = "a@a is not EMAIL_1, nor [EMAIL_3], and EMAIL_22 is neither; b@b c@c"
     placeholders = Placeholders()

@@ -71,11 +71,11 @@ class Placeholders:
     """
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        """`values`: name to value, as an earlier object had them."""
+        """`values`: name to value, as an earlier object had them; they keep their names."""
         self.values = dict(values or {})
         """By name, each value as it was first written."""
-        self._names: dict[tuple[str, str], str] = {}
-        self._forms: dict[str, str] = {}
+        self._names = {_key(type_of(name), value): name for name, value in self.values.items()}
+        self._forms = {value: name for name, value in self.values.items()}
         """Name by value, in every way the value is written."""
         self._lengths: dict[str, list[int]] = {}
         """How long values are that begin so, the longest first."""
@@ -158,7 +158,7 @@ class Placeholders:
         return Swapped(text, swaps)
 
     def _name(self, type_: str, value: str) -> str:
-        key = (type_, _same(type_, value))
+        key = _key(type_, value)
         if key not in self._names:
             self._names[key] = self._new_name(type_)
             self.values[self._names[key]] = value
@@ -178,13 +178,13 @@ def type_of(name: str) -> str:
     return name.rpartition("_")[0]
 
 
-def _same(type_: str, value: str) -> str:
-    """What all ways to write a value have in common."""
+def _key(type_: str, value: str) -> tuple[str, str]:
+    """The type, and what all ways to write a value have in common."""
     plain = unicodedata.normalize("NFKC", value)
     plain = "".join(char for char in plain if unicodedata.category(char) != "Cf")  # what nobody sees
     if type_ in _NUMBERS:
-        return "".join(filter(str.isalnum, plain)).casefold()
-    return plain.casefold() if type_ in _CASELESS else plain
+        return type_, "".join(filter(str.isalnum, plain)).casefold()
+    return type_, plain.casefold() if type_ in _CASELESS else plain
 
 
 def _within_word(text: str, at: int) -> bool:
