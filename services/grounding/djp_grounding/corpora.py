@@ -64,6 +64,7 @@ class Corpora:
         self._limits = limits or Limits()
         self._follower = Follower(store, refresh_s=refresh_s, wait_s=self._limits.build_wait_s)
         self._snapshots = SnapshotCache()
+        self._made_folder = functools.lru_cache(maxsize=1024)(CorpusFolder)
 
     def check_request(self, tenant: str, corpus: str, request_id: str) -> None:
         """Refuses a bad corpus name or request id before any file is sent. Raises InvalidInput."""
@@ -202,7 +203,7 @@ class Corpora:
         return snapshot.version, snapshot.check_citations(text)
 
     def _folder(self, tenant: str, corpus: str) -> CorpusFolder:
-        return CorpusFolder(self.data_dir / tenant, corpus)
+        return self._made_folder(self.data_dir / tenant, corpus)
 
     def _requests(self, tenant: str) -> RequestLog:
         return RequestLog(self.data_dir / tenant / ".requests")

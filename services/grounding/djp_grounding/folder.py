@@ -50,6 +50,7 @@ class CorpusFolder:
         check_name(corpus)
         self.corpus = corpus
         self.path = tenant_folder / corpus
+        self._current = f"{self.path}/CURRENT"  # read at every search: a path object would cost more than the reading
         self._lock = tenant_folder / ".locks" / corpus
 
     @contextlib.contextmanager
@@ -74,7 +75,8 @@ class CorpusFolder:
     def current(self) -> str:
         """The name of the current version; empty if there is none."""
         try:
-            name = (self.path / "CURRENT").read_text(encoding="ascii", errors="replace").strip()
+            with open(self._current, encoding="ascii", errors="replace") as file:
+                name = file.read().strip()
         except (FileNotFoundError, NotADirectoryError):
             return ""
         return name if _VERSION.fullmatch(name) else ""
@@ -86,7 +88,7 @@ class CorpusFolder:
             message = f"corpus {self.corpus!r} does not exist; add it from a folder, or list the corpora there are"
             raise CorpusNotFound(message, field="corpus")
         name = version or current
-        if not _VERSION.fullmatch(name) or not (self.path / name).is_dir():
+        if not _VERSION.fullmatch(name) or not self.has(name):
             message = f"corpus {self.corpus!r} has no version {name[:64]!r}; list its versions, or add the folder again"
             raise CorpusNotFound(message, field="version" if version else "corpus")
         return name
@@ -104,7 +106,7 @@ class CorpusFolder:
 
     def has(self, version: str) -> bool:
         """Whether a version is here."""
-        return (self.path / version).is_dir()
+        return os.path.isdir(f"{self.path}/{version}")
 
     def manifest_path(self, version: str) -> Path:
         """Where the version's manifest is."""

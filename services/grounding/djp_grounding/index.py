@@ -197,9 +197,11 @@ class IndexReader:
 
     def _ordered(self, hits: list[tuple[Any, Any]], top_k: int) -> list[tuple[Any, Any]]:
         """The best, equal scores in the order of the corpus: what is looked up for that costs as much as the search."""
+        last = hits[min(top_k, len(hits)) - 1][0] if hits else 0.0
+        hits = [hit for hit in hits if hit[0] >= last]
         scores = [score for score, _ in hits]
-        if len(set(scores[: top_k + 1])) == len(scores[: top_k + 1]):
-            return hits[:top_k]
+        if len(set(scores)) == len(scores):
+            return hits
         addresses = [address for _, address in hits]
         documents: Any = self._searcher.fast_field_values("document", addresses)
         ordinals: Any = self._searcher.fast_field_values("ordinal", addresses)

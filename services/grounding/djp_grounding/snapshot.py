@@ -115,12 +115,12 @@ class SnapshotCache:
     """The versions used last, open. Safe for many threads."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, Snapshot] = OrderedDict()
+        self._open: OrderedDict[tuple[Path, str], Snapshot] = OrderedDict()
         self._lock = Lock()
 
     def get(self, folder: CorpusFolder, version: str) -> Snapshot:
         """The version, opened if it is not. Raises CorpusNotFound if it is damaged."""
-        key = folder.index_path(version)
+        key = (folder.path, version)
         with self._lock:
             if (found := self._open.get(key)) is not None:
                 self._open.move_to_end(key)
@@ -135,5 +135,5 @@ class SnapshotCache:
     def forget(self, folder: CorpusFolder) -> None:
         """Lets go of every version of a corpus: it was deleted, or a version of it was rebuilt."""
         with self._lock:
-            for key in [key for key in self._open if key.is_relative_to(folder.path)]:
+            for key in [key for key in self._open if key[0] == folder.path]:
                 del self._open[key]
