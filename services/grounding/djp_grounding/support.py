@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 THRESHOLD = 0.4
 """From this support on a document backs a sentence.
 
-Calibrated on Cranfield's abstracts, all of one field (`benchmarks/grounding_quality.py`, 3,000 samples of each kind): it
-keeps 99.97 % of the cited document's sentences, 99.3 % of those with a fifth of their words replaced and 96.5 % of those
-with a third replaced, and refuses 99.97 % of the sentences of another document and 99 % of sequences of the collection's
-own words. It cannot tell a true sentence from a false one of the same words.
+Calibrated on Cranfield's abstracts, all of one field (`benchmarks/grounding_quality.py`, 3,000 samples each): it
+keeps 99.97 % of the cited document's sentences, 99.3 % of those with a fifth of their words replaced, 96.5 % of those
+with a third replaced, and refuses 99.97 % of the sentences of another document and 99 % of sequences of the
+collection's own words. It cannot tell a true sentence from a false one of the same words.
 """
 MEASURED = 1_000
 """So many different citing sentences of one text are measured; a draft has a dozen."""
