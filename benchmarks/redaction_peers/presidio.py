@@ -1,41 +1,21 @@
-"""Presidio as a peer: an environment of its own in the cache folder, and a process in it that answers."""
+"""Presidio as a peer: a process in an environment of its own that answers."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.peer_environment import peer_environment
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 VERSION = "2.2.366"
 _WORKER = Path(__file__).with_name("presidio_worker.py")
-
-
-def environment() -> Path:
-    """The Python that has Presidio, installed if it is not yet there. Ends the program if it cannot be."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "djp-tools"
-    folder = cache / f"presidio-{VERSION}-py{sys.version_info.major}.{sys.version_info.minor}"
-    python, done = folder / "bin" / "python", folder / ".installed"
-    if not done.exists():
-        uv = str(Path(sys.executable).with_name("uv"))
-        print(f"Installing presidio-analyzer {VERSION} into an environment of its own (once) ...", flush=True)
-        for command in (
-            [uv, "venv", "-q", "--clear", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "-q", "--python", str(python), f"presidio-analyzer=={VERSION}"],
-        ):
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=900)
-            if ended.returncode:
-                sys.exit(
-                    f"presidio-analyzer {VERSION} cannot be installed, so there is no peer to measure:\n{ended.stderr}"
-                )
-        done.touch()
-    return python
 
 
 class Presidio:
@@ -65,7 +45,11 @@ class Presidio:
 @contextmanager
 def presidio(kinds: Sequence[str], patterns: Mapping[str, str]) -> Iterator[Presidio]:
     """Presidio for these kinds. What has a pattern here goes by that one instead of Presidio's own recogniser."""
-    command = [str(environment()), str(_WORKER), json.dumps({"kinds": list(kinds), "patterns": dict(patterns)})]
+    command = [
+        str(peer_environment(f"presidio-{VERSION}", f"presidio-analyzer=={VERSION}")),
+        str(_WORKER),
+        json.dumps({"kinds": list(kinds), "patterns": dict(patterns)}),
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Presidio(process)
