@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 SUMS = ("runs", "calls", "input_tokens", "output_tokens", "cost_nano")
 
 
-def _sums() -> list[Column[int]]:
-    return [Column(name, BigInteger, nullable=False) for name in SUMS]
+_LENGTHS = {"tenant": 63, "day": 10, "month": 7, "model": 200, "workflow": 100, "preset": 100}
+
+
+def _columns(*key: str) -> list[Column[Any]]:
+    """The key of a row, and its sums. Days are those of the deployment's zone: 2026-03-31, months 2026-03."""
+    names = [Column(name, String(_LENGTHS[name]), primary_key=True) for name in key]
+    return [*names, *(Column(name, BigInteger, nullable=False) for name in SUMS)]
 
 
 # What was charged, by tenant, the day of the reservation, model, workflow and preset. The row whose model is empty has
@@ -27,12 +32,7 @@ def _sums() -> list[Column[int]]:
 rollups = Table(
     "rollups",
     metadata,
-    Column("tenant", String(63), primary_key=True),
-    Column("day", String(10), primary_key=True),  # in the deployment's zone: 2026-03-31
-    Column("model", String(200), primary_key=True),
-    Column("workflow", String(100), primary_key=True),
-    Column("preset", String(100), primary_key=True),
-    *_sums(),
+    *_columns("tenant", "day", "model", "workflow", "preset"),
     Column(
         "closing", Boolean, nullable=False, server_default=false()
     ),  # true only inside the transaction that moves it
@@ -44,12 +44,7 @@ Index("ix_rollups_closing", rollups.c.day, sqlite_where=rollups.c.closing, postg
 closed_rollups = Table(
     "closed_rollups",
     metadata,
-    Column("tenant", String(63), primary_key=True),
-    Column("day", String(10), primary_key=True),
-    Column("model", String(200), primary_key=True),
-    Column("workflow", String(100), primary_key=True),
-    Column("preset", String(100), primary_key=True),
-    *_sums(),
+    *_columns("tenant", "day", "model", "workflow", "preset"),
 )
 Index("ix_closed_rollups_day", closed_rollups.c.day)
 
@@ -57,20 +52,14 @@ Index("ix_closed_rollups_day", closed_rollups.c.day)
 closed_days = Table(
     "closed_days",
     metadata,
-    Column("day", String(10), primary_key=True),
-    Column("model", String(200), primary_key=True),
-    Column("workflow", String(100), primary_key=True),
-    Column("preset", String(100), primary_key=True),
-    *_sums(),
+    *_columns("day", "model", "workflow", "preset"),
 )
 
 # What a tenant spent on a day that is over, in all.
 closed_tenant_days = Table(
     "closed_tenant_days",
     metadata,
-    Column("tenant", String(63), primary_key=True),
-    Column("day", String(10), primary_key=True),
-    *_sums(),
+    *_columns("tenant", "day"),
 )
 Index("ix_closed_tenant_days_day", closed_tenant_days.c.day)
 
@@ -78,10 +67,7 @@ Index("ix_closed_tenant_days_day", closed_tenant_days.c.day)
 closed_months = Table(
     "closed_months",
     metadata,
-    Column("month", String(7), primary_key=True),  # 2026-03
-    Column("tenant", String(63), primary_key=True),
-    Column("model", String(200), primary_key=True),
-    *_sums(),
+    *_columns("month", "tenant", "model"),
 )
 
 # The runs that the roll-ups count: a row for each model that calls of the run were charged of, and one with an empty

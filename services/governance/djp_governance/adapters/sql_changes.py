@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from djp_governance.model import Call
 
 # Statements are built once: building one costs as much as running it.
-FIND = select(reservations).where(
+_FIND = select(reservations).where(
     reservations.c.tenant == bindparam("by"), reservations.c.reservation_id == bindparam("name")
 )
 CHANGE = update(reservations).where(reservations.c.reservation_id == bindparam("name"))
-_FIND_AND_LOCK = FIND.with_for_update()
+_FIND_AND_LOCK = _FIND.with_for_update()
 _JOURNAL = insert(entries).inline()
 _CALLS_OF = select(calls).where(calls.c.reservation_id == bindparam("name"))
 
@@ -53,11 +53,12 @@ def is_due(now: datetime) -> Any:
     )
 
 
-async def lock_reservation(connection: AsyncConnection, tenant: str, reservation_id: str) -> Any:
-    """A reservation's row, which nobody else changes until the transaction ends."""
-    row = (await connection.execute(_FIND_AND_LOCK, {"by": tenant, "name": reservation_id})).one_or_none()
+async def find_reservation(connection: AsyncConnection, tenant: str, reservation_id: str, *, lock: bool = False) -> Any:
+    """A reservation's row; with `lock` nobody else changes it until the transaction ends. Raises NotFound."""
+    query = _FIND_AND_LOCK if lock else _FIND
+    row = (await connection.execute(query, {"by": tenant, "name": reservation_id})).one_or_none()
     if row is None:
-        raise unknown_reservation(reservation_id)
+        raise NotFound(f"there is no reservation {reservation_id[:40]} of this tenant", field="reservation_id")
     return row
 
 
@@ -164,7 +165,3 @@ async def write_journal(
 async def statement_of(connection: AsyncConnection, reservation: Reservation) -> Statement:
     rows = (await connection.execute(_CALLS_OF, {"name": reservation.reservation_id})).all()
     return Statement(reservation, to_totals(rows))
-
-
-def unknown_reservation(reservation_id: str) -> NotFound:
-    return NotFound(f"there is no reservation {reservation_id[:40]} of this tenant", field="reservation_id")

@@ -12,7 +12,7 @@ import logging
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter
 from sqlalchemy import and_, insert, or_, select
@@ -28,15 +28,13 @@ from djp_governance.adapters.rows import (
 )
 from djp_governance.adapters.sql_changes import (
     CHANGE,
-    FIND,
     charge_calls,
+    find_reservation,
     is_due,
     lapse_one,
-    lock_reservation,
     move_reservation,
     record_calls,
     statement_of,
-    unknown_reservation,
     write_journal,
 )
 from djp_governance.adapters.sql_events import SqlEvents, append_event
@@ -55,7 +53,7 @@ if TYPE_CHECKING:
 
     from djp_governance.events import NewEvent
     from djp_governance.limits import Limits
-    from djp_governance.model import Call, Order, RequestKey, State, Window, WindowKey
+    from djp_governance.model import Call, Order, RequestKey, State, Unit, Window, WindowKey
 
 _GRANT, _CHARGED, _STATEMENT = TypeAdapter(Grant), TypeAdapter(Charged), TypeAdapter(Statement)
 _RESERVATION = TypeAdapter(Reservation)
@@ -101,13 +99,16 @@ class SqlLedger:
         refused: list[NewEvent] = []
         slowed: list[NewEvent] = []
 
+        def events_of(
+            kind: Literal["throttled", "denied"], passed: Sequence[tuple[Window, Sequence[Unit]]]
+        ) -> list[NewEvent]:
+            return [event for one, units in passed for event in of_threshold(kind, one, units, now, order.run_id)]
+
         def refuse(seen: Sequence[Window]) -> None:
             full = [(one, units) for one in seen if (units := one.lacks(order.amount, order.tokens))]
             if full:
                 self._full = {one.key for one, _ in full} | (self._full if len(self._full) < _FULL else set())
-                refused[:] = [
-                    event for one, units in full for event in of_threshold("denied", one, units, now, order.run_id)
-                ]
+                refused[:] = events_of("denied", full)
                 raise denial([window for window, _ in full], order.amount, order.tokens)
 
         async def work(connection: AsyncConnection) -> Grant:
@@ -124,8 +125,7 @@ class SqlLedger:
             held = [one.plus(order.amount, order.tokens) for one in before]
             paces = [pace_ms(one, order.amount, order.tokens, now) for one in held]
             slow = [(one, units) for one in held if (units := one.slows(order.amount, order.tokens))]
-            told = [event for one, units in slow for event in of_threshold("throttled", one, units, now, order.run_id)]
-            slowed[:] = self._events.untold(told)
+            slowed[:] = self._events.untold(events_of("throttled", slow))
             for event in slowed:
                 await append_event(connection, event)
             return Grant(reservation, throttled=bool(slow), warnings=[*warnings, *near], pace_ms=max(paces, default=0))
@@ -146,7 +146,7 @@ class SqlLedger:
         check_calls(calls_)
 
         async def work(connection: AsyncConnection) -> Charged:
-            row = await lock_reservation(connection, key.tenant, reservation_id)
+            row = await find_reservation(connection, key.tenant, reservation_id, lock=True)
             before = to_reservation(row)
             recorded = await record_calls(connection, before, calls_, now)
             after, over = await charge_calls(connection, before, held_in(row), recorded, now)
@@ -162,7 +162,7 @@ class SqlLedger:
         check_calls(open_calls, "open_calls")
 
         async def work(connection: AsyncConnection) -> Reservation:
-            reservation = to_reservation(await lock_reservation(connection, key.tenant, reservation_id))
+            reservation = to_reservation(await find_reservation(connection, key.tenant, reservation_id, lock=True))
             if reservation.state != "held":
                 return reservation
             lease_s = reservation.lease_s or default_s
@@ -177,7 +177,7 @@ class SqlLedger:
         self, key: RequestKey, reservation_id: str, state: State, now: datetime, reason: str = ""
     ) -> Statement:
         async def work(connection: AsyncConnection) -> Statement:
-            row = await lock_reservation(connection, key.tenant, reservation_id)
+            row = await find_reservation(connection, key.tenant, reservation_id, lock=True)
             reservation = to_reservation(row)
             if reservation.state != "held":
                 return await statement_of(connection, reservation)
@@ -204,9 +204,7 @@ class SqlLedger:
 
     async def statement(self, tenant: str, reservation_id: str) -> Statement:
         async def work(connection: AsyncConnection) -> Statement:
-            row = (await connection.execute(FIND, {"by": tenant, "name": reservation_id})).one_or_none()
-            if row is None:
-                raise unknown_reservation(reservation_id)
+            row = await find_reservation(connection, tenant, reservation_id)
             return await statement_of(connection, to_reservation(row))
 
         return await self.transactions.read(work)
