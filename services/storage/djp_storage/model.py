@@ -20,6 +20,10 @@ class Tier(StrEnum):
     TRASH = "trash"
 
 
+KEPT = (Tier.HOT, Tier.WARM, Tier.COLD)
+"""The tiers of what was not purged."""
+
+
 @dataclass(frozen=True, order=True)
 class ArtifactKey:
     """Names an artifact; unique for ever."""
@@ -31,10 +35,15 @@ class ArtifactKey:
 
 @dataclass(frozen=True)
 class ObjectName:
-    """Names the bytes of an artifact in an object store."""
+    """Names some bytes in an object store.
+
+    Every copy that is ever made of an artifact has an `object_id` of its own (12 hex digits), so that whoever removes
+    an object can never hit another one. Artifacts of the first release have an empty one.
+    """
 
     tier: Tier
     key: ArtifactKey
+    object_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,11 @@ class ArtifactHeader:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What the catalogue knows of an artifact. `size` is in bytes, `sha256` is hex, times are in UTC."""
+    """What the catalogue knows of an artifact. `size` is in bytes, `sha256` is hex, times are in UTC.
+
+    Size and hash are of the content; `encoding` says how its object has it: as it is (empty) or as `zstd`. `came_from`
+    is the tier from which it went to the trash; None elsewhere. `hold` is the artifact's own legal hold.
+    """
 
     key: ArtifactKey
     tier: Tier
@@ -62,11 +75,15 @@ class Artifact:
     created_at: datetime
     modified_at: datetime
     tier_since: datetime
+    object_id: str = ""
+    encoding: str = ""
+    came_from: Tier | None = None
+    hold: bool = False
 
     @property
     def object_name(self) -> ObjectName:
         """Where its bytes are."""
-        return ObjectName(self.tier, self.key)
+        return ObjectName(self.tier, self.key, self.object_id)
 
     def same_content(self, other: Artifact) -> bool:
         """Whether the two hold the same bytes and say the same of them."""
@@ -106,3 +123,71 @@ class Total:
     count: int
     bytes: int
     oldest: datetime
+
+
+@dataclass(frozen=True)
+class RequestKey:
+    """What makes a request of a tenant itself: its id, and a hash of all that it asks for."""
+
+    tenant: str
+    request_id: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class By:
+    """Who does something, why, and when; goes into the event."""
+
+    actor: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of the audit trail. `action` is for example `promoted_to_warm` or `purged_from_cold`."""
+
+    sequence: int
+    at: datetime
+    actor: str
+    action: str
+    key: ArtifactKey
+    from_tier: Tier | None
+    to_tier: Tier | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Due:
+    """An artifact that the lifecycle is to move to a tier, or (None) to erase."""
+
+    artifact: Artifact
+    to_tier: Tier | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as its store lists it. `path` is its name within the tier's folder or bucket."""
+
+    tier: Tier
+    path: str
+    size: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """One lifecycle run. `tenant` is empty for all; counts are of artifacts. `stopped`: it ended before it was done."""
+
+    job_id: str
+    tenant: str
+    started_at: datetime
+    finished_at: datetime | None
+    live: bool
+    to_warm: int = 0
+    to_cold: int = 0
+    to_trash: int = 0
+    erased: int = 0
+    bytes_moved: int = 0
+    errors: int = 0
+    stopped: bool = False
