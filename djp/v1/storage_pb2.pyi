@@ -947,19 +947,29 @@ class ImportTenantResponse(_message.Message):
     IMPORTED_FIELD_NUMBER: _builtins.int
     UNCHANGED_FIELD_NUMBER: _builtins.int
     CONVERTED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     imported: _builtins.int
     unchanged: _builtins.int
     converted: _builtins.int
+    refused: _builtins.int
+    """Artifacts that were not taken: another one has the name, the hash is wrong, the name is none. The others were."""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the first of them, which and why."""
+
     def __init__(
         self,
         *,
         imported: _builtins.int = ...,
         unchanged: _builtins.int = ...,
         converted: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["converted", b"converted", "imported", b"imported", "unchanged", b"unchanged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["converted", b"converted", "imported", b"imported", "problems", b"problems", "refused", b"refused", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -69,7 +69,7 @@ class Artifacts:
                 content_type=header.content_type,
                 run_id=header.run_id,
                 tags=header.tags,
-                created_at=now,
+                created_at=min(header.created_at or now, now),
                 modified_at=now,
                 tier_since=now,
             )

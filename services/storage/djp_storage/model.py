@@ -48,13 +48,17 @@ class ObjectName:
 
 @dataclass(frozen=True)
 class ArtifactHeader:
-    """What a sender says of an artifact. `sha256` is hex; empty when the sender does not know it."""
+    """What a sender says of an artifact. `sha256` is hex; empty when the sender does not know it.
+
+    `created_at` is set when it comes out of an archive; otherwise it is created now.
+    """
 
     key: ArtifactKey
     content_type: str = ""
     sha256: str = ""
     run_id: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import current_identity
 from djp.mesh.streams import unless_silent
 from djp.mesh.times import from_timestamp, to_timestamp
-from djp.v1 import common_pb2, storage_pb2, storage_pb2_grpc
+from djp.v1 import common_pb2, storage_pb2
 from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, Tier
+from djp_storage.servicer.transfer import TransferServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -32,10 +33,11 @@ _TIER = {
 _TIER_BY_NUMBER = {number: tier for tier, number in _TIER.items()}
 
 
-class StorageServicer(storage_pb2_grpc.StorageServiceServicer):
+class StorageServicer(TransferServicer):
     """Serves the artifacts of the calling tenant. A put that is silent for `idle_s` seconds is given up."""
 
     def __init__(self, artifacts: Artifacts, *, idle_s: float) -> None:
+        super().__init__(artifacts, idle_s=idle_s)
         self._artifacts = artifacts
         self._idle_s = idle_s
 
