@@ -415,15 +415,19 @@ class GetStorageStatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BY_WORKFLOW_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     by_workflow: _builtins.bool
+    tenant: _builtins.str
+    """Only this tenant; for operators, to whom an empty one stands for all."""
     def __init__(
         self,
         *,
         by_workflow: _builtins.bool = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_workflow", b"by_workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_workflow", b"by_workflow", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -683,21 +687,31 @@ class RunLifecycleRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
     CONFIRM_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     live: _builtins.bool
     """False: only says what would be done."""
     confirm: _builtins.bool
     """Allows purging more than the configured share of a tenant's artifacts."""
+    tenant: _builtins.str
+    """Only this tenant; for operators, to whom an empty one stands for all."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """The moment to reckon with instead of now; for drills of operators, who name the tenant."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         live: _builtins.bool = ...,
         confirm: _builtins.bool = ...,
+        tenant: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm", b"confirm", "live", b"live", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "confirm", b"confirm", "live", b"live", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -787,12 +801,17 @@ Global___RunLifecycleResponse: _TypeAlias = RunLifecycleResponse  # noqa: Y015
 class GetLifecycleStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    TENANT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Only runs for this tenant; for operators, to whom an empty one stands for runs for all."""
     def __init__(
         self,
+        *,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -832,18 +851,22 @@ class ReconcileRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MEND_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     mend: _builtins.bool
     """False: only reports."""
+    verify: _builtins.bool
+    """True: reads every object and compares its hash, too."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         mend: _builtins.bool = ...,
+        verify: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mend", b"mend", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mend", b"mend", "request_id", b"request_id", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -851,17 +874,22 @@ Global___ReconcileRequest: _TypeAlias = ReconcileRequest  # noqa: Y015
 
 @_typing.final
 class ReconcileResponse(_message.Message):
+    """A difference, or only how far it has come."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LOCATION_FIELD_NUMBER: _builtins.int
     DIFFERENCE_FIELD_NUMBER: _builtins.int
     MENDED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    SO_FAR_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     difference: _builtins.str
     """For example "orphan object"."""
     mended: _builtins.bool
     error: _builtins.str
+    @_builtins.property
+    def so_far(self) -> Global___ReconcileSummary: ...
     def __init__(
         self,
         *,
@@ -869,14 +897,45 @@ class ReconcileResponse(_message.Message):
         difference: _builtins.str = ...,
         mended: _builtins.bool = ...,
         error: _builtins.str = ...,
+        so_far: Global___ReconcileSummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["so_far", b"so_far"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "error", b"error", "location", b"location", "mended", b"mended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "error", b"error", "location", b"location", "mended", b"mended", "so_far", b"so_far"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconcileResponse: _TypeAlias = ReconcileResponse  # noqa: Y015
+
+@_typing.final
+class ReconcileSummary(_message.Message):
+    """Counts of a reconciliation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    MENDED_FIELD_NUMBER: _builtins.int
+    objects: _builtins.int
+    artifacts: _builtins.int
+    differences: _builtins.int
+    mended: _builtins.int
+    def __init__(
+        self,
+        *,
+        objects: _builtins.int = ...,
+        artifacts: _builtins.int = ...,
+        differences: _builtins.int = ...,
+        mended: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "differences", b"differences", "mended", b"mended", "objects", b"objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileSummary: _TypeAlias = ReconcileSummary  # noqa: Y015
 
 @_typing.final
 class ExportTenantRequest(_message.Message):
@@ -1031,8 +1090,14 @@ class ListStorageEventsRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     page_token: _builtins.str
+    tenant: _builtins.str
+    """Only this tenant; for operators, to whom an empty one stands for all."""
+    action: _builtins.str
+    """Only events of this action, for example "purged_from_cold"."""
     @_builtins.property
     def range(self) -> _common_pb2.TimeRange: ...
     @_builtins.property
@@ -1044,10 +1109,12 @@ class ListStorageEventsRequest(_message.Message):
         key: Global___ArtifactKey | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        action: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "page_size", b"page_size", "page_token", b"page_token", "range", b"range"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "key", b"key", "page_size", b"page_size", "page_token", b"page_token", "range", b"range", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
