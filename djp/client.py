@@ -215,6 +215,14 @@ class DjpClient:
         request = run_pb2.GetRunRequest(run_id=run_id, restore_values=restore_values)
         return (await _answer(self._runs.GetRun(request, timeout=CALL_TIMEOUT_S))).run
 
+    async def cancel_run(self, run_id: str, *, reason: str = "", request_id: str | None = None) -> run_pb2.Run:
+        """Stop a run: calls under way are charged, the rest of its money goes back. Answers with the run as it then is.
+
+        One that has ended already stays as it is.
+        """
+        request = run_pb2.CancelRunRequest(request_id=request_id or str(uuid.uuid4()), run_id=run_id, reason=reason)
+        return (await _answer(self._runs.CancelRun(request, timeout=CALL_TIMEOUT_S))).run
+
     async def list_runs(self, request: run_pb2.ListRunsRequest) -> run_pb2.ListRunsResponse:
         """Runs, newest first; a page's `next_page_token` is the next request's `page_token`."""
         return await _answer(self._runs.ListRuns(request, timeout=CALL_TIMEOUT_S))

@@ -30,7 +30,7 @@ MEANINGS = {
     Exit.ADVISORY: "the text is advice only: the policy or the jury does not let it be published",
     Exit.NO_RESULT: "every draft was disqualified, there is no text",
     Exit.DENIED: "a budget refused the run, nothing was called",
-    Exit.FAILED: "the run failed; what it had not spent is given back",
+    Exit.FAILED: "the run failed or was cancelled; what it had not spent is given back",
     Exit.UNAVAILABLE: "no gateway answers, or no mesh can start here: the data folder is in use or damaged",
     Exit.INTERRUPTED: "stopped by Ctrl-C",
 }

@@ -30,7 +30,7 @@ app = typer.Typer(
         "help_option_names": ["-h", "--help"],
     },
 )
-runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True, rich_markup_mode=None)
+runs_app = typer.Typer(help="Look at runs, and stop them.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
 app.add_typer(cost_app, name="cost")
 app.add_typer(budgets_app, name="budgets")
@@ -242,6 +242,20 @@ def show_run(
     from djp.cli.session import execute
 
     execute(lambda: runs.show_run(gateway, run, restore_values=restore_values, as_json=as_json), as_json=as_json)
+
+
+@runs_app.command("cancel")
+def cancel_run(
+    run: RunId,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")] = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a run: the calls that it has begun are charged, the rest of its money is given back."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(lambda: runs.cancel_run(gateway, run, reason=reason, as_json=as_json), as_json=as_json)
 
 
 @app.command()

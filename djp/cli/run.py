@@ -18,13 +18,13 @@ from djp.cli.session import connected
 from djp.cli.terminal import command_name, err, fail, one_line, out
 from djp.mesh.errors import DjpError, FailedPrecondition, InvalidInput, ResourceExhausted
 from djp.run_states import TERMINAL_STATES
+from djp.v1 import run_pb2
 
 if TYPE_CHECKING:
     from djp.client import Corpus, DjpClient
-    from djp.v1 import run_pb2
 
 _SKIPPED_SHOWN = 3
-_GIVEN_BACK = "; what it had not spent is given back, at the latest when djp starts again"
+_GIVEN_BACK = "what it had not spent is given back"
 
 
 async def run(flags: RunFlags) -> int:
@@ -36,6 +36,7 @@ async def run(flags: RunFlags) -> int:
     started: list[str] = []
     unwritten: OSError | None = None
     lost: DjpError | None = None
+    told = "interrupted: no run was started"
     try:
         with progress(silent=flags.quiet or flags.as_json) as shown:
             shown.doing("connecting" if flags.gateway else "starting the mesh")
@@ -47,7 +48,13 @@ async def run(flags: RunFlags) -> int:
                     shown.doing("adding up what the run can cost at most")
                     projected = await client.project_run(request)
                 else:
-                    ended = await _watch(client, request, shown, started)
+                    try:
+                        ended = await _watch(client, request, shown, started)
+                    except asyncio.CancelledError:
+                        if started:
+                            shown.doing("cancelling the run")
+                            told = await _cancel(client, started[0], flags)
+                        raise
                     if flags.metrics is not None:
                         from djp.cli.metrics import append_metrics
 
@@ -62,7 +69,7 @@ async def run(flags: RunFlags) -> int:
                             lost = error
                 shown.doing("closing")
     except asyncio.CancelledError:
-        print(_interrupted(flags, started), file=sys.stderr)
+        print(told, file=sys.stderr)
         raise
     if flags.dry_run:
         from djp.cli.dry_run import show_projection
@@ -113,15 +120,19 @@ async def _watch(client: DjpClient, request: run_pb2.RunRequest, shown: Progress
     return await client.get_run(run.run_id)
 
 
-def _interrupted(flags: RunFlags, started: list[str]) -> str:
-    if not flags.gateway:
-        return f"interrupted: the run is over{_GIVEN_BACK}" if started else "interrupted"
-    if not started:
-        return "interrupted: no run was started"
-    at = f" --gateway {flags.gateway}"
-    return (
-        f"interrupted: the run goes on at the gateway; look at it with: {command_name()} runs show {started[0][:8]}{at}"
-    )
+async def _cancel(client: DjpClient, run_id: str, flags: RunFlags) -> str:
+    """Stop the run that nobody waits for any more; what to tell of it."""
+    at = f" --gateway {flags.gateway}" if flags.gateway else ""
+    look = f"look at it with: {command_name()} runs show {run_id[:8]}{at}"
+    try:
+        run = await client.cancel_run(run_id, reason="interrupted at the command line")
+    except DjpError as error:
+        return f"interrupted: the run could not be cancelled ({error.message}); {look}"
+    if run.state == run_pb2.RUN_STATE_CANCELLED:
+        return f"interrupted: the run is cancelled; {_GIVEN_BACK}"
+    if run.state in TERMINAL_STATES:
+        return f"interrupted: the run had ended already; {look}"
+    return f"interrupted: the run is being cancelled; {_GIVEN_BACK}"
 
 
 def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:

@@ -1,4 +1,4 @@
-"""`djp runs list` and `djp runs show`."""
+"""`djp runs list`, `djp runs show` and `djp runs cancel`."""
 
 from __future__ import annotations
 
@@ -106,6 +106,22 @@ async def show_run(gateway: str | None, wanted: str, *, restore_values: bool = F
     out().print(one_line(run.spec.task, 500))
     out().print()
     print_run(run, gateway=gateway, events=events, restored=restore_values)
+    return Exit.OK
+
+
+async def cancel_run(gateway: str | None, wanted: str, *, reason: str, as_json: bool) -> int:
+    """Stop a run, and tell how it ended."""
+    async with connected(gateway) as client:
+        run = await client.cancel_run((await find_run(client, wanted)).run_id, reason=reason)
+    if as_json:
+        print(json.dumps({"run": run_document(run)}, indent=2))
+    elif run.state == run_pb2.RUN_STATE_CANCELLED:
+        cost = format_usd(run.result.total_nano_usd)
+        out().print(f"Run {one_line(run.run_id)[:8]} is cancelled; it cost {cost}, the rest is given back.")
+    elif run.state in TERMINAL_STATES:
+        out().print(f"Run {one_line(run.run_id)[:8]} had ended already: {state_name(run.state)}.")
+    else:
+        out().print(f"Run {one_line(run.run_id)[:8]} is being cancelled.")
     return Exit.OK
 
 

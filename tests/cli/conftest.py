@@ -188,6 +188,9 @@ class FakeGateway(
         self.started: list[run_pb2.RunRequest] = []
         self.projected: list[run_pb2.RunRequest] = []
         self.listed: list[run_pb2.ListRunsRequest] = []
+        self.cancelled: list[run_pb2.CancelRunRequest] = []
+        self.cancelled_as = "CANCELLED"
+        """The state in which a run then is."""
         self.watched_after: list[int] = []
         self.corpora: dict[str, dict[str, bytes]] = {}
 
@@ -221,6 +224,12 @@ class FakeGateway(
             if run.run_id.startswith(request.run_id):
                 return run_pb2.GetRunResponse(run=run)
         raise NotFound(f"there is no run {request.run_id}; djp runs list shows those there are", field="run_id")
+
+    async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Any) -> run_pb2.CancelRunResponse:
+        self.cancelled.append(request)
+        if self.refusal:
+            raise self.refusal
+        return run_pb2.CancelRunResponse(run=finished_run(self.cancelled_as, result={"totalNanoUsd": "2200000"}))
 
     async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Any) -> run_pb2.ListRunsResponse:
         self.listed.append(request)

@@ -15,7 +15,7 @@ from google.protobuf.json_format import ParseDict
 
 from djp.cli.flags import RunFlags, read_task, run_request
 from djp.cli.run import run
-from djp.mesh.errors import FailedPrecondition, InvalidInput, Violation
+from djp.mesh.errors import DjpError, FailedPrecondition, InvalidInput, Unavailable, Violation
 from djp.v1 import run_pb2
 
 if TYPE_CHECKING:
@@ -366,18 +366,36 @@ async def test_a_data_folder_in_use_is_one_line(djp: Any, home: Path) -> None:
     assert f"data folder {home} is in use" in ended.err
 
 
-async def test_ctrl_c_leaves_the_run_at_the_gateway_and_says_so(djp_at: Any, gateway: Any) -> None:
+@pytest.mark.parametrize(
+    ("state", "refusal", "told"),
+    [
+        ("CANCELLED", None, "interrupted: the run is cancelled; what it had not spent is given back"),
+        ("RUNNING", None, "interrupted: the run is being cancelled; what it had not spent is given back"),
+        ("PUBLISHED", None, "interrupted: the run had ended already; look at it with: "),
+        (
+            "RUNNING",
+            Unavailable("it restarts"),
+            "interrupted: the run could not be cancelled (it restarts); look at it",
+        ),
+    ],
+)
+async def test_ctrl_c_cancels_the_run_and_says_what_became_of_it(
+    djp_at: Any, gateway: Any, state: str, refusal: DjpError | None, told: str
+) -> None:
     gateway.goes_on.clear()
+    gateway.cancelled_as = state
     process = await djp_at.start(*TASK)
     await asyncio.wait_for(gateway.waiting.wait(), 60)
+    gateway.refusal = refusal
     process.send_signal(signal.SIGINT)
     out, err = await process.communicate()
 
     assert process.returncode == 130
     assert out == b""
     last = err.decode().splitlines()[-1]
-    assert last.startswith("interrupted: the run goes on at the gateway; look at it with: ")
-    assert last.endswith(f"djp runs show 3f2b8c1e --gateway {gateway.address}")
+    assert last.startswith(told)
+    assert ("look at it" in told) == last.endswith(f"djp runs show 3f2b8c1e --gateway {gateway.address}")
+    assert {request.run_id for request in gateway.cancelled} == {gateway.run.run_id}
     assert b"Traceback" not in err
 
 

@@ -1,4 +1,4 @@
-"""`djp runs list` and `djp runs show`."""
+"""`djp runs list`, `djp runs show` and `djp runs cancel`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from djp.cli.runs import list_runs, show_run
+from djp.cli.runs import cancel_run, list_runs, show_run
 from djp.cli.session import execute
 from djp.mesh.errors import NotFound
 from djp.v1 import run_pb2
@@ -115,3 +115,27 @@ def test_wrong_settings_are_lines_that_name_the_variables(
     told = capsys.readouterr().err
     assert "DJP_METRICS_PORT" in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("CANCELLED", "Run 3f2b8c1e is cancelled; it cost $0.0022, the rest is given back."),
+        ("PUBLISHED", "Run 3f2b8c1e had ended already: published."),
+        ("RUNNING", "Run 3f2b8c1e is being cancelled."),
+    ],
+)
+async def test_cancel_says_how_the_run_ended(
+    gateway: Any, capsys: pytest.CaptureFixture[str], state: str, told: str
+) -> None:
+    gateway.cancelled_as = state
+    assert await cancel_run(gateway.address, "3f2b8c1e", reason="too slow", as_json=False) == 0
+    assert capsys.readouterr().out.strip() == told
+    (request,) = gateway.cancelled
+    assert (request.run_id, request.reason) == (gateway.run.run_id, "too slow")
+
+
+async def test_cancel_can_be_read_by_a_program(djp_at: Any) -> None:
+    ended = await djp_at("runs", "cancel", "3f2b8c1e", "--json")
+    assert ended.code == 0
+    assert json.loads(ended.out)["run"]["state"] == "RUN_STATE_CANCELLED"

@@ -56,9 +56,7 @@ async def test_ctrl_c_ends_the_run_and_gives_its_money_back(djp: Any, home: Path
     _, err = await process.communicate()
 
     assert process.returncode == 130
-    assert err.decode().splitlines()[-1] == (
-        "interrupted: the run is over; what it had not spent is given back, at the latest when djp starts again"
-    )
+    assert err.decode().splitlines()[-1] == "interrupted: the run is cancelled; what it had not spent is given back"
     ledger.close()
     async with standalone_mesh() as address, open_channel(address) as channel:
         governance = governance_pb2_grpc.GovernanceServiceStub(channel)
@@ -68,5 +66,5 @@ async def test_ctrl_c_ends_the_run_and_gives_its_money_back(djp: Any, home: Path
     assert windows
     assert [window.reserved_nano_usd for window in windows] == [0] * len(windows)
     assert [(run.state, run.error.reason) for run in listed.runs] == [
-        (run_pb2.RUN_STATE_FAILED, common_pb2.ERROR_REASON_INTERRUPTED)
+        (run_pb2.RUN_STATE_CANCELLED, common_pb2.ERROR_REASON_CANCELLED)
     ]

@@ -326,4 +326,4 @@ def test_ctrl_c_ends_the_run_and_gives_the_money_back(home: Home) -> None:
     assert running.returncode in (0, 130)  # 0: it had ended before the signal came
     assert "Traceback" not in rest
     states = {run["state"] for run in json.loads(home.djp("runs", "list", "--json").stdout)["runs"]}
-    assert states <= {"RUN_STATE_PUBLISHED", "RUN_STATE_FAILED"}
+    assert states <= {"RUN_STATE_PUBLISHED", "RUN_STATE_CANCELLED"}

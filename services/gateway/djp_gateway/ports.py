@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from djp.v1 import run_pb2
 
@@ -17,6 +17,21 @@ class Page:
 
     runs: Sequence[run_pb2.Run]
     next_page_token: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What somebody wants of a run."""
+
+    kind: str
+    """CANCEL."""
+    by: str
+    """Who, for people."""
+    reason: str
+    """In their words; may be empty."""
+
+
+CANCEL = "cancel"
 
 
 class RunStore(Protocol):
@@ -78,4 +93,28 @@ class RunStore(Protocol):
 
     async def unfinished(self, executor: str) -> Sequence[tuple[str, str]]:
         """Tenant and id of each run of that executor that has not ended."""
+        ...
+
+
+class RunOrders(Protocol):
+    """What people order of runs, kept until whoever works on the run hears of it, and after."""
+
+    async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> str | None:
+        """The id of the run that the tenant's request_id was about before, if any.
+
+        Raises:
+            RequestIdReused: it came with another body.
+        """
+        ...
+
+    async def give(self, tenant: str, run_id: str, order: Order, *, request_id: str, request_sha256: str) -> None:
+        """Keep an order; the same request again changes nothing.
+
+        Raises:
+            RequestIdReused: the request_id came with another body.
+        """
+        ...
+
+    async def first(self, run_ids: Collection[str], kind: str) -> Mapping[str, Order]:
+        """By run, the first order of that kind, for those of the runs that have one."""
         ...

@@ -23,19 +23,26 @@ from djp_gateway import ledger, publishing, steps
 from djp_gateway.lanes import Lanes
 from djp_gateway.live import LiveRun, Watchers
 from djp_gateway.patience import may_pass
+from djp_gateway.ports import CANCEL, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Mapping
+    from collections.abc import Collection, Coroutine, Iterator, Mapping
 
     from djp_gateway.adapters.leaves import Leaves
-    from djp_gateway.ports import RunStore
+    from djp_gateway.ports import RunOrders, RunStore
 
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 _DENIALS = frozenset({common_pb2.ERROR_REASON_BUDGET_EXCEEDED, common_pb2.ERROR_REASON_RUN_BUDGET_EXCEEDED})
+_ENDS = dict.fromkeys(_DENIALS, run_pb2.RUN_STATE_DENIED) | {
+    common_pb2.ERROR_REASON_CANCELLED: run_pb2.RUN_STATE_CANCELLED
+}
+"""The state of a run that ends for such a reason; FAILED for every other."""
 _END_S = 5.0  # one attempt to give a run's money back and to end it
 _ENDS_AT_ONCE = 8
+_LISTEN_S = 0.5
+"""How often a gateway looks for orders that another one took for its runs: a cancelled run is to end within 2 s."""
 
 _INTERRUPTED = run_pb2.RunError(
     reason=common_pb2.ERROR_REASON_INTERRUPTED,
@@ -50,6 +57,7 @@ class Runner:
     def __init__(
         self,
         store: RunStore,
+        orders: RunOrders,
         leaves: Leaves,
         watchers: Watchers,
         *,
@@ -58,6 +66,7 @@ class Runner:
         lease_s: float,
     ) -> None:
         self._store = store
+        self._orders = orders
         self._leaves = leaves
         self._watchers = watchers
         self._executor = executor
@@ -66,6 +75,9 @@ class Runner:
         self._ends = asyncio.Semaphore(_ENDS_AT_ONCE)
         self._accepting: set[asyncio.Task[run_pb2.Run]] = set()
         self._working: set[asyncio.Task[None]] = set()
+        self._runs: dict[str, asyncio.Task[None]] = {}
+        """Those that wait or are in work here, by id."""
+        self._cancelled: dict[str, Order] = {}
 
     async def accept(self, run: run_pb2.Run, *, request_id: str, request_sha256: str) -> run_pb2.Run:
         """Store a run and queue it, both even if the caller goes away; answers with the run of that request_id.
@@ -80,8 +92,31 @@ class Runner:
             run, request_id=request_id, request_sha256=request_sha256, executor=self._executor
         )
         if stored.run_id == run.run_id:
-            _keep(self._working, self._work(run.tenant, run.run_id))
+            task = _keep(self._working, self._work(run.tenant, run.run_id))
+            self._runs[run.run_id] = task
+            task.add_done_callback(lambda _task: self._forget(run.run_id))
         return stored
+
+    def _forget(self, run_id: str) -> None:
+        del self._runs[run_id]
+        self._cancelled.pop(run_id, None)
+
+    async def listen(self) -> None:
+        """Hear of what other gateways were told of the runs here, until cancelled."""
+        while True:
+            await asyncio.sleep(_LISTEN_S)
+            try:
+                await self.hear(list(self._runs))
+            except Exception as error:
+                _log.warning("orders cannot be read (%s); trying again", type(error).__name__)
+
+    async def hear(self, run_ids: Collection[str]) -> None:
+        """Do what was ordered of these runs, as far as they wait or are in work here."""
+        for run_id, order in (await self._orders.first(run_ids, CANCEL)).items():
+            task = self._runs.get(run_id)
+            if task and run_id not in self._cancelled:
+                self._cancelled[run_id] = order
+                task.cancel()
 
     async def end_left_over(self, *, wait_s: float) -> None:
         """Begin to end the runs that an earlier process left unfinished; wait for that, but not longer than given."""
@@ -113,7 +148,7 @@ class Runner:
                     await steps.work(live, self._leaves, self._lanes)
                 return
             except asyncio.CancelledError:
-                error = _INTERRUPTED
+                error = _cancelled(self._cancelled[run_id]) if run_id in self._cancelled else _INTERRUPTED
             except Exception as failure:
                 error = await self._error_of(failure, live.run)
             root.set_status(Status(StatusCode.ERROR, common_pb2.ErrorReason.Name(error.reason)))
@@ -128,7 +163,8 @@ class Runner:
 
     async def _end_left_over(self, tenant: str, run_id: str) -> None:
         with _run(tenant, run_id):
-            await self._end(tenant, run_id, _INTERRUPTED, {})
+            order = (await self._orders.first([run_id], CANCEL)).get(run_id)
+            await self._end(tenant, run_id, _cancelled(order) if order else _INTERRUPTED, {})
 
     async def _end(
         self, tenant: str, run_id: str, error: run_pb2.RunError, owed: Mapping[str, common_pb2.ModelCall]
@@ -138,7 +174,7 @@ class Runner:
         A run whose artifact is stored has only its settlement left: what could not be done in time is done now, and it
         ends as it would have.
         """
-        denied = error.reason in _DENIALS
+        denied, stopped = error.reason in _DENIALS, error.reason == common_pb2.ERROR_REASON_CANCELLED
         for delay_s in itertools.chain((0.3, 1.0, 3.0, 10.0), itertools.repeat(30.0)):
             try:
                 async with self._ends:
@@ -149,7 +185,7 @@ class Runner:
                     events = await self._store.events_after(run_id, 0)
                     with deadline_scope(_END_S):
                         await ledger.pay_owed(live, self._leaves, owed, events)
-                        if run.result.artifact_sha256 and error.retryable:
+                        if run.result.artifact_sha256 and (error.retryable or stopped):
                             try:
                                 await ledger.close(run, self._leaves)
                             except grpc.aio.AioRpcError as refusal:
@@ -163,7 +199,7 @@ class Runner:
                             await ledger.release(run, self._leaves, common_pb2.ErrorReason.Name(error.reason))
                     run.error.CopyFrom(error)
                     run.error.stage = run.stage
-                    await live.enter(run_pb2.RUN_STATE_DENIED if denied else run_pb2.RUN_STATE_FAILED)
+                    await live.enter(_ENDS.get(error.reason, run_pb2.RUN_STATE_FAILED))
                 return
             except Exception as failure:
                 problem = error_from_rpc(failure) if isinstance(failure, grpc.RpcError) else failure
@@ -207,6 +243,11 @@ def _keep(tasks: set[asyncio.Task[Answer]], work: Coroutine[Any, Any, Answer]) -
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
+
+
+def _cancelled(order: Order) -> run_pb2.RunError:
+    said = f": {order.reason}" if order.reason else ""
+    return run_pb2.RunError(reason=common_pb2.ERROR_REASON_CANCELLED, message=f"cancelled by {order.by}{said}")
 
 
 def _run_error(error: DjpError, message: str) -> run_pb2.RunError:

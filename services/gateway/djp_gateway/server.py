@@ -22,6 +22,7 @@ from djp.v1 import (
     storage_pb2,
 )
 from djp_gateway.adapters.leaves import leaves_over
+from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
 from djp_gateway.catalogue import load_catalogue
@@ -45,7 +46,8 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         engine = await open_engine(settings.gateway_database_url, _MIGRATIONS, metadata)
         stack.push_async_callback(engine.dispose)
-        store = SqlRunStore(engine, Seal(load_key(djp_home() / "seal.key")))
+        seal = Seal(load_key(djp_home() / "seal.key"))
+        store, orders = SqlRunStore(engine, seal), SqlRunOrders(engine, seal)
         await store.check_seal()
         catalogue = load_catalogue()
         catalogue.policy(settings.policy)
@@ -56,6 +58,7 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
         watchers = Watchers()
         runner = Runner(
             store,
+            orders,
             leaves,
             watchers,
             executor=settings.executor_id,
@@ -74,7 +77,7 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
             storage_pb2.DESCRIPTOR.services_by_name["StorageService"]: channels["storage"],
         }
         forwarders = [(leaf, Forwarder(leaf, channel)) for leaf, channel in forwarded.items()]
-        runs = RunServicer(settings, catalogue, store, runner, watchers, leaves)
+        runs = RunServicer(settings, catalogue, store, orders, runner, watchers, leaves)
         yield Service(
             name="gateway",
             servicers=[
@@ -90,6 +93,7 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
                 ),
                 *((leaf, forwarder, add_forwarder) for leaf, forwarder in forwarders),
             ],
+            background=[runner.listen],
             public=True,
             on_drain=[forwarder.end_watches for _, forwarder in forwarders],
         )

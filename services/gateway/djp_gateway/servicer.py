@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from djp.run_states import TERMINAL_STATES
 from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, grounding_pb2, redaction_pb2, run_pb2, run_pb2_grpc
 from djp_gateway.citing import find_passages
 from djp_gateway.hiding import hidden, put_back
+from djp_gateway.ports import CANCEL, Order
 from djp_gateway.spec import resolve
 from djp_gateway.steps import bound
 
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.catalogue import Catalogue
     from djp_gateway.live import Watchers
-    from djp_gateway.ports import RunStore
+    from djp_gateway.ports import RunOrders, RunStore
     from djp_gateway.runner import Runner
     from djp_gateway.settings import GatewaySettings
 
 _ANSWER_S = 30.0  # a leaf that is asked before there is a run answers in milliseconds, or is frozen
+_CANCEL_S = 5.0  # a cancelled run mostly ends within 2 s; what is under way in a leaf that hangs gets 5
+_LOOK_S = 0.2  # until the store is asked again, for no bell rings here for another gateway's run
 _MODELS_S = 10.0  # the first question about a real model loads prices and tokenizers
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -48,6 +51,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         settings: GatewaySettings,
         catalogue: Catalogue,
         store: RunStore,
+        orders: RunOrders,
         runner: Runner,
         watchers: Watchers,
         leaves: Leaves,
@@ -55,6 +59,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         self._settings = settings
         self._catalogue = catalogue
         self._store = store
+        self._orders = orders
         self._runner = runner
         self._watchers = watchers
         self._leaves = leaves
@@ -128,6 +133,42 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                         await bell.wait()
                 except TimeoutError:
                     yield run_pb2.WatchRunResponse(event=run_pb2.RunEvent(heartbeat=run_pb2.Heartbeat()))
+
+    async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Context) -> run_pb2.CancelRunResponse:
+        run = await self._store.get(current_identity().tenant, request.run_id)
+        order = Order(kind=CANCEL, by=_caller(), reason=request.reason)
+        if await self._ordered(run, order, request):
+            await self._runner.hear([run.run_id])
+            run = await self._ended(run)
+        return run_pb2.CancelRunResponse(run=run)
+
+    async def _ordered(self, run: run_pb2.Run, order: Order, request: run_pb2.CancelRunRequest) -> bool:
+        """Keep the order of a request; whether the run can still be told of it.
+
+        Raises:
+            RequestIdReused: the request_id came with another body.
+        """
+        body = (order.kind, run.run_id, order.reason)
+        request_sha256 = sha256(repr(body).encode()).hexdigest()
+        known = await self._orders.earlier(run.tenant, request.request_id, request_sha256)
+        if run.state in TERMINAL_STATES:
+            return False
+        if not known:
+            await self._orders.give(
+                run.tenant, run.run_id, order, request_id=request.request_id, request_sha256=request_sha256
+            )
+        return True
+
+    async def _ended(self, run: run_pb2.Run) -> run_pb2.Run:
+        """The run when it has ended, or as it is after a moment: another gateway may have to hear of it."""
+        with self._watchers.bell(run.run_id) as bell, suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_S):
+                while (run := await self._store.get(run.tenant, run.run_id)).state not in TERMINAL_STATES:
+                    bell.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_LOOK_S):
+                            await bell.wait()
+        return run
 
     async def _resolve(self, request: run_pb2.RunRequest) -> run_pb2.RunSpec:
         spec = resolve(
@@ -206,6 +247,14 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
                 for name, document in self._catalogue.policies.items()
             ]
         )
+
+
+def _caller() -> str:
+    """Who calls, as it is kept with what they order."""
+    identity = current_identity()
+    return (
+        f"tenant {identity.tenant}" if identity.role == "tenant" else f"an {identity.role} as tenant {identity.tenant}"
+    )
 
 
 @contextmanager

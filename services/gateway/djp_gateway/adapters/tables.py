@@ -57,3 +57,16 @@ hidden_values = Table(
     Column("run_id", String(36), ForeignKey("runs.run_id"), primary_key=True),
     Column("sealed_values", LargeBinary, nullable=False),  # apart, for only their owner asks for them, and rarely
 )
+
+orders = Table(
+    "run_orders",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("request_id", String(36), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("run_id", String(36), ForeignKey("runs.run_id"), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("ordered_us", BigInteger, nullable=False),
+    Column("sealed_order", LargeBinary, nullable=False),  # who, and in which words
+)
+Index("ix_run_orders_run", orders.c.run_id, orders.c.ordered_us)

@@ -1,0 +1,87 @@
+"""What people order of runs, in the SQL database that has the runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Row, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from djp.database import reading
+from djp.mesh.errors import RequestIdReused
+from djp_gateway.adapters.tables import orders
+from djp_gateway.ports import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from djp_gateway.seal import Seal
+
+
+class SqlRunOrders:
+    """RunOrders on SQLAlchemy Core; one transaction a call."""
+
+    def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
+        self._engine = engine
+        self._seal = seal
+        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
+        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+    async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> str | None:
+        query = select(orders.c.run_id, orders.c.request_sha256).where(
+            orders.c.tenant == tenant, orders.c.request_id == request_id
+        )
+        async with reading(self._engine).connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            return None
+        if row.request_sha256 != self._seal.fingerprint(request_sha256):
+            raise RequestIdReused.by(request_id)
+        run_id: str = row.run_id
+        return run_id
+
+    async def give(self, tenant: str, run_id: str, order: Order, *, request_id: str, request_sha256: str) -> None:
+        told = json.dumps({"by": order.by, "reason": order.reason}).encode()
+        row = {
+            "tenant": tenant,
+            "request_id": request_id,
+            "request_sha256": self._seal.fingerprint(request_sha256),
+            "run_id": run_id,
+            "kind": order.kind,
+            "ordered_us": time.time_ns() // 1000,
+            "sealed_order": self._seal.close(told, _place(run_id, request_id)),
+        }
+        try:
+            async with self._turn, self._engine.begin() as connection:
+                await connection.execute(insert(orders).values(row))
+        except IntegrityError:
+            # The same request at the same time was quicker.
+            if not await self.earlier(tenant, request_id, request_sha256):
+                raise
+
+    async def first(self, run_ids: Collection[str], kind: str) -> Mapping[str, Order]:
+        if not run_ids:
+            return {}
+        query = (
+            select(orders)
+            .where(orders.c.run_id.in_(list(run_ids)), orders.c.kind == kind)
+            .order_by(orders.c.ordered_us.desc())
+        )
+        async with reading(self._engine).connect() as connection:
+            rows = (await connection.execute(query)).all()
+        return {row.run_id: self._open(row) for row in rows}
+
+    def _open(self, row: Row[Any]) -> Order:
+        told = json.loads(self._seal.open(row.sealed_order, _place(row.run_id, row.request_id)))
+        return Order(kind=row.kind, by=told["by"], reason=told["reason"])
+
+
+def _place(run_id: str, request_id: str) -> str:
+    """What an order is sealed for."""
+    return f"{run_id}/order/{request_id}"
