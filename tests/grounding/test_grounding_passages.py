@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from djp.llm.tokens import count_tokens
 from djp_grounding.model import Extracted, Passage
-from djp_grounding.passages import OVERLAP_WORDS, PASSAGE_CHARS, PASSAGE_WORDS, cut
+from djp_grounding.passages import OVERLAP_TOKENS, PASSAGE_TOKENS, cut
 
 
 def passages(text: str, **fields: object) -> list[Passage]:
@@ -22,12 +23,11 @@ def check(text: str, found: list[Passage], start: int = 0) -> None:
         assert passage.ordinal == number
         assert text[passage.start : passage.end] == passage.text
         assert passage.text == passage.text.strip() != ""
-        assert len(passage.text.split()) <= PASSAGE_WORDS
-        assert len(passage.text) <= PASSAGE_CHARS
+        assert count_tokens(passage.text) <= PASSAGE_TOKENS
     for before, after in pairwise(found):
         assert before.start < after.start
         assert before.end < after.end
-        assert len(text[after.start : before.end].split()) <= OVERLAP_WORDS
+        assert count_tokens(text[after.start : before.end]) <= OVERLAP_TOKENS
     ends = [start, *(passage.end for passage in found)]
     starts = [*(passage.start for passage in found), len(text)]
     gaps = [text[left:right] for left, right in zip(ends, starts, strict=True)]

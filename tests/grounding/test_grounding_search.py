@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from djp.mesh.errors import NotFound
+from djp_grounding.analysis import analyser, spaced, spaced_analyser
 
 HANDBOOK = {
     "refunds.md": "# Refunds\n\nA refund is paid within ten days. Customers ask for a refund by letter.",
@@ -161,3 +164,12 @@ def test_a_document_without_terms_is_kept_and_citable(library: Any) -> None:
     library.add({"a.md": "the of and\n\n!!!"})
     assert library.search("the") == []
     assert library.resolved("[a]") == ["a.md"]
+
+
+_TEXTS = st.text(alphabet=st.one_of(st.characters(codec="utf-8", max_codepoint=0x24FF), st.characters(codec="utf-8")))
+
+
+@given(_TEXTS)
+@example("_ __ a_b \u00d7 \u2018q\u2019 \u00b2 \u0905\u094d \u6570\u636e 'tis \x0b\x1c\x85 \u0e07\u0e1a")
+def test_words_are_the_same_however_they_are_split(text: str) -> None:
+    assert spaced_analyser().analyze(spaced(text)) == analyser().analyze(text)

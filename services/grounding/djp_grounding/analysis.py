@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING
@@ -35,13 +36,53 @@ STOP_WORDS = """
 """
 
 
+# Text of these characters alone, Latin with the usual punctuation, is what Python's own classes split the same way.
+_LATIN = re.compile(r"[\x00-\u02ff\u2000-\u206f\u20a0-\u20bf\u2190-\u23ff]*")
+_BETWEEN = re.compile(r"[\W_]+")
+_ASCII_BETWEEN = {code: " " for code in range(128) if not chr(code).isalnum()}
+
+
 @cache
 def analyser() -> tantivy.TextAnalyzer:
     """Words in lower case, without accents and stop words, cut to their English stem (Snowball); numbers are words."""
+    return _filtered(_words())
+
+
+@cache
+def spaced_analyser() -> tantivy.TextAnalyzer:
+    """Gives of `spaced(text)` the terms that `analyser` gives of the text, in less than half of the time."""
+    import tantivy
+
+    return _filtered(tantivy.Tokenizer.whitespace())
+
+
+def spaced(text: str) -> str:
+    """The words of a text with white space between them, as `spaced_analyser` needs it."""
+    if text.isascii():
+        return text.translate(_ASCII_BETWEEN)
+    if _LATIN.fullmatch(text):
+        return _BETWEEN.sub(" ", text)
+    return " ".join(_splitter().analyze(text))
+
+
+@cache
+def _splitter() -> tantivy.TextAnalyzer:
+    import tantivy
+
+    return tantivy.TextAnalyzerBuilder(_words()).build()
+
+
+def _words() -> tantivy.Tokenizer:
+    import tantivy
+
+    return tantivy.Tokenizer.regex(_TERM)
+
+
+def _filtered(tokenizer: tantivy.Tokenizer) -> tantivy.TextAnalyzer:
     import tantivy
 
     return (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_TERM))
+        tantivy.TextAnalyzerBuilder(tokenizer)
         .filter(tantivy.Filter.remove_long(_TERM_CHARS))
         .filter(tantivy.Filter.lowercase())
         .filter(tantivy.Filter.ascii_fold())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from djp_grounding.pdf import PdfWorker
 
-EXTRACTOR_VERSION = 3
+EXTRACTOR_VERSION = 4
 """Raise it when the same bytes would give another text, title or cut: it is part of a version's identity."""
 
 _LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from djp_grounding.analysis import ANALYSER, analyser, query_terms
+from djp_grounding.analysis import ANALYSER, query_terms, spaced, spaced_analyser
 from djp_grounding.model import Passage
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import tantivy
 
-INDEX_VERSION = 5
+INDEX_VERSION = 6
 """Raise it when the fields change: it is part of a version's identity."""
 TITLE_BOOST = 0.5
 """Weight of a term in the title beside one in the text: amid those of the best nDCG@10 on Cranfield, 0.4 to 0.8."""
@@ -63,12 +63,13 @@ class IndexBuilder:
             .add_unsigned_field("page", stored=True)
             .add_unsigned_field("start", stored=True)
             .add_unsigned_field("end", stored=True)
+            .add_bytes_field("text", stored=True, indexed=False)
             .add_text_field("title", tokenizer_name=ANALYSER, index_option="freq")
-            .add_text_field("text", stored=True, tokenizer_name=ANALYSER, index_option="freq")
+            .add_text_field("terms", tokenizer_name=ANALYSER, index_option="freq")
             .build()
         )
         index = tantivy.Index(schema, path=str(folder))
-        index.register_tokenizer(ANALYSER, analyser())
+        index.register_tokenizer(ANALYSER, spaced_analyser())
         heap = min(max(_HEAP_BYTES, 2 * content_bytes), _HEAP_MAX_BYTES)
         self._writer = index.writer(heap_size=heap, num_threads=1)
         self._folder = folder
@@ -86,8 +87,9 @@ class IndexBuilder:
         entry.add_unsigned("page", passage.page)
         entry.add_unsigned("start", passage.start)
         entry.add_unsigned("end", passage.end)
-        entry.add_text("title", title)
-        entry.add_text("text", passage.text)
+        entry.add_bytes("text", passage.text.encode())
+        entry.add_text("title", spaced(title))
+        entry.add_text("terms", spaced(passage.text))
         try:
             self._writer.add_document(entry)
         except ValueError as error:
@@ -148,11 +150,12 @@ class IndexReader:
             raise ValueError("the index files are not what was written")
         self._tantivy = tantivy
         index = tantivy.Index.open(str(folder))
-        index.register_tokenizer(ANALYSER, analyser())
+        index.register_tokenizer(ANALYSER, spaced_analyser())
         self._schema = index.schema
         self._searcher = index.searcher()
         self._ranks = {key: rank for rank, key in enumerate(documents)}
         self.passages: int = self._searcher.num_docs
+        self._searcher.doc_freq("terms", "")  # an index of other fields, made by an older release, is refused here
 
     def search(self, query: str, top_k: int) -> list[Found]:
         """The best passages by BM25, best first, equal scores in the order of the corpus.
@@ -176,7 +179,7 @@ class IndexReader:
 
     def rarity(self, term: str) -> float:
         """How much a term tells the passages apart: BM25's idf, `ln(1 + (N - n + 0.5) / (n + 0.5))`."""
-        holding: int = self._searcher.doc_freq("text", term)
+        holding: int = self._searcher.doc_freq("terms", term)
         return math.log(1 + (self.passages - holding + 0.5) / (holding + 0.5))
 
     def _of(self, document: int) -> tantivy.Query:
@@ -187,7 +190,7 @@ class IndexReader:
         return [
             (should, make.boost_query(make.term_query(self._schema, field, term, index_option="freq"), boost * count))
             for term, count in terms.items()
-            for field, boost in (("text", 1.0), ("title", TITLE_BOOST))
+            for field, boost in (("terms", 1.0), ("title", TITLE_BOOST))
         ]
 
     def _best(self, clauses: list[tuple[tantivy.Occur, tantivy.Query]], top_k: int) -> list[Found]:
@@ -220,5 +223,5 @@ def _passage(entry: Any) -> Passage:
         page=entry.get_first("page"),
         start=entry.get_first("start"),
         end=entry.get_first("end"),
-        text=entry.get_first("text"),
+        text=entry.get_first("text").decode(),
     )

@@ -6,21 +6,25 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
+from djp.llm.tokens import BYTES_PER_TOKEN, utf8_bytes
 from djp_grounding.model import Extracted, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-PASSAGE_WORDS = 200
-"""A passage holds at most so many words: long enough to answer, short enough that eight of them fit a prompt."""
-PASSAGE_CHARS = 1600
-"""And at most so many code points: 200 English words are about 1,200; this is what bounds text without spaces."""
-OVERLAP_WORDS = 30
-"""Where a section is cut for its length, the next passage begins again with the last sentence or paragraph of the one
-before if that has no more words, so that what stands on both sides of a cut is found together."""
-SECTION_WORDS = 60
-"""A heading starts a new passage once the one before holds so many words; shorter sections share a passage."""
+PASSAGE_TOKENS = 320
+"""A passage holds at most so many: long enough to answer, short enough that eight of them fit a prompt.
 
+A token is four bytes of UTF-8, as everywhere in the mesh where no vocabulary is asked (`djp.llm.tokens`): counting so
+costs nothing, o200k_base would take as long as all else that a build does. English prose has fewer tokens than that.
+"""
+OVERLAP_TOKENS = 48
+"""Where a section is cut for its length, the next passage begins again with the last sentence or paragraph of the one
+before if that has no more, so that what stands on both sides of a cut is found together."""
+SECTION_TOKENS = 96
+"""A heading starts a new passage once the one before holds so many; shorter sections share a passage."""
+
+_PASSAGE, _OVERLAP, _SECTION = (tokens * BYTES_PER_TOKEN for tokens in (PASSAGE_TOKENS, OVERLAP_TOKENS, SECTION_TOKENS))
 _WORD = re.compile(r"\S+")
 _HEADING = re.compile(r"#{1,6}[ \t]")
 _FENCE = re.compile(r"[ ]{0,3}(```|~~~)")
@@ -33,8 +37,9 @@ _GAP = re.compile(rf"\s+|(?<=[{_WIDE_STOPS}])")  # where a sentence may end
 class _Piece(NamedTuple):
     start: int
     end: int
-    words: int
-    section: bool  # starts with a heading
+    bytes: int
+    section: bool = False  # starts with a heading
+    whole: bool = True  # a sentence at least, not a part of one
 
 
 def cut(document: Extracted) -> Iterator[Passage]:
@@ -47,40 +52,41 @@ def cut(document: Extracted) -> Iterator[Passage]:
     ordinal = 0
     for at, start in enumerate(starts):
         end = starts[at + 1] if at + 1 < len(starts) else len(text)
-        for piece in _pack(_small_pieces(text, start, end)):
+        for piece in _pack(text, _small_pieces(text, start, end)):
             page = bisect_right(pages, piece.start) if pages else 0
             yield Passage(ordinal, page, piece.start, piece.end, text[piece.start : piece.end])
             ordinal += 1
 
 
-def _pack(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+def _pack(text: str, pieces: Iterable[_Piece]) -> Iterator[_Piece]:
     """Joins neighbours as long as they fit one passage and belong to one section."""
     held: _Piece | None = None
     last: _Piece | None = None  # the piece joined last, unless it is all that is held
     for piece in pieces:
         if held is None:
             held = piece
-        elif _fits(held.start, piece.end, held.words + piece.words) and not (
-            piece.section and held.words >= SECTION_WORDS
-        ):
-            held, last = held._replace(end=piece.end, words=held.words + piece.words), piece
-        else:
-            yield held
-            if (
-                last
-                and not piece.section
-                and 1 < last.words <= OVERLAP_WORDS
-                and _fits(last.start, piece.end, last.words + piece.words)
-            ):
-                held, last = last._replace(end=piece.end, words=last.words + piece.words), piece
-            else:
-                held, last = piece, None
+            continue
+        joined = _joined(text, held, piece)
+        if joined.bytes <= _PASSAGE and not (piece.section and held.bytes >= _SECTION):
+            held, last = joined, piece
+            continue
+        yield held
+        held, overlap, last = piece, last, None
+        if overlap and overlap.whole and overlap.bytes <= _OVERLAP and not piece.section:
+            joined = _joined(text, overlap, piece)
+            if joined.bytes <= _PASSAGE:
+                held, last = joined, piece
     if held is not None:
         yield held
 
 
-def _fits(start: int, end: int, words: int) -> bool:
-    return words <= PASSAGE_WORDS and end - start <= PASSAGE_CHARS
+def _joined(text: str, first: _Piece, then: _Piece) -> _Piece:
+    between = _bytes(text, first.end, then.start)
+    return first._replace(end=then.end, bytes=first.bytes + between + then.bytes)
+
+
+def _bytes(text: str, start: int, end: int) -> int:
+    return end - start if text.isascii() else utf8_bytes(text[start:end])
 
 
 def _small_pieces(text: str, start: int, end: int) -> Iterator[_Piece]:
@@ -136,9 +142,9 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _sentences_if_long(text: str, start: int, end: int) -> Iterator[_Piece]:
-    words = _count_words(text, start, end)
-    if _fits(start, end, words):
-        yield _Piece(start, end, words, False)
+    size = _bytes(text, start, end)
+    if size <= _PASSAGE:
+        yield _Piece(start, end, size)
         return
     at = start
     for gap in _GAP.finditer(text, start, end):
@@ -157,14 +163,12 @@ def _ends_sentence(text: str, start: int, end: int) -> bool:
 
 
 def _words_if_long(text: str, start: int, end: int) -> Iterator[_Piece]:
-    words = _count_words(text, start, end)
-    if _fits(start, end, words):
-        yield _Piece(start, end, words, False)
+    size = _bytes(text, start, end)
+    if size <= _PASSAGE:
+        yield _Piece(start, end, size)
         return
+    longest = _PASSAGE if text.isascii() else _PASSAGE // 4  # a code point has at most four bytes
     for word in _WORD.finditer(text, start, end):
-        for at in range(word.start(), word.end(), PASSAGE_CHARS):
-            yield _Piece(at, min(at + PASSAGE_CHARS, word.end()), 1, False)
-
-
-def _count_words(text: str, start: int, end: int) -> int:
-    return len(text[start:end].split())
+        for at in range(word.start(), word.end(), longest):
+            stop = min(at + longest, word.end())
+            yield _Piece(at, stop, _bytes(text, at, stop), whole=False)

@@ -8,6 +8,7 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from djp.llm.tokens import count_tokens
 from djp_grounding.errors import CorpusNotFound
 from djp_grounding.index import Found, IndexReader
 from djp_grounding.model import Document, Hit, Passage
@@ -67,7 +68,7 @@ class Snapshot:
         for one in _spread(found, top_k, per_document):
             document = self._documents[one.document]
             passage = _without_shared(one.passage, [hit.passage for hit in hits if hit.document is document])
-            tokens += estimated_tokens(passage.text)
+            tokens += count_tokens(passage.text)
             if token_budget and tokens > token_budget:
                 break
             hits.append(Hit(document, passage, one.score))
@@ -104,11 +105,6 @@ def _without_shared(passage: Passage, given: Sequence[Passage]) -> Passage:
     start += len(text) - len(text.lstrip())
     text = text.strip()
     return replace(passage, start=start, end=start + len(text), text=text)
-
-
-def estimated_tokens(text: str) -> int:
-    """Tokens a text takes in a prompt: one for each four bytes of UTF-8, rounded up, the usual rule for English."""
-    return -(-len(text.encode()) // 4)
 
 
 class SnapshotCache:
