@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from djp.corpora_client import CorporaClient
+from djp.corpus_upload import UPLOAD_TIMEOUT_S, Upload
 from djp.mesh.channel import open_channel
 from djp.mesh.errors import Cancelled, DjpError, Unavailable
 from djp.mesh.rpc_errors import answer_of as _answer
@@ -41,15 +42,12 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 60.0
 """A single call's deadline: a projection searches a corpus, everything else answers in milliseconds."""
-UPLOAD_TIMEOUT_S = 3600.0
-"""A corpus upload's deadline: as long as a server lets an old connection live on."""
 RESUME_WAITS_S = (0.1, 0.3, 1.0, 3.0, 6.0)
 """Pauses between attempts to take up a broken event stream, without an event in between: a gateway restarts in less."""
 _LONG_STREAM_S = 60.0  # a stream that spoke for so long without an event was in order: some runs wait for hours
 SILENCE_S = 90.0
 """While it is watched, a gateway says something at least every 30 s; after so long without a word it is lost."""
 
-_CHUNK_BYTES = 1 << 20
 _PAGE_SIZE = 1000  # the contract's largest
 _MAX_SKIPPED_SENT = 1000  # keeps the upload's first message small; the rest is counted in one entry
 
@@ -94,10 +92,10 @@ class DjpClient:
     async def create_corpus(
         self, folder: Path, *, name: str = "", sent: Callable[[int, int], None] | None = None
     ) -> Corpus:
-        """Send the documents of a folder. The same files again are free.
+        """Make a corpus of the documents of a folder, or a new version of it. Files that did not change are not sent.
 
         Without a `name` the corpus's name comes from the folder's. `sent` is told the bytes sent so far, and all there
-        are.
+        are to send.
 
         Raises InvalidInput when the folder is missing or cannot be listed; the gateway refuses one without a document.
         """
@@ -107,44 +105,19 @@ class DjpClient:
         files = [entry for entry in found if isinstance(entry, CorpusFile)]
         skipped = [entry for entry in found if isinstance(entry, SkippedFile)]
         name = name or await asyncio.to_thread(lambda: corpus_name(folder.resolve()))
-        whole, done = sum(file.size for file in files), 0
         told = skipped[:_MAX_SKIPPED_SENT]
         if len(skipped) > len(told):
             told = [*told[:-1], SkippedFile("…", f"{len(skipped) - len(told) + 1} more were left out")]
-        unread: list[SkippedFile] = []
+        upload = Upload(self._grounding, name, files, told, sent)
+        answer = await upload.run()
+        return _corpus(answer, [*skipped, *upload.unread])
 
-        async def parts() -> AsyncIterator[grounding_pb2.CreateCorpusRequest]:
-            nonlocal done
-            header = grounding_pb2.CorpusHeader(request_id=str(uuid.uuid4()), corpus=name)
-            header.skipped.extend(grounding_pb2.SkippedFile(path=s.path, reason=s.reason) for s in told)
-            yield grounding_pb2.CreateCorpusRequest(header=header)
-            for file in files:
-                try:
-                    content = await asyncio.to_thread(file.read)
-                except OSError as error:  # it was there when the folder was listed
-                    unread.append(SkippedFile(file.path, f"cannot be read: {error.strerror}"))
-                    continue
-                for start in range(0, max(len(content), 1), _CHUNK_BYTES):
-                    chunk = grounding_pb2.CorpusFileChunk(content=content[start : start + _CHUNK_BYTES])
-                    if start == 0:
-                        chunk.path = file.path
-                    yield grounding_pb2.CreateCorpusRequest(file=chunk)
-                done += file.size
-                if sent:
-                    sent(done, whole)
-
-        answer = await _answer(self._grounding.CreateCorpus(parts(), timeout=UPLOAD_TIMEOUT_S))
-        rejected = [SkippedFile(entry.path, entry.reason) for entry in answer.skipped]
-        known = {entry.path for entry in rejected}
-        rejected = [entry for entry in rejected if entry.path != "…"]
-        return Corpus(
-            name=answer.version.corpus,
-            version=answer.version.version,
-            documents=answer.version.documents,
-            passages=answer.version.passages,
-            skipped=[*rejected, *(entry for entry in (*skipped, *unread) if entry.path not in known)],
-            reused=answer.reused,
+    async def import_corpus(self, prefix: str, *, name: str, request_id: str | None = None) -> Corpus:
+        """Make a corpus, or a new version of it, of what lies below a prefix of the store that the service reads."""
+        request = grounding_pb2.ImportCorpusRequest(
+            request_id=request_id or str(uuid.uuid4()), corpus=name, prefix=prefix
         )
+        return _corpus(await _answer(self._grounding.ImportCorpus(request, timeout=UPLOAD_TIMEOUT_S)), [])
 
     async def start_run(self, run: run_pb2.RunRequest, *, request_id: str | None = None) -> run_pb2.Run:
         """Start a run. Give the same `request_id` (a UUID) again to repeat a call whose answer was lost."""
@@ -354,6 +327,24 @@ async def connect(address: str) -> AsyncIterator[DjpClient]:
     """
     async with open_channel(address) as channel:
         yield DjpClient(channel)
+
+
+def _corpus(
+    answer: grounding_pb2.CreateCorpusResponse | grounding_pb2.ImportCorpusResponse, left_out: Sequence[SkippedFile]
+) -> Corpus:
+    """What became of an upload; `left_out` are the files that were not sent."""
+    from djp.corpus_files import SkippedFile
+
+    told = {entry.path for entry in answer.skipped}
+    rejected = [SkippedFile(entry.path, entry.reason) for entry in answer.skipped if entry.path != "…"]
+    return Corpus(
+        name=answer.version.corpus,
+        version=answer.version.version,
+        documents=answer.version.documents,
+        passages=answer.version.passages,
+        skipped=[*rejected, *(entry for entry in left_out if entry.path not in told)],
+        reused=answer.reused,
+    )
 
 
 def corpus_name(folder: Path) -> str:

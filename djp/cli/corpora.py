@@ -19,20 +19,35 @@ _Version = Annotated[str, typer.Option(metavar="VERSION", help="Default: the cur
 
 @corpus_app.command()
 def add(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Its .md, .txt and .pdf files, at any depth.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Its .md, .txt and .pdf files, at any depth.")
+    ] = None,
+    from_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREFIX", help="Instead of FOLDER: a folder of the store that the service reads; needs --name."
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="Default: made from the folder's path.")] = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a corpus from a folder, or a new version of it. Files that did not change cost nothing.
+    """Make a corpus from a folder, or a new version of it. Files that did not change are neither sent nor read again.
 
     The JSON document has `name`, `version`, `documents`, `passages`, `reused` (the same files were there already) and
     `skipped` (every file that was left out, with its reason).
     """
-    from djp.cli.corpus import add_corpus
+    from djp.cli.corpus import add_corpus, import_corpus
     from djp.cli.session import execute
 
-    execute(lambda: add_corpus(gateway, folder, name, as_json=as_json), as_json=as_json)
+    if (folder is None) == (from_prefix is None):
+        raise typer.BadParameter("give either FOLDER or --from-prefix PREFIX")
+    if from_prefix is not None:
+        if not name:
+            raise typer.BadParameter("--from-prefix needs the corpus's --name")
+        execute(lambda: import_corpus(gateway, from_prefix, name, as_json=as_json), as_json=as_json)
+    elif folder is not None:
+        execute(lambda: add_corpus(gateway, folder, name, as_json=as_json), as_json=as_json)
 
 
 @corpus_app.command("list")

@@ -23,7 +23,7 @@ from djp.v1 import common_pb2
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
-    from djp.client import DjpClient
+    from djp.client import Corpus, DjpClient
     from djp.v1 import grounding_pb2
 
 MAX_CHECKED_BYTES = 4 * 2**20
@@ -37,6 +37,17 @@ async def add_corpus(gateway: str | None, folder: Path, name: str, *, as_json: b
     async with connected(gateway) as client:
         with _bar(silent=as_json) as sent:
             corpus = await client.create_corpus(folder, name=name, sent=sent)
+    return _say_made(corpus, as_json=as_json)
+
+
+async def import_corpus(gateway: str | None, prefix: str, name: str, *, as_json: bool) -> int:
+    """Have a prefix read and say what became of it."""
+    async with connected(gateway) as client:
+        corpus = await client.import_corpus(prefix, name=name)
+    return _say_made(corpus, as_json=as_json)
+
+
+def _say_made(corpus: Corpus, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(corpus_document(corpus), indent=2))
         return Exit.OK

@@ -76,26 +76,80 @@ class CorpusFileChunk(_message.Message):
 Global___CorpusFileChunk: _TypeAlias = CorpusFileChunk  # noqa: Y015
 
 @_typing.final
+class CorpusFileHash(_message.Message):
+    """A file whose content the service may have already."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    sha256: _builtins.bytes
+    bytes: _builtins.int
+    """Its size."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        sha256: _builtins.bytes = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "path", b"path", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorpusFileHash: _TypeAlias = CorpusFileHash  # noqa: Y015
+
+@_typing.final
+class CorpusFileHashes(_message.Message):
+    """Files that are offered without their content."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___CorpusFileHash]: ...
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___CorpusFileHash] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorpusFileHashes: _TypeAlias = CorpusFileHashes  # noqa: Y015
+
+@_typing.final
 class CreateCorpusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___CorpusHeader: ...
     @_builtins.property
     def file(self) -> Global___CorpusFileChunk: ...
+    @_builtins.property
+    def hashes(self) -> Global___CorpusFileHashes: ...
     def __init__(
         self,
         *,
         header: Global___CorpusHeader | None = ...,
         file: Global___CorpusFileChunk | None = ...,
+        hashes: Global___CorpusFileHashes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "header", b"header", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "hashes", b"hashes", "header", b"header", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "header", b"header", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "hashes", b"hashes", "header", b"header", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "file"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "file", "hashes"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -132,6 +186,68 @@ class CreateCorpusResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     REUSED_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    reused: _builtins.bool
+    """The version was there already; nothing was built."""
+    @_builtins.property
+    def version(self) -> Global___CorpusVersion: ...
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedFile]: ...
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files whose content is needed, of those offered by their hashes. If there are any, nothing was built and there is no
+        version: ask again with the same request_id and their content.
+        """
+
+    def __init__(
+        self,
+        *,
+        version: Global___CorpusVersion | None = ...,
+        skipped: _abc.Iterable[Global___SkippedFile] | None = ...,
+        reused: _builtins.bool = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "reused", b"reused", "skipped", b"skipped", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCorpusResponse: _TypeAlias = CreateCorpusResponse  # noqa: Y015
+
+@_typing.final
+class ImportCorpusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CORPUS_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    corpus: _builtins.str
+    prefix: _builtins.str
+    """What lies below this folder of the tenant's part of the store; empty: all of that part."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        corpus: _builtins.str = ...,
+        prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "prefix", b"prefix", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCorpusRequest: _TypeAlias = ImportCorpusRequest  # noqa: Y015
+
+@_typing.final
+class ImportCorpusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    REUSED_FIELD_NUMBER: _builtins.int
     reused: _builtins.bool
     """The version was there already; nothing was built."""
     @_builtins.property
@@ -151,7 +267,7 @@ class CreateCorpusResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateCorpusResponse: _TypeAlias = CreateCorpusResponse  # noqa: Y015
+Global___ImportCorpusResponse: _TypeAlias = ImportCorpusResponse  # noqa: Y015
 
 @_typing.final
 class CorpusVersion(_message.Message):

@@ -39,6 +39,11 @@ class GroundingServiceStub:
                 request_serializer=djp_dot_v1_dot_grounding__pb2.CreateCorpusRequest.SerializeToString,
                 response_deserializer=djp_dot_v1_dot_grounding__pb2.CreateCorpusResponse.FromString,
                 _registered_method=True)
+        self.ImportCorpus = channel.unary_unary(
+                '/djp.v1.GroundingService/ImportCorpus',
+                request_serializer=djp_dot_v1_dot_grounding__pb2.ImportCorpusRequest.SerializeToString,
+                response_deserializer=djp_dot_v1_dot_grounding__pb2.ImportCorpusResponse.FromString,
+                _registered_method=True)
         self.ListCorpora = channel.unary_unary(
                 '/djp.v1.GroundingService/ListCorpora',
                 request_serializer=djp_dot_v1_dot_grounding__pb2.ListCorporaRequest.SerializeToString,
@@ -81,6 +86,13 @@ class GroundingServiceServicer:
 
     def CreateCorpus(self, request_iterator, context):
         """Builds a version of a corpus from a stream of files and makes it current. The same files cost nothing again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportCorpus(self, request, context):
+        """The same from files that the service finds itself, in the store that it is allowed to read from.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +149,11 @@ def add_GroundingServiceServicer_to_server(servicer, server):
                     servicer.CreateCorpus,
                     request_deserializer=djp_dot_v1_dot_grounding__pb2.CreateCorpusRequest.FromString,
                     response_serializer=djp_dot_v1_dot_grounding__pb2.CreateCorpusResponse.SerializeToString,
+            ),
+            'ImportCorpus': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportCorpus,
+                    request_deserializer=djp_dot_v1_dot_grounding__pb2.ImportCorpusRequest.FromString,
+                    response_serializer=djp_dot_v1_dot_grounding__pb2.ImportCorpusResponse.SerializeToString,
             ),
             'ListCorpora': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCorpora,
@@ -201,6 +218,33 @@ class GroundingService:
             '/djp.v1.GroundingService/CreateCorpus',
             djp_dot_v1_dot_grounding__pb2.CreateCorpusRequest.SerializeToString,
             djp_dot_v1_dot_grounding__pb2.CreateCorpusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportCorpus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/djp.v1.GroundingService/ImportCorpus',
+            djp_dot_v1_dot_grounding__pb2.ImportCorpusRequest.SerializeToString,
+            djp_dot_v1_dot_grounding__pb2.ImportCorpusResponse.FromString,
             options,
             channel_credentials,
             insecure,

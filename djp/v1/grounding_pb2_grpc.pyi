@@ -33,6 +33,8 @@ class GroundingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GroundingServiceAsyncStub: ...
     CreateCorpus: _grpc.StreamUnaryMultiCallable[_grounding_pb2.CreateCorpusRequest, _grounding_pb2.CreateCorpusResponse]
     """Builds a version of a corpus from a stream of files and makes it current. The same files cost nothing again."""
+    ImportCorpus: _grpc.UnaryUnaryMultiCallable[_grounding_pb2.ImportCorpusRequest, _grounding_pb2.ImportCorpusResponse]
+    """The same from files that the service finds itself, in the store that it is allowed to read from."""
     ListCorpora: _grpc.UnaryUnaryMultiCallable[_grounding_pb2.ListCorporaRequest, _grounding_pb2.ListCorporaResponse]
     GetCorpus: _grpc.UnaryUnaryMultiCallable[_grounding_pb2.GetCorpusRequest, _grounding_pb2.GetCorpusResponse]
     ListCorpusVersions: _grpc.UnaryUnaryMultiCallable[_grounding_pb2.ListCorpusVersionsRequest, _grounding_pb2.ListCorpusVersionsResponse]
@@ -48,6 +50,8 @@ class GroundingServiceAsyncStub(GroundingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCorpus: _aio.StreamUnaryMultiCallable[_grounding_pb2.CreateCorpusRequest, _grounding_pb2.CreateCorpusResponse]  # type: ignore[assignment]
     """Builds a version of a corpus from a stream of files and makes it current. The same files cost nothing again."""
+    ImportCorpus: _aio.UnaryUnaryMultiCallable[_grounding_pb2.ImportCorpusRequest, _grounding_pb2.ImportCorpusResponse]  # type: ignore[assignment]
+    """The same from files that the service finds itself, in the store that it is allowed to read from."""
     ListCorpora: _aio.UnaryUnaryMultiCallable[_grounding_pb2.ListCorporaRequest, _grounding_pb2.ListCorporaResponse]  # type: ignore[assignment]
     GetCorpus: _aio.UnaryUnaryMultiCallable[_grounding_pb2.GetCorpusRequest, _grounding_pb2.GetCorpusResponse]  # type: ignore[assignment]
     ListCorpusVersions: _aio.UnaryUnaryMultiCallable[_grounding_pb2.ListCorpusVersionsRequest, _grounding_pb2.ListCorpusVersionsResponse]  # type: ignore[assignment]
@@ -65,6 +69,13 @@ class GroundingServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_grounding_pb2.CreateCorpusResponse, _abc.Awaitable[_grounding_pb2.CreateCorpusResponse]]:
         """Builds a version of a corpus from a stream of files and makes it current. The same files cost nothing again."""
+
+    def ImportCorpus(
+        self,
+        request: _grounding_pb2.ImportCorpusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grounding_pb2.ImportCorpusResponse, _abc.Awaitable[_grounding_pb2.ImportCorpusResponse]]:
+        """The same from files that the service finds itself, in the store that it is allowed to read from."""
 
     def ListCorpora(
         self,

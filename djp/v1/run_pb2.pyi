@@ -139,6 +139,7 @@ class RunRequest(_message.Message):
     TRACE_NAME_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    PASSAGE_TOKENS_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """Either a task or a template with inputs."""
     template: _builtins.str
@@ -160,6 +161,8 @@ class RunRequest(_message.Message):
     trace_name: _builtins.str
     priority: _builtins.int
     """Runs of higher priority start first."""
+    passage_tokens: _builtins.int
+    """How many tokens of the corpus's passages go to the debaters at most."""
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct: ...
     @_builtins.property
@@ -200,10 +203,11 @@ class RunRequest(_message.Message):
         trace_name: _builtins.str = ...,
         priority: _builtins.int = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        passage_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_grounded_required", b"_grounded_required", "_max_tokens", b"_max_tokens", "_rounds", b"_rounds", "_seed", b"_seed", "_temperature", b"_temperature", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "grounded_required", b"grounded_required", "inputs", b"inputs", "max_tokens", b"max_tokens", "redaction_options", b"redaction_options", "rounds", b"rounds", "seed", b"seed", "temperature", b"temperature", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_grounded_required", b"_grounded_required", "_max_tokens", b"_max_tokens", "_passage_tokens", b"_passage_tokens", "_rounds", b"_rounds", "_seed", b"_seed", "_temperature", b"_temperature", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "grounded_required", b"grounded_required", "inputs", b"inputs", "max_tokens", b"max_tokens", "passage_tokens", b"passage_tokens", "redaction_options", b"redaction_options", "rounds", b"rounds", "seed", b"seed", "temperature", b"temperature", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_grounded_required", b"_grounded_required", "_max_tokens", b"_max_tokens", "_rounds", b"_rounds", "_seed", b"_seed", "_temperature", b"_temperature", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "corpus", b"corpus", "debaters", b"debaters", "grounded_required", b"grounded_required", "inputs", b"inputs", "jurors", b"jurors", "max_tokens", b"max_tokens", "policy", b"policy", "preset", b"preset", "priority", b"priority", "redaction", b"redaction", "redaction_options", b"redaction_options", "require_approval", b"require_approval", "rounds", b"rounds", "seed", b"seed", "tags", b"tags", "task", b"task", "temperature", b"temperature", "template", b"template", "timeout", b"timeout", "trace_name", b"trace_name", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_grounded_required", b"_grounded_required", "_max_tokens", b"_max_tokens", "_passage_tokens", b"_passage_tokens", "_rounds", b"_rounds", "_seed", b"_seed", "_temperature", b"_temperature", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "corpus", b"corpus", "debaters", b"debaters", "grounded_required", b"grounded_required", "inputs", b"inputs", "jurors", b"jurors", "max_tokens", b"max_tokens", "passage_tokens", b"passage_tokens", "policy", b"policy", "preset", b"preset", "priority", b"priority", "redaction", b"redaction", "redaction_options", b"redaction_options", "require_approval", b"require_approval", "rounds", b"rounds", "seed", b"seed", "tags", b"tags", "task", b"task", "temperature", b"temperature", "template", b"template", "timeout", b"timeout", "trace_name", b"trace_name", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_nano_usd: _TypeAlias = _typing.Literal["budget_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__budget_nano_usd: _TypeAlias = _typing.Literal["_budget_nano_usd", b"_budget_nano_usd"]  # noqa: Y015
@@ -213,6 +217,8 @@ class RunRequest(_message.Message):
     _WhichOneofArgType__grounded_required: _TypeAlias = _typing.Literal["_grounded_required", b"_grounded_required"]  # noqa: Y015
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__passage_tokens: _TypeAlias = _typing.Literal["passage_tokens"]  # noqa: Y015
+    _WhichOneofArgType__passage_tokens: _TypeAlias = _typing.Literal["_passage_tokens", b"_passage_tokens"]  # noqa: Y015
     _WhichOneofReturnType__rounds: _TypeAlias = _typing.Literal["rounds"]  # noqa: Y015
     _WhichOneofArgType__rounds: _TypeAlias = _typing.Literal["_rounds", b"_rounds"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
@@ -227,6 +233,8 @@ class RunRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__grounded_required) -> _WhichOneofReturnType__grounded_required | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__passage_tokens) -> _WhichOneofReturnType__passage_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rounds) -> _WhichOneofReturnType__rounds | None: ...
     @_typing.overload
@@ -297,6 +305,7 @@ class RunSpec(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     BLOCKING_SAFETY_FLAGS_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
+    PASSAGE_TOKENS_FIELD_NUMBER: _builtins.int
     spec_version: _builtins.int
     """Which fields the spec has; a newer gateway still reads older ones."""
     task: _builtins.str
@@ -327,6 +336,8 @@ class RunSpec(_message.Message):
     priority: _builtins.int
     top_k: _builtins.int
     """How many passages go to the debaters."""
+    passage_tokens: _builtins.int
+    """How many tokens they have together at most; 0: no limit."""
     @_builtins.property
     def policy_document(self) -> _struct_pb2.Struct:
         """The policy as it was."""
@@ -383,10 +394,11 @@ class RunSpec(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         blocking_safety_flags: _abc.Iterable[_builtins.str] | None = ...,
         top_k: _builtins.int = ...,
+        passage_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_fast_path_margin", b"_fast_path_margin", "agreement_threshold", b"agreement_threshold", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "fast_path_margin", b"fast_path_margin", "inputs", b"inputs", "policy_document", b"policy_document", "redaction_options", b"redaction_options", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_fast_path_margin", b"_fast_path_margin", "agreement_threshold", b"agreement_threshold", "blocking_safety_flags", b"blocking_safety_flags", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "corpus", b"corpus", "corpus_version", b"corpus_version", "debaters", b"debaters", "fast_path_margin", b"fast_path_margin", "grounded_required", b"grounded_required", "inputs", b"inputs", "jurors", b"jurors", "max_tokens", b"max_tokens", "max_words", b"max_words", "min_words", b"min_words", "orders", b"orders", "policy", b"policy", "policy_document", b"policy_document", "preset", b"preset", "priority", b"priority", "redaction", b"redaction", "redaction_options", b"redaction_options", "require_approval", b"require_approval", "rounds", b"rounds", "seed", b"seed", "spec_version", b"spec_version", "tags", b"tags", "task", b"task", "temperature", b"temperature", "template", b"template", "template_text", b"template_text", "template_version", b"template_version", "timeout", b"timeout", "top_k", b"top_k", "trace_name", b"trace_name", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_fast_path_margin", b"_fast_path_margin", "agreement_threshold", b"agreement_threshold", "blocking_safety_flags", b"blocking_safety_flags", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "corpus", b"corpus", "corpus_version", b"corpus_version", "debaters", b"debaters", "fast_path_margin", b"fast_path_margin", "grounded_required", b"grounded_required", "inputs", b"inputs", "jurors", b"jurors", "max_tokens", b"max_tokens", "max_words", b"max_words", "min_words", b"min_words", "orders", b"orders", "passage_tokens", b"passage_tokens", "policy", b"policy", "policy_document", b"policy_document", "preset", b"preset", "priority", b"priority", "redaction", b"redaction", "redaction_options", b"redaction_options", "require_approval", b"require_approval", "rounds", b"rounds", "seed", b"seed", "spec_version", b"spec_version", "tags", b"tags", "task", b"task", "temperature", b"temperature", "template", b"template", "template_text", b"template_text", "template_version", b"template_version", "timeout", b"timeout", "top_k", b"top_k", "trace_name", b"trace_name", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agreement_threshold: _TypeAlias = _typing.Literal["agreement_threshold"]  # noqa: Y015
     _WhichOneofArgType__agreement_threshold: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold"]  # noqa: Y015

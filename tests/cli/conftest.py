@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,7 @@ class FakeGateway(
         }
         self.skipped: list[tuple[str, str]] = []
         self.told_skipped: list[grounding_pb2.SkippedFile] = []
+        self.sent_bytes = 0  # of all corpus files
         self.stored: list[run_pb2.Run] = []
         self.started: list[run_pb2.RunRequest] = []
         self.projected: list[run_pb2.RunRequest] = []
@@ -246,15 +248,25 @@ class FakeGateway(
         return run_pb2.ProjectRunResponse(spec=spec, projection=ParseDict(self.projection, run_pb2.Projection()))
 
     async def CreateCorpus(self, request_iterator: Any, context: Any) -> grounding_pb2.CreateCorpusResponse:
-        name, files, path, skipped = "", dict[str, bytes](), "", []
+        name, files, path, skipped, missing = "", dict[str, bytes](), "", [], []
         async for part in request_iterator:
             if part.WhichOneof("part") == "header":
                 name = part.header.corpus
                 skipped = list(part.header.skipped)
                 self.told_skipped = list(skipped)
+            elif part.WhichOneof("part") == "hashes":
+                for one in part.hashes.files:
+                    known = self.corpora.get(name, {}).get(one.path)
+                    if known is not None and sha256(known).digest() == one.sha256:
+                        files[one.path] = known
+                    else:
+                        missing.append(one.path)
             else:
                 path = part.file.path or path
                 files[path] = files.get(path, b"") + part.file.content
+                self.sent_bytes += len(part.file.content)
+        if missing:
+            return grounding_pb2.CreateCorpusResponse(missing=missing)
         reused = self.corpora.get(name) == files
         self.corpora[name] = files
         skipped += [grounding_pb2.SkippedFile(path=path, reason=reason) for path, reason in self.skipped]

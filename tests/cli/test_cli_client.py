@@ -67,9 +67,15 @@ async def test_a_large_file_comes_whole_and_the_same_folder_is_free_again(gatewa
     async with connect(gateway.address) as client:
         first = await client.create_corpus(tmp_path)
         again = await client.create_corpus(tmp_path)
+        assert gateway.sent_bytes == len(content)
+        (tmp_path / "small.txt").write_text("one more")
+        told: list[tuple[int, int]] = []
+        await client.create_corpus(tmp_path, sent=lambda done, whole: told.append((done, whole)))
 
-    assert gateway.corpora[first.name] == {"big.txt": content}
+    assert gateway.corpora[first.name] == {"big.txt": content, "small.txt": b"one more"}
     assert (first.reused, again.reused) == (False, True)
+    assert told == [(8, 8)]
+    assert gateway.sent_bytes == len(content) + 8
 
 
 async def test_a_file_that_vanishes_while_it_is_sent_is_skipped_with_the_reason(

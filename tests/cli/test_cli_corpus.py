@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from djp.cli import corpus as command
+from djp.cli.corpora import corpus_app
 from djp.mesh.errors import InvalidInput, NotFound
 from djp.mesh.server import MeshServer
 from djp_grounding.server import open_service
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 async def grounding(tmp_path: Path, short_folder: Path) -> AsyncIterator[str]:
     """The address of a grounding service with nothing in it."""
     async with (
-        open_service(GroundingSettings(data_dir=tmp_path / "data")) as service,
+        open_service(GroundingSettings(data_dir=tmp_path / "data", source=str(tmp_path / "source"))) as service,
         MeshServer(service, f"unix:{short_folder}/grounding.sock") as server,
     ):
         yield server.address
@@ -78,6 +82,27 @@ async def test_a_corpus_from_its_folder_to_its_end(
     said(capsys)
     await command.list_corpora(grounding, as_json=False)
     assert "djp corpus add FOLDER" in said(capsys)
+
+
+async def test_a_corpus_from_a_prefix_that_the_service_reads(
+    grounding: str, handbook: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await asyncio.to_thread(shutil.copytree, handbook, tmp_path / "source" / "default" / "handbook")
+    assert await command.import_corpus(grounding, "handbook", "books", as_json=False) == 0
+    told = said(capsys)
+    assert told.startswith("books: 2 documents")
+    assert "skipped photo.jpg" in told
+    await command.import_corpus(grounding, "handbook/", "books", as_json=True)
+    assert json.loads(said(capsys))["reused"] is True
+    with pytest.raises(InvalidInput, match="prefix: there is no folder"):
+        await command.import_corpus(grounding, "books", "books", as_json=False)
+
+
+@pytest.mark.parametrize("given", [(), ("docs", "--from-prefix", "x", "--name", "n"), ("--from-prefix", "x")])
+def test_a_folder_or_a_prefix_with_a_name(given: tuple[str, ...]) -> None:
+    ended = CliRunner().invoke(corpus_app, ["add", *given])
+    assert ended.exit_code == 2
+    assert "--from-prefix" in ended.output
 
 
 async def test_a_search_shows_passages_with_their_documents(

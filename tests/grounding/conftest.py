@@ -14,6 +14,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, Tex
 
 from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import grounding_pb2, grounding_pb2_grpc
+from djp_grounding.adapters.s3_bucket import S3Bucket
 from djp_grounding.adapters.s3_store import S3Store
 from djp_grounding.corpora import Corpora
 from djp_grounding.model import Skipped
@@ -192,6 +193,11 @@ def pdf() -> Any:
     return _pdf
 
 
+def bucket_of(endpoint: str, name: str, secret: str = SECRET) -> S3Bucket:
+    """A bucket of a MinIO of the tests."""
+    return S3Bucket(endpoint, name, KEY, secret, secure=False, setting="DJP_GROUNDING_STORE")
+
+
 @pytest.fixture(scope="session")
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
     """A MinIO that answers."""
@@ -205,4 +211,4 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
 def make_s3(minio: MinioServer) -> Any:
     """Makes clients of one bucket, which is the test's own."""
     bucket = f"test-{uuid.uuid4().hex[:12]}"
-    return lambda: S3Store(minio.endpoint, bucket, KEY, SECRET, secure=False)
+    return lambda: S3Store(bucket_of(minio.endpoint, bucket))

@@ -26,7 +26,7 @@ from djp_grounding.folder import CorpusFolder
 from djp_grounding.limits import Limits
 from djp_grounding.ports import StoreAway
 from djp_grounding.replica import Replica
-from tests.grounding.conftest import Library
+from tests.grounding.conftest import Library, bucket_of
 from tests.grounding.minio_server import MinioServer
 
 if TYPE_CHECKING:
@@ -129,9 +129,8 @@ def test_no_query_fails_while_minio_is_away_and_versions_are_published(tmp_path:
     server = MinioServer(tmp_path)
     server.start()
     from djp_grounding.adapters.s3_store import S3Store
-    from tests.grounding.minio_server import KEY, SECRET
 
-    libraries = [replica(tmp_path, S3Store(server.endpoint, "docs", KEY, SECRET, secure=False), name) for name in "abc"]
+    libraries = [replica(tmp_path, S3Store(bucket_of(server.endpoint, "docs")), name) for name in "abc"]
     libraries[0].add(ONE)
     for library in libraries:
         assert library.found("bananas") == ["Beta"]

@@ -12,6 +12,7 @@ from djp_grounding.adapters.folder_store import FolderStore
 from djp_grounding.adapters.s3_store import S3Store
 from djp_grounding.ports import ChangedError, StoreAway
 from djp_grounding.settings import GroundingSettings
+from tests.grounding.conftest import bucket_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +73,7 @@ def test_files_go_up_and_come_down(store: Any, tmp_path: Path) -> None:
 
 def test_a_store_that_is_away_says_so(tmp_path: Path) -> None:
     secret = uuid.uuid4().hex
-    away = S3Store("127.0.0.1:1", "docs", "key", secret, secure=False)
+    away = S3Store(bucket_of("127.0.0.1:1", "docs", secret))
     (tmp_path / "file").write_text("not a folder")
     for store in (away, FolderStore(tmp_path / "file")):
         for call in (
@@ -87,7 +88,14 @@ def test_a_store_that_is_away_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("store", "docs"), ("store", "s3://"), ("store", "s3://UP"), ("s3_endpoint", "localhost:9000")]
+    ("field", "value"),
+    [
+        ("store", "docs"),
+        ("store", "s3://"),
+        ("store", "s3://UP"),
+        ("source", "../docs"),
+        ("s3_endpoint", "localhost:9000"),
+    ],
 )
 def test_settings_that_name_no_store(field: str, value: str) -> None:
     with pytest.raises(ValueError, match=field):

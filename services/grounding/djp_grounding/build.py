@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from djp.mesh.errors import Internal
 from djp_grounding.analysis import query_terms
-from djp_grounding.errors import CorpusEmpty, CorpusNotFound
+from djp_grounding.errors import ContentMissing, CorpusEmpty, CorpusNotFound
 from djp_grounding.extract import extract
 from djp_grounding.index import IndexBuilder, IndexReader, index_digest
 from djp_grounding.manifest import Manifest, inputs_hash, version_name
@@ -37,7 +37,8 @@ def build(
 
     Before it is, `publish` is told its name and whether it was built now; if that fails, the current one stays. The
     files left out are those of this call, whoever built the version. Call it under the folder's lock. Raises
-    CorpusEmpty if no file is usable, OSError or ValueError if the disk is full or refuses to be written.
+    CorpusEmpty if no file is usable, ContentMissing if a file that was offered by its hash has to be read, OSError or
+    ValueError if the disk is full or refuses to be written.
     """
     inputs = inputs_hash([(file.path, file.sha256) for file in intake.files()], intake.skipped(), limits)
     known = _built_from(folder, inputs)
@@ -110,6 +111,9 @@ def _write(building: Path, folder: CorpusFolder, intake: Intake, limits: Limits,
     base = _base(folder, files)
     known = {document.path: document for document in base.documents} if base else {}
     same_bytes = {(one.path, one.sha256) for one in known.values() if one.pages <= limits.pdf.pages}
+    offered = [file for file in files if not file.here]
+    if missing := [file.path for file in offered if (file.path, file.sha256) not in same_bytes]:
+        raise ContentMissing(missing)
     fresh_bytes = sum(file.bytes for file in files if (file.path, file.sha256) not in same_bytes)
     index = IndexBuilder(index_folder, fresh_bytes, folder.index_path(base.version) if base else None)
     titles, documents, sample, stale = UniqueTitles(), list[Document](), "", base.stale if base else 0
@@ -124,6 +128,8 @@ def _write(building: Path, folder: CorpusFolder, intake: Intake, limits: Limits,
                     continue
                 index.remove(before.key)
                 stale += before.passages
+            if not file.here:  # its title changed with others: rare, and then others may follow
+                raise ContentMissing([one.path for one in offered])
             extracted = extract(file.path, intake.read(file), pdfs)
             if isinstance(extracted, Skipped):
                 intake.skip(extracted)

@@ -13,6 +13,7 @@ from djp_grounding.build import build
 from djp_grounding.errors import CorpusNotFound, folder_errors
 from djp_grounding.folder import CorpusFolder, check_name
 from djp_grounding.following import Follower
+from djp_grounding.importing import take_in
 from djp_grounding.intake import Intake
 from djp_grounding.limits import Limits
 from djp_grounding.manifest import Manifest, inputs_hash
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from djp_grounding.ports import ObjectStore
+    from djp_grounding.ports import CorpusSource, ObjectStore
     from djp_grounding.resolve import Citation
 
 _log = logging.getLogger(__name__)
@@ -57,12 +58,21 @@ class Corpora:
     """
 
     def __init__(
-        self, data_dir: Path, limits: Limits | None = None, store: ObjectStore | None = None, *, refresh_s: float = 2.0
+        self,
+        data_dir: Path,
+        limits: Limits | None = None,
+        store: ObjectStore | None = None,
+        *,
+        refresh_s: float = 2.0,
+        source: CorpusSource | None = None,
     ) -> None:
-        """`store` is shared with other replicas, who see what is published here within `refresh_s` seconds."""
+        """`store` is shared with other replicas, who see what is published here within `refresh_s` seconds. `source`
+        has the files of corpora that are imported.
+        """
         self.data_dir = data_dir
         self._limits = limits or Limits()
         self._follower = Follower(store, refresh_s=refresh_s, wait_s=self._limits.build_wait_s)
+        self._source = source
         self._snapshots = SnapshotCache()
         self._made_folder = functools.lru_cache(maxsize=1024)(CorpusFolder)
 
@@ -81,12 +91,28 @@ class Corpora:
     def create(self, tenant: str, corpus: str, intake: Intake, request_id: str) -> Created:
         """Makes the files taken in the current version of the corpus. The same files again cost nothing.
 
-        Raises CorpusEmpty, CorpusBusy, RequestIdReused.
+        Raises CorpusEmpty, CorpusBusy, RequestIdReused, ContentMissing.
         """
-        folder = self._folder(tenant, corpus)
-        requests = self._requests(tenant)
         files = [(file.path, file.sha256) for file in intake.files()]
         body = digest("create", corpus, inputs_hash(files, intake.skipped(), self._limits))
+        return self._create(self._folder(tenant, corpus), self._requests(tenant), intake, request_id, body)
+
+    @_names_folder_errors
+    def import_prefix(self, tenant: str, corpus: str, prefix: str, intake: Intake, request_id: str) -> Created:
+        """The same with the files below a prefix of the source, which are taken in here.
+
+        Raises what `importing.take_in` raises, CorpusEmpty, CorpusBusy, RequestIdReused.
+        """
+        folder, requests = self._folder(tenant, corpus), self._requests(tenant)
+        body = digest("import", corpus, prefix)
+        answer = requests.find(request_id, body)
+        if answer is None or answer["version"] not in folder.versions():
+            take_in(self._source, tenant, prefix, intake)
+        return self._create(folder, requests, intake, request_id, body)
+
+    def _create(
+        self, folder: CorpusFolder, requests: RequestLog, intake: Intake, request_id: str, body: str
+    ) -> Created:
         with folder.locked(self._limits.build_wait_s):
             answer = requests.find(request_id, body)
             if answer is not None and answer["version"] in folder.versions():

@@ -11,7 +11,7 @@ from djp import data_folder
 from djp.mesh.errors import InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -29,6 +29,14 @@ class CorpusBusy(Unavailable):
     """Another builder holds the corpus."""
 
     reason = "CORPUS_BUSY"
+
+
+class ContentMissing(Exception):  # noqa: N818  no error: the sender offered hashes to be told this
+    """Files that were offered by their hashes, and whose content is needed."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__(f"the content of {len(paths)} files is needed")
+        self.paths = paths
 
 
 @contextmanager

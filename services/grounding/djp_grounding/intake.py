@@ -23,12 +23,17 @@ _MEMORY_BYTES = 16 * 1024 * 1024  # of each upload, and many may come at once
 
 @dataclass(frozen=True)
 class ReceivedFile:
-    """A file that arrived whole: where it is in the spool, and the SHA-256 of its bytes."""
+    """A file of the corpus: where it is in the spool, or -1 if only the SHA-256 of its bytes was sent."""
 
     path: str
     offset: int
     bytes: int
     sha256: str
+
+    @property
+    def here(self) -> bool:
+        """Whether its bytes arrived."""
+        return self.offset >= 0
 
 
 class Intake:
@@ -47,6 +52,7 @@ class Intake:
         self._open = ""  # path of the file being received; empty between files and while one is being left out
         self._begun = False
         self._start = self._end = 0
+        self._offered = 0  # bytes of files that were not sent
         self._hash = hashlib.sha256()
 
     def __enter__(self) -> Intake:
@@ -91,25 +97,43 @@ class Intake:
 
     def write(self, content: bytes) -> None:
         """A further part of the file begun last. Raises DiskFull."""
-        if not self._open or not content:
-            return
-        end = self._end + len(content)
-        with folder_errors(self._folder):
-            if end - self._start > self._limits.file_bytes:
-                self._drop(f"larger than {_mib(self._limits.file_bytes)}: split it")
-            elif end > self._limits.corpus_bytes:
-                self._drop(f"the corpus is full: its files exceed {_mib(self._limits.corpus_bytes)}")
-            else:
+        if self.wants(len(content)) and content:
+            with folder_errors(self._folder):
                 self._spool.write(content)
-                self._hash.update(content)
-                self._end = end
+            self._hash.update(content)
+            self._end += len(content)
 
-    def _drop(self, reason: str) -> None:
+    def wants(self, size: int) -> bool:
+        """Whether so many further bytes of the file begun last would be kept; if not, the file is left out."""
+        if not self._open:
+            return False
+        end = self._end + size
+        if end - self._start > self._limits.file_bytes:
+            self.leave_out(f"larger than {_mib(self._limits.file_bytes)}: split it")
+        elif end + self._offered > self._limits.corpus_bytes:
+            self.leave_out(f"the corpus is full: its files exceed {_mib(self._limits.corpus_bytes)}")
+        return bool(self._open)
+
+    def offer(self, path: str, sha256: str, size: int) -> None:
+        """A file whose bytes may be known. If they turn out not to be, the build raises ContentMissing."""
+        self.begin(path)
+        if not self.wants(size):
+            return
+        self._open = ""
+        if size == 0:
+            self.skip(Skipped(path, "empty"))
+        else:
+            self._offered += size
+            self._files[path] = ReceivedFile(path, -1, size, sha256)
+
+    def leave_out(self, reason: str) -> None:
+        """The file begun last is no part of the corpus, whatever still comes of it. Raises DiskFull."""
         self.skip(Skipped(self._open, reason))
         self._open = ""
         self._end = self._start
-        self._spool.seek(self._start)
-        self._spool.truncate()
+        with folder_errors(self._folder):
+            self._spool.seek(self._start)
+            self._spool.truncate()
 
     def skip(self, skipped: Skipped) -> None:
         """Notes a file that is left out."""
@@ -130,7 +154,7 @@ class Intake:
         return sorted(self._files.values(), key=lambda file: file.path)
 
     def read(self, file: ReceivedFile) -> bytes:
-        """The bytes of one of `files`."""
+        """The bytes of one of `files` that is here."""
         self._spool.seek(file.offset)
         return self._spool.read(file.bytes)
 

@@ -1,4 +1,4 @@
-"""What several replicas of grounding share: a store of objects whose small ones can be written on a condition."""
+"""Where grounding keeps what its replicas share, and where it finds the files of a corpus that nobody sends."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from djp.mesh.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from djp_grounding.model import Skipped
 
 
 class Stored(NamedTuple):
@@ -52,3 +54,28 @@ class ObjectStore(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove an object, if it is there."""
+
+
+class SourceFile(NamedTuple):
+    """A file of a source, not read yet: its path below the prefix and its size in bytes.
+
+    `read` gives its content, at most `MAX_FILE_BYTES + 1` bytes; it raises OSError or StoreAway.
+    """
+
+    path: str
+    size: int
+    read: Callable[[], bytes]
+
+
+class CorpusSource(Protocol):
+    """Files that tenants may make corpora from: each has a part of its own. All calls block; all raise StoreAway.
+
+    Both adapters pass tests/grounding/test_grounding_import.py.
+    """
+
+    def files(self, tenant: str, prefix: str) -> Iterator[SourceFile | Skipped]:
+        """What lies below the folder `prefix` of the tenant's part, with what is left out and why.
+
+        `prefix` has no outer slash and no `..`; empty, it stands for the whole part. Nothing outside of that part is
+        ever given, whatever links there are. Raises InvalidInput if there is no such folder, or too much in it.
+        """

@@ -25,7 +25,13 @@ async def open_service(settings: GroundingSettings) -> AsyncIterator[Service]:
     """The service over `settings.data_dir`. Raises FailedPrecondition if that folder cannot be used."""
     make_data_folder(settings.data_dir, "DJP_GROUNDING_DATA_DIR")
     with ThreadPoolExecutor(max_workers=_BUILDERS, thread_name_prefix="grounding-build") as builders:
-        corpora = Corpora(settings.data_dir, settings.limits, settings.object_store, refresh_s=settings.refresh_s)
+        corpora = Corpora(
+            settings.data_dir,
+            settings.limits,
+            settings.object_store,
+            refresh_s=settings.refresh_s,
+            source=settings.corpus_source,
+        )
         servicer = GroundingServicer(corpora, builders, idle_s=settings.idle_s)
         descriptor = grounding_pb2.DESCRIPTOR.services_by_name["GroundingService"]
         yield Service("grounding", [(descriptor, servicer, grounding_pb2_grpc.add_GroundingServiceServicer_to_server)])

@@ -12,6 +12,7 @@ from djp.mesh.paging import bad_page_token, page_token, read_page_token
 from djp.mesh.streams import unless_silent
 from djp.mesh.times import to_timestamp
 from djp.v1 import common_pb2, grounding_pb2, grounding_pb2_grpc
+from djp_grounding.errors import ContentMissing
 from djp_grounding.model import Hit, Skipped, Version
 from djp_grounding.resolve import Citation, CitationStatus
 
@@ -28,6 +29,7 @@ Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 _PAGE_SIZE = 100
+_SHA256_BYTES = 32
 _INLINE_BYTES = 256 * 1024  # hashing and storing a smaller part takes less than a hop to a thread and back
 
 _STATUS = {
@@ -73,8 +75,27 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
                     await _take_in(intake, request)
                 intake.finish()
                 # A call cancelled from here on closes the intake, and a build that still reads from it ends there.
-                created = await self._change(self._corpora.create, tenant, header.corpus, intake, header.request_id)
+                try:
+                    created = await self._change(self._corpora.create, tenant, header.corpus, intake, header.request_id)
+                except ContentMissing as missing:
+                    return grounding_pb2.CreateCorpusResponse(missing=missing.paths)
         return grounding_pb2.CreateCorpusResponse(
+            version=_version(created.version), skipped=_skipped(created.skipped), reused=created.reused
+        )
+
+    async def ImportCorpus(
+        self,
+        request: grounding_pb2.ImportCorpusRequest,
+        context: grpc.aio.ServicerContext[grounding_pb2.ImportCorpusRequest, grounding_pb2.ImportCorpusResponse],
+    ) -> grounding_pb2.ImportCorpusResponse:
+        """Reads the files from the source of the service."""
+        tenant = current_identity().tenant
+        self._corpora.check_request(tenant, request.corpus, request.request_id)
+        with self._corpora.intake() as intake:
+            created = await self._change(
+                self._corpora.import_prefix, tenant, request.corpus, request.prefix, intake, request.request_id
+            )
+        return grounding_pb2.ImportCorpusResponse(
             version=_version(created.version), skipped=_skipped(created.skipped), reused=created.reused
         )
 
@@ -189,16 +210,29 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
 
 
 async def _take_in(intake: Intake, request: grounding_pb2.CreateCorpusRequest) -> None:
-    if request.WhichOneof("part") != "file":
-        raise InvalidInput("file: missing; after the header every message carries a part of a file", field="file")
-    if request.file.path:
-        intake.begin(request.file.path)
+    match request.WhichOneof("part"):
+        case "file":
+            await _take_part(intake, request.file)
+        case "hashes":
+            for place, one in enumerate(request.hashes.files):
+                if len(one.sha256) != _SHA256_BYTES or one.bytes < 0:
+                    field = f"hashes.files[{place}]"
+                    raise InvalidInput(f"{field}: needs a SHA-256 of 32 bytes and the file's size", field=field)
+                intake.offer(one.path, one.sha256.hex(), one.bytes)
+        case _:
+            message = "file: missing; after the header every message carries a part of a file, or hashes"
+            raise InvalidInput(message, field="file")
+
+
+async def _take_part(intake: Intake, part: grounding_pb2.CorpusFileChunk) -> None:
+    if part.path:
+        intake.begin(part.path)
     elif not intake.begun:
         raise InvalidInput("file.path: empty; the first part of a file carries its path", field="file.path")
-    if len(request.file.content) < _INLINE_BYTES:
-        intake.write(request.file.content)
+    if len(part.content) < _INLINE_BYTES:
+        intake.write(part.content)
     else:
-        await asyncio.to_thread(intake.write, request.file.content)
+        await asyncio.to_thread(intake.write, part.content)
 
 
 def _version(version: Version) -> grounding_pb2.CorpusVersion:

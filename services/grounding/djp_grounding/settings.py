@@ -14,7 +14,8 @@ from djp_grounding.limits import Limits
 from djp_grounding.pdf import PdfLimits
 
 if TYPE_CHECKING:
-    from djp_grounding.ports import ObjectStore
+    from djp_grounding.adapters.s3_bucket import S3Bucket
+    from djp_grounding.ports import CorpusSource, ObjectStore
 
 
 def _default_data_dir() -> Path:
@@ -33,11 +34,15 @@ class GroundingSettings(BaseSettings):
         default="",
         description="What replicas share: a folder's path, or s3://BUCKET. Empty: nothing, this one stands alone.",
     )
+    source: str = Field(
+        default="",
+        description="What corpora can be imported from: a folder's path, or s3://BUCKET. Empty: nothing.",
+    )
     s3_endpoint: str = Field(
         default="http://localhost:9000", description="Of MinIO or another S3: http(s)://host:port."
     )
-    s3_access_key: SecretStr = Field(default=SecretStr(""), description="Of the bucket in the store setting.")
-    s3_secret_key: SecretStr = Field(default=SecretStr(""), description="Of the bucket in the store setting.")
+    s3_access_key: SecretStr = Field(default=SecretStr(""), description="Of the buckets named here.")
+    s3_secret_key: SecretStr = Field(default=SecretStr(""), description="Of the buckets named here.")
     refresh_s: float = Field(default=2.0, gt=0, description="How soon what another replica published is seen here.")
     max_corpus_mib: int = Field(default=2048, ge=1, description="Of the files of one corpus version, in MiB.")
     build_wait_s: float = Field(
@@ -48,12 +53,12 @@ class GroundingSettings(BaseSettings):
     pdf_memory_mib: int = Field(default=1024, ge=128, description="Of the process that reads PDF files, in MiB.")
     pdf_pages: int = Field(default=5000, ge=1, description="Of one PDF file.")
 
-    @field_validator("store")
+    @field_validator("store", "source")
     @classmethod
-    def _store_is_known(cls, store: str) -> str:
-        if store and not (store.startswith("/") or re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", store)):
+    def _place_is_known(cls, place: str) -> str:
+        if place and not (place.startswith("/") or re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", place)):
             raise ValueError("neither a folder's whole path nor s3://BUCKET")
-        return store
+        return place
 
     @field_validator("s3_endpoint")
     @classmethod
@@ -68,19 +73,38 @@ class GroundingSettings(BaseSettings):
         if self.store.startswith("s3://"):
             from djp_grounding.adapters.s3_store import S3Store
 
-            scheme, _, host = self.s3_endpoint.partition("://")
-            return S3Store(
-                host,
-                self.store.removeprefix("s3://"),
-                self.s3_access_key.get_secret_value(),
-                self.s3_secret_key.get_secret_value(),
-                secure=scheme == "https",
-            )
+            return S3Store(self._bucket(self.store, "DJP_GROUNDING_STORE"))
         if self.store:
             from djp_grounding.adapters.folder_store import FolderStore
 
             return FolderStore(Path(self.store))
         return None
+
+    @property
+    def corpus_source(self) -> CorpusSource | None:
+        """What corpora can be imported from, if anything."""
+        if self.source.startswith("s3://"):
+            from djp_grounding.adapters.s3_source import S3Source
+
+            return S3Source(self._bucket(self.source, "DJP_GROUNDING_SOURCE"))
+        if self.source:
+            from djp_grounding.adapters.folder_source import FolderSource
+
+            return FolderSource(Path(self.source))
+        return None
+
+    def _bucket(self, place: str, setting: str) -> S3Bucket:
+        from djp_grounding.adapters.s3_bucket import S3Bucket
+
+        scheme, _, host = self.s3_endpoint.partition("://")
+        return S3Bucket(
+            host,
+            place.removeprefix("s3://"),
+            self.s3_access_key.get_secret_value(),
+            self.s3_secret_key.get_secret_value(),
+            secure=scheme == "https",
+            setting=setting,
+        )
 
     @property
     def limits(self) -> Limits:

@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition
-from djp_grounding.ports import ChangedError, StoreAway, Stored
+from djp_grounding.ports import ChangedError, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-_CONNECT_S, _READ_S = 3.0, 30.0
+    from djp_grounding.adapters.s3_bucket import S3Bucket
+
 _URL_LIFE = timedelta(minutes=5)
 
 
 class S3Store:
-    """An ObjectStore. Makes its bucket if that is missing and may be made. Raises FailedPrecondition without minio."""
+    """An ObjectStore. Makes its bucket if that is missing and may be made."""
 
-    def __init__(self, endpoint: str, bucket: str, access_key: str, secret_key: str, *, secure: bool) -> None:
-        try:
-            import minio  # here: only with a bucket
-            import urllib3
-        except ModuleNotFoundError:
-            told = "an object store in a bucket needs the extra: pip install 'djp-workflow[minio]'"
-            raise FailedPrecondition(told) from None
-
-        self._http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S), retries=urllib3.Retry(total=1, redirect=0)
-        )
-        # With a region no call asks the server for it first.
-        self._client = minio.Minio(
-            endpoint,
-            access_key=access_key,
-            secret_key=secret_key,
-            secure=secure,
-            region="us-east-1",
-            http_client=self._http,
-        )
-        self._bucket = bucket
-        self._endpoint = endpoint
+    def __init__(self, bucket: S3Bucket) -> None:
+        self._client, self._http, self._bucket = bucket.client, bucket.http, bucket.name
+        self._errors, self._away = bucket.errors, bucket.away
         self._ready = False
 
     def read(self, name: str) -> Stored | None:
@@ -124,18 +103,3 @@ class S3Store:
                 if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                     raise
         self._ready = True
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        from minio.error import MinioException
-        from urllib3.exceptions import HTTPError
-
-        try:
-            yield
-        except (MinioException, HTTPError) as error:
-            code = getattr(error, "code", "") or type(error).__name__  # never its text: that may hold a signed address
-            raise self._away(str(code)) from None
-
-    def _away(self, what: str) -> StoreAway:
-        message = f"the object store at {self._endpoint} does not answer as it should ({what}); see DJP_GROUNDING_STORE"
-        return StoreAway(message, retry_after_s=5.0)
