@@ -59,6 +59,7 @@ class RunFlags:
     policy: str | None = None
     grounded_corpus: Path | None = None
     grounded_required: int | None = None
+    passage_tokens: int | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     seed: int | None = None
@@ -116,7 +117,10 @@ def run_request(flags: RunFlags) -> run_pb2.RunRequest:
         put("task", read_task(flags.task))
     except InvalidInput as error:
         problems.extend(error.violations)
-    for field in ("preset", "policy", "grounded_required", "max_tokens", "temperature", "seed", "rounds", "workflow"):
+    for field in (
+        *("preset", "policy", "grounded_required", "passage_tokens", "max_tokens", "temperature", "seed", "rounds"),
+        "workflow",
+    ):
         put(field, getattr(flags, field))
     for number, model in enumerate(flags.debaters, start=1):
         request.debaters.add(debater_id=f"d{number}", model=model)
@@ -197,6 +201,8 @@ def _contradictions(flags: RunFlags) -> list[Violation]:
                 "grounded_required", "asks for citations, but there is nothing to cite; give --grounded-corpus DIR"
             )
         )
+    if flags.passage_tokens and flags.grounded_corpus is None:
+        problems.append(Violation("passage_tokens", "bounds what is read of a corpus; give --grounded-corpus DIR"))
     if flags.restore_values and flags.redact != "all":
         problems.append(Violation("restore_values", "puts back what --redact all hides; give both, or neither"))
     if flags.restore_values and flags.dry_run:

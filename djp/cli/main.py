@@ -126,6 +126,9 @@ def run(
     grounded_required: Annotated[
         int | None, typer.Option(metavar="N", help="Citations a draft needs; with fewer it is disqualified.")
     ] = None,
+    passage_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens of the corpus that debaters read; 2560 unless given.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Tokens a draft may have.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="Sampling temperature, 0 to 2.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Fixes every choice that is not a model's own.")] = None,
@@ -177,6 +180,7 @@ def run(
         policy=policy,
         grounded_corpus=grounded_corpus,
         grounded_required=grounded_required,
+        passage_tokens=passage_tokens,
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,

@@ -162,7 +162,7 @@ class RunRequest(_message.Message):
     priority: _builtins.int
     """Runs of higher priority start first."""
     passage_tokens: _builtins.int
-    """How many tokens of the corpus's passages go to the debaters at most."""
+    """How many tokens of the corpus's passages go to the debaters at most; the longest passage has 320."""
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct: ...
     @_builtins.property

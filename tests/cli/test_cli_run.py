@@ -30,7 +30,8 @@ COSTS = (
 async def test_published_run_prints_text_verdict_citations_costs_and_what_next(
     djp_at: Any, gateway: Any, docs: Path
 ) -> None:
-    ended = await djp_at(*TASK, "--grounded-corpus", str(docs), "--grounded-required", "1")
+    grounded = ("--grounded-corpus", str(docs), "--grounded-required", "1", "--passage-tokens", "900")
+    ended = await djp_at(*TASK, *grounded)
 
     assert ended.code == 0
     assert ended.out.startswith(gateway.run.result.text)  # to the byte, so that it can go into a file
@@ -58,6 +59,7 @@ async def test_published_run_prints_text_verdict_citations_costs_and_what_next(
     request = gateway.started[0]
     assert request.task == "How are budgets kept?"
     assert request.grounded_required == 1
+    assert request.passage_tokens == 900
     assert request.redaction == run_pb2.REDACTION_MODE_ON
     assert gateway.corpora[request.corpus] == {
         "budgets.md": b"# Budgets\nMoney is reserved first.\n",

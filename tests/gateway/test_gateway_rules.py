@@ -83,6 +83,16 @@ def test_rounds_and_the_threshold_of_agreement_come_from_the_preset() -> None:
     assert (spec_of().rounds, spec_of().HasField("agreement_threshold")) == (1, False)
 
 
+@pytest.mark.parametrize(
+    ("asked", "tokens", "passages"), [({}, 2560, 8), (320, 320, 8), (2560, 2560, 32), (30_000, 30_000, 100)]
+)
+def test_debaters_read_as_many_tokens_of_the_corpus_as_the_run_asks_for(asked: Any, tokens: int, passages: int) -> None:
+    spec = spec_of(corpus="docs", **({"passage_tokens": asked} if asked else {}))
+    assert (spec.passage_tokens, spec.top_k) == (tokens, passages)
+    with pytest.raises(InvalidInput, match="passage_tokens: bounds what is read of a corpus"):
+        spec_of(passage_tokens=1000)
+
+
 def test_more_debaters_than_the_preset_has_may_be_named() -> None:
     voices = [debate_pb2.Debater(debater_id=f"d{n}", model="a/b") for n in range(1, 8)]
     assert len(spec_of(preset="quick", debaters=voices).debaters) == 7

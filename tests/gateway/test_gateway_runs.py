@@ -38,7 +38,7 @@ def held(leaves: Any) -> list[Any]:
 
 
 async def test_a_run_is_published(gateway: Any, leaves: Any) -> None:
-    run = await gateway.start(corpus="handbook", grounded_required=1, seed=7)
+    run = await gateway.start(corpus="handbook", grounded_required=1, passage_tokens=800, seed=7)
     assert run.state == run_pb2.RUN_STATE_QUEUED
     events = await gateway.watch(run.run_id)
     done = await gateway.get(run.run_id)
@@ -49,6 +49,7 @@ async def test_a_run_is_published(gateway: Any, leaves: Any) -> None:
     assert [c.title for c in done.result.citations] == ["Budgets"]
     assert done.result.advisory_reason == ""
     assert done.spec.corpus_version == "version-1"
+    assert [(one.token_budget, one.top_k) for one in leaves.requests("Search")][-1] == (800, 10)
     assert done.offline
     assert not held(leaves)
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 _ROUND = str.maketrans("[]", "()")
 
-
-_PASSAGES_PER_DOCUMENT = 3  # of eight: debaters are to hear several documents, as long as several speak about the task
+_PASSAGES_PER_DOCUMENT = (
+    3  # of eight or more: debaters are to hear several documents, as long as several speak about the task
+)
 
 
 async def search(live: LiveRun, leaves: Leaves) -> list[common_pb2.Passage]:
@@ -49,6 +50,7 @@ async def find_passages(spec: run_pb2.RunSpec, leaves: Leaves) -> list[common_pb
             version=spec.corpus_version,
             query=spec.task,
             top_k=spec.top_k,
+            token_budget=spec.passage_tokens,
             passages_per_document=_PASSAGES_PER_DOCUMENT,
         )
     )

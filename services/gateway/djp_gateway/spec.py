@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SPEC_VERSION = 1
 _MODEL = re.compile(r"[^/\s]+/\S+")
 DEFAULT_TOP_K = 8
+DEFAULT_PASSAGE_TOKENS = 2560
+"""Eight of the longest passages: what a run gets that asks for no other number of tokens."""
+_SHORT_PASSAGE = 80
+_MAX_TOP_K = 100  # the contract's
 DEFAULT_ORDERS = 2
 """Orders that each juror sees: with a single one nobody could tell whether the place decided."""
 MAX_TIMEOUT_S = 86_400
@@ -75,6 +79,8 @@ def resolve(
         violations.append(
             Violation("run.grounded_required", "asks for citations, but the run has no corpus; name one in run.corpus")
         )
+    if request.HasField("passage_tokens") and not request.corpus:
+        violations.append(Violation("run.passage_tokens", "bounds what is read of a corpus; name one in run.corpus"))
     debaters = _copies(request.debaters) or _debaters(default_debaters, int(preset["max_debaters"]))
     jurors = list(request.jurors) or [
         judge_pb2.Juror(juror_id=f"j{number}", model=model) for number, model in enumerate(default_jurors, 1)
@@ -127,7 +133,8 @@ def resolve(
         trace_name=request.trace_name,
         tags=request.tags,
         blocking_safety_flags=list(policy.get("blocking_safety_flags", [])),
-        top_k=DEFAULT_TOP_K,
+        top_k=_top_k(request),
+        passage_tokens=request.passage_tokens if request.HasField("passage_tokens") else DEFAULT_PASSAGE_TOKENS,
     )
     if request.HasField("budget_nano_usd"):
         spec.budget_nano_usd = request.budget_nano_usd
@@ -168,6 +175,13 @@ def _check_limits(request: run_pb2.RunRequest, violations: list[Violation]) -> N
         violations.append(Violation("run.timeout", f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds"))
     if any(not 0 < len(key) <= MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS for key, value in request.tags.items()):
         violations.append(Violation("run.tags", f"names and values have at most {MAX_TAG_CHARS} characters, names one"))
+
+
+def _top_k(request: run_pb2.RunRequest) -> int:
+    """Eight passages, or as many as can be needed to fill the tokens that the run asks for."""
+    if not request.HasField("passage_tokens"):
+        return DEFAULT_TOP_K
+    return max(DEFAULT_TOP_K, min(request.passage_tokens // _SHORT_PASSAGE, _MAX_TOP_K))
 
 
 def _copies(debaters: Iterable[debate_pb2.Debater]) -> list[debate_pb2.Debater]:
