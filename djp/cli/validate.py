@@ -24,7 +24,7 @@ _KINDS = {"artifact": "run_metadata", "policy": "allowed_models", "preset": "max
 """What each kind of document always has, to tell them apart."""
 
 
-_RUN_FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
+_RUN_FILE = re.compile(r"([0-9a-f]{12}-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from djp.s3 import S3Account
+
 KEY, SECRET = "grounding-tests", "only-for-tests"
 
 
@@ -23,6 +25,7 @@ class MinioServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.account = S3Account(f"http://{self.endpoint}", KEY, SECRET)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

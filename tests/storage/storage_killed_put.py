@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiosqlite  # noqa: F401  before the fork, to save its time in every child
-from sqlalchemy import event
 
 from djp.database import open_engine
+from djp.plain_connection import PlainConnection
 from djp_storage import server
 from djp_storage.adapters.directory_store import DirectoryStore
 from djp_storage.adapters.sql_catalogue import SqlCatalogue
 from djp_storage.adapters.tables import metadata
+from djp_storage.adapters.transactions import Transactions
 from djp_storage.artifacts import Artifacts
 from djp_storage.model import ArtifactHeader, ArtifactKey
+from djp_storage.moves import Moves
+from djp_storage.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -68,7 +71,10 @@ async def put_and_die(home: Path, n: int) -> None:
     engine = await open_engine(
         f"sqlite+aiosqlite:///{home}/storage.db", Path(server.__file__).parent / "migrations", metadata
     )
-    artifacts = Artifacts(SqlCatalogue(engine), store, max_bytes=2**30)
+    catalogue = SqlCatalogue(Transactions(engine), lease_s=1)
+    worker = Worker(catalogue, store)
+    artifacts = Artifacts(catalogue, store, worker, Moves(catalogue, store, worker, compress=False), max_bytes=2**30)
+    await worker.beat()
 
     async def chunks() -> AsyncIterator[bytes]:
         yield content(n)[:50_000]
@@ -77,9 +83,10 @@ async def put_and_die(home: Path, n: int) -> None:
     reaper = Reaper(n)
     for name in STEPS:
         setattr(os, name, reaper.around(getattr(os, name)))
-    for moment in ("before_cursor_execute", "commit"):
-        event.listen(engine.sync_engine, moment, reaper.step)
+    monkey = reaper.around(PlainConnection.execute)
+    PlainConnection.execute = monkey  # type: ignore[method-assign]
     await artifacts.put(header(n), request_id(n), chunks())
+    await worker.close()
     os.write(1, b"acknowledged %d\n" % n)
     await engine.dispose()
 

@@ -23,6 +23,7 @@ from djp.mesh.errors import FailedPrecondition, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import storage_pb2_grpc
 from djp_storage.adapters.directory_store import DirectoryStore
+from djp_storage.model import ArtifactKey, ObjectName, Tier
 from djp_storage.server import open_service
 from djp_storage.settings import StorageSettings
 
@@ -176,11 +177,11 @@ async def test_too_many_open_files_is_a_matter_of_trying_again(home: Path) -> No
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
     try:
         with pytest.raises(Unavailable):
-            async with store.upload():
+            async with store.upload(ObjectName(Tier.HOT, ArtifactKey("acme", "w", "a"), "0123456789ab")):
                 pass
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    async with store.upload() as upload:
+    async with store.upload(ObjectName(Tier.HOT, ArtifactKey("acme", "w", "a"), "0123456789ab")) as upload:
         await upload.write(b"x")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +73,13 @@ async def test_an_artifact_comes_back_as_it_went_in(client: Any, home: Path, fil
     )
     assert (info.content_type, info.run_id) == ("application/json", "r1")
     assert dict(info.tags) == {"preset": "lean", "naïve": "ж"}
-    assert info.location == str(home / "artifacts/hot/acme/adhoc/report.json")
+    location = Path(info.location)
+    assert location.parent == home / "artifacts/hot/acme/adhoc"
+    assert location.name.endswith("-report.json")
+    assert location.read_bytes() == content  # noqa: ASYNC240
     assert files() == {"hot/acme/adhoc/report.json": content}
     assert info.created_at == info.modified_at == info.tier_since
-    assert not info.HasField("due_at")
+    assert info.due_at.ToDatetime() == info.tier_since.ToDatetime() + timedelta(days=7)
 
 
 async def test_an_empty_artifact_is_an_artifact(client: Any) -> None:
@@ -314,7 +319,7 @@ def replace_by(kind: str, path: Path, secret: Path) -> None:
         case "folder":
             path.mkdir()
         case "linked folder":
-            path.parent.rmdir()
+            shutil.rmtree(path.parent)
             path.parent.symlink_to(secret.parent)
 
 
@@ -351,26 +356,10 @@ async def test_nothing_is_written_through_a_link(client: Any, home: Path) -> Non
     assert (await refused(client.stat(workflow="linked"))).code == "NOT_FOUND"
 
 
-async def test_what_belongs_to_no_artifact_is_set_aside_not_overwritten(client: Any, home: Path, files: Any) -> None:
+async def test_what_belongs_to_no_artifact_is_never_touched(client: Any, home: Path, files: Any) -> None:
     place = home / "artifacts/hot/acme/w"
     place.mkdir(parents=True)
     (place / "a.json").write_bytes(b"of a catalogue that was lost")
-    target = home / "target"
-    target.write_bytes(b"not ours")
-    (place / "link").symlink_to(target)
-    (place / "same").write_bytes(b"same")
     await client.put(b"new")
-    await client.put(b"new", artifact="link")
-    await client.put(b"same", artifact="same")
     assert (await client.get())[1] == b"new"
-    assert (await client.get("link"))[1] == b"new"
-    kept = [content for path, content in files().items() if path.startswith("orphans/") and "a.json" in path]
-    assert kept == [b"of a catalogue that was lost"]
-    assert len(list((home / "artifacts/orphans").iterdir())) == 2
-    assert target.read_bytes() == b"not ours"
-
-
-async def test_what_comes_later_is_not_implemented(client: Any) -> None:
-    key = storage_pb2.ArtifactKey(workflow="w", artifact="a.json")
-    request = storage_pb2.PurgeArtifactRequest(request_id=str(uuid.uuid4()), key=key)
-    assert (await refused(client.stub.PurgeArtifact(request))).code == "UNIMPLEMENTED"
+    assert (place / "a.json").read_bytes() == b"of a catalogue that was lost"

@@ -10,7 +10,7 @@ from djp.database import open_engine
 from djp.mesh.server import Service
 from djp.v1 import governance_pb2, governance_pb2_grpc
 from djp_governance.adapters.budgets_file import open_budgets_file
-from djp_governance.adapters.event_log import EventLog
+from djp_governance.adapters.event_log import governance_log
 from djp_governance.adapters.sql_budgets import SqlBudgets
 from djp_governance.adapters.sql_closing import Closing
 from djp_governance.adapters.sql_events import SqlEvents
@@ -63,7 +63,7 @@ async def open_service(settings: GovernanceSettings, now: Callable[[], datetime]
             ledger_days=settings.retention_days,
             request_days=settings.request_retention_days,
         )
-        log = EventLog(settings.event_log, events) if settings.event_log else None
+        log = governance_log(settings.event_log, events) if settings.event_log else None
         upkeep = Upkeep(parts, Closing(transactions), retention, log)
         descriptor = governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"]
         servicer = GovernanceServicer(parts)

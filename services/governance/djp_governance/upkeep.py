@@ -14,9 +14,10 @@ from djp_governance.windows import day_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from djp_governance.adapters.event_log import EventLog
+    from djp.event_log import EventLog
     from djp_governance.adapters.sql_closing import Closing
     from djp_governance.adapters.sql_retention import Retention
+    from djp_governance.events import Event
     from djp_governance.parts import Parts
 
 _POLL_S = 1.0
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Upkeep:
     """Background work. Every process does it; the database sees to it that each thing is done by one."""
 
-    def __init__(self, parts: Parts, closing: Closing, retention: Retention, event_log: EventLog | None) -> None:
+    def __init__(self, parts: Parts, closing: Closing, retention: Retention, event_log: EventLog[Event] | None) -> None:
         self._parts = parts
         self._closing = closing
         self._retention = retention

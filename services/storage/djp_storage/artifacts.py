@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 from contextlib import aclosing
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import InvalidInput
-from djp_storage.errors import HashMismatch
-from djp_storage.model import Artifact, Tier
+from djp.mesh.errors import InvalidInput, Unavailable
+from djp.mesh.identity import current_identity
+from djp_storage.description import describe
+from djp_storage.errors import Conflict, HashMismatch, ObjectMissing
+from djp_storage.model import Artifact, By, RequestKey, Tier
 from djp_storage.names import label_violations, name_violations, refuse
-from djp_storage.threads import in_thread
+from djp_storage.worker import new_object_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
-    from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, Page, Total
-    from djp_storage.ports import Catalogue, ObjectStore
+    from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, ObjectName, Page, Total
+    from djp_storage.moves import Moves
+    from djp_storage.ports import Catalogue, ObjectStore, Upload
+    from djp_storage.worker import Worker
 
 
 class Artifacts:
     """Every tenant's artifacts: the catalogue says which there are, the store has their bytes."""
 
-    def __init__(self, catalogue: Catalogue, store: ObjectStore, *, max_bytes: int) -> None:
+    def __init__(
+        self, catalogue: Catalogue, store: ObjectStore, worker: Worker, moves: Moves, *, max_bytes: int
+    ) -> None:
         """`max_bytes` is the most that one artifact may have."""
         self._catalogue = catalogue
         self._store = store
+        self._worker = worker
+        self._moves = moves
         self._max_bytes = max_bytes
 
     async def put(self, header: ArtifactHeader, request_id: str, chunks: AsyncIterable[bytes]) -> Artifact:
         """Take an artifact in; when this returns it survives a power cut. The same artifact again changes nothing.
 
-        The order: bytes durable in a temporary file; hash checked; then, in one transaction, the key claimed and the
-        file renamed into place; commit. A crash before the commit leaves nothing to be seen, one after it a whole
-        artifact.
+        The order: the object announced as a stray; its bytes durable and their hash checked; then the catalogue's row,
+        which takes the stray in. A crash before that leaves a stray, which is removed; one after it a whole artifact.
 
         Raises:
             InvalidInput: a name or a label is bad, or there are too many bytes.
@@ -44,7 +53,34 @@ class Artifacts:
             DiskFull: there is no room.
         """
         check_header(header)
-        async with self._store.upload() as upload:
+        now = self._worker.now()
+        artifact = Artifact(
+            key=header.key,
+            tier=Tier.HOT,
+            size=0,
+            sha256="",
+            content_type=header.content_type,
+            run_id=header.run_id,
+            tags=header.tags,
+            created_at=min(header.created_at or now, now),
+            modified_at=now,
+            tier_since=now,
+            object_id=new_object_id(),
+        )
+        async with self._worker.making(artifact.object_name) as making:
+            announced = asyncio.create_task(self._worker.announce(artifact.object_name))
+            try:
+                artifact = await self._upload(artifact, header.sha256, chunks, announced)
+            finally:
+                announced.add_done_callback(_seen)
+            entered = await self._enter(artifact, request_key(header, artifact, request_id))
+            making.kept = entered.object_name == artifact.object_name
+        return entered
+
+    async def _upload(
+        self, artifact: Artifact, sha256: str, chunks: AsyncIterable[bytes], announced: asyncio.Task[None]
+    ) -> Artifact:
+        async with self._store.upload(artifact.object_name) as upload:
             async for chunk in chunks:
                 if upload.size + len(chunk) > self._max_bytes:
                     raise InvalidInput(
@@ -53,27 +89,23 @@ class Artifacts:
                         field="chunk",
                     )
                 await upload.write(chunk)
-            if header.sha256 and upload.sha256 != header.sha256:
+            if sha256 and upload.sha256 != sha256:
                 raise HashMismatch(
-                    f"header.sha256: says {header.sha256}, but what arrived has {upload.sha256}; nothing was kept, "
-                    "send it again",
+                    f"header.sha256: says {sha256}, but what arrived has {upload.sha256}; nothing was kept, send it "
+                    "again",
                     field="header.sha256",
                 )
-            await upload.flush()
-            now = datetime.now(UTC)
-            artifact = Artifact(
-                key=header.key,
-                tier=Tier.HOT,
-                size=upload.size,
-                sha256=upload.sha256,
-                content_type=header.content_type,
-                run_id=header.run_id,
-                tags=header.tags,
-                created_at=min(header.created_at or now, now),
-                modified_at=now,
-                tier_since=now,
-            )
-            return await self._catalogue.add(artifact, request_id, lambda: upload.place(artifact.object_name))
+            whole = _with_bytes(artifact, upload)
+            await announced
+            await upload.place(describe(whole))
+        return whole
+
+    async def _enter(self, artifact: Artifact, request: RequestKey) -> Artifact:
+        by = self.by("")
+        try:
+            return await self._catalogue.add(artifact, request, by)
+        except Conflict:  # another put of the key: now there is its artifact to compare with
+            return await self._catalogue.add(artifact, request, by)
 
     async def stat(self, key: ArtifactKey) -> Artifact:
         """What the catalogue knows. Raises NotFound."""
@@ -83,26 +115,26 @@ class Artifacts:
     async def read(self, artifact: Artifact) -> AsyncGenerator[bytes, None]:
         """The bytes. The last chunk comes only after all of them have proved to have the artifact's hash.
 
-        Raises HashMismatch, ObjectMissing.
+        An artifact that is moved while it is read is read on from where it is then. Raises HashMismatch, ObjectMissing.
         """
-        digest, size = hashlib.sha256(), 0
-        held = b""
-        async with aclosing(self._store.read(artifact.object_name)) as chunks:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > artifact.size:
-                    break
-                if held:
-                    yield held
-                held = chunk
-                await in_thread(digest.update, chunk)
-        if size != artifact.size or digest.hexdigest() != artifact.sha256:
-            raise HashMismatch(
-                f"{self.location(artifact)} was changed since it was stored: its hash is not that of the catalogue; "
-                "bring the file back from a backup"
-            )
-        if held:
-            yield held
+        sent = 0
+        while True:
+            skip = sent
+            try:
+                async with aclosing(self._moves.content(artifact)) as chunks:
+                    async for chunk in chunks:
+                        part = chunk[skip:]
+                        skip -= len(chunk) - len(part)
+                        sent += len(part)
+                        if part:
+                            yield part
+            except (ObjectMissing, Unavailable):
+                moved = await self._catalogue.get(artifact.key)
+                if moved.object_name == artifact.object_name or moved.sha256 != artifact.sha256:
+                    raise
+                artifact = moved
+            else:
+                return
 
     async def list(self, tenant: str, wanted: Filter, *, size: int, token: str, largest_first: bool) -> Page:
         """A page of the artifacts that fit. Raises InvalidInput for a bad token or an empty span of time."""
@@ -110,13 +142,32 @@ class Artifacts:
             raise InvalidInput("created: since is not before until, so that nothing can fit", field="created")
         return await self._catalogue.list(tenant, wanted, size=size, token=token, largest_first=largest_first)
 
-    async def totals(self, tenant: str, *, by_workflow: bool) -> Sequence[Total]:
-        """How much each tier holds."""
+    async def totals(self, tenant: str | None, *, by_workflow: bool) -> Sequence[Total]:
+        """How much each tier holds of a tenant, or for None of each tenant."""
         return await self._catalogue.totals(tenant, by_workflow=by_workflow)
 
-    def location(self, artifact: Artifact) -> str:
+    def location(self, name: ObjectName) -> str:
         """Where the bytes are, for people."""
-        return self._store.location(artifact.object_name)
+        return self._store.location(name)
+
+    def by(self, reason: str) -> By:
+        """The caller, now."""
+        who = current_identity()
+        return By(f"{who.role} of {who.tenant}", reason, self._worker.now())
+
+
+def request_key(header: ArtifactHeader, artifact: Artifact, request_id: str) -> RequestKey:
+    """What makes a put itself: all that its header says, and the bytes."""
+    told = [
+        "put",
+        header.key.workflow,
+        header.key.artifact,
+        header.content_type,
+        header.run_id,
+        sorted(header.tags.items()),
+        artifact.sha256,
+    ]
+    return RequestKey(header.key.tenant, request_id, hashlib.sha256(json.dumps(told).encode()).hexdigest())
 
 
 def check_key(key: ArtifactKey, prefix: str = "key") -> None:
@@ -131,3 +182,13 @@ def check_header(header: ArtifactHeader) -> None:
     for name, value in header.tags.items():
         labels += [("header.tags", name), ("header.tags", value)]
     refuse(label_violations(labels))
+
+
+def _with_bytes(artifact: Artifact, upload: Upload) -> Artifact:
+    return replace(artifact, size=upload.size, sha256=upload.sha256)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Whoever wanted its result is gone."""
+    if not task.cancelled():
+        task.exception()

@@ -120,9 +120,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Total:
-    """How many artifacts a tier holds, of one workflow or (empty) of all."""
+    """How many artifacts of a tenant a tier holds, of one workflow or (empty) of all."""
 
     tier: Tier
+    tenant: str
     workflow: str
     count: int
     bytes: int
@@ -159,14 +160,6 @@ class Event:
     from_tier: Tier | None
     to_tier: Tier | None
     reason: str
-
-
-@dataclass(frozen=True)
-class Due:
-    """An artifact that the lifecycle is to move to a tier, or (None) to erase."""
-
-    artifact: Artifact
-    to_tier: Tier | None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from djp.mesh.errors import InvalidInput, Violation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from djp_storage.model import ObjectName
+
 _MAX_NAME = 200  # characters, as in the .proto
 _MAX_TAG = 1000  # characters of a tag's key or value: a tag is a label, not a document
 
@@ -71,3 +73,20 @@ def file_name(name: str) -> str:
         digest = hashlib.sha256(raw).hexdigest()
         encoded = f"{encoded[: _MAX_FILE_NAME - len(digest) - 2]}%-{digest}"  # "%-" comes from no byte
     return encoded
+
+
+def object_path(name: ObjectName) -> tuple[str, str, str]:
+    """Of an object within its tier: the folders of its tenant and workflow, and its own name in there."""
+    leaf = file_name(name.key.artifact)
+    own = f"{name.object_id}-{leaf}" if name.object_id else leaf
+    return file_name(name.key.tenant), file_name(name.key.workflow), own
+
+
+def description_leaf(leaf: str) -> str:
+    """Where the description of the object of that name is, if it is a file or an object of its own."""
+    return f".{leaf[:12]}.json"
+
+
+def is_description(leaf: str) -> bool:
+    """Whether a file is no object but the description of one: no object's name begins with a dot."""
+    return leaf.startswith(".")

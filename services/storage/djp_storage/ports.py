@@ -5,14 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
 
-    from djp_storage.model import Artifact, ArtifactKey, Filter, ObjectName, Page, Total
+    from djp_storage.model import (
+        Artifact,
+        ArtifactKey,
+        By,
+        Event,
+        Filter,
+        Job,
+        ObjectName,
+        Page,
+        RequestKey,
+        Stored,
+        Tier,
+        Total,
+    )
+    from djp_storage.retention import Branch
 
 
 class Upload(Protocol):
-    """Bytes on their way in, under no name yet."""
+    """Bytes on their way in, not to be seen yet."""
 
     @property
     def size(self) -> int:
@@ -25,56 +40,184 @@ class Upload(Protocol):
     async def write(self, chunk: bytes) -> None:
         """Append bytes. Raises DiskFull."""
 
-    async def flush(self) -> None:
-        """Return when the bytes survive a power cut. Raises DiskFull."""
-
-    async def place(self, name: ObjectName) -> None:
-        """Give the flushed bytes their name, all at once; return when that survives a power cut.
-
-        Whatever else lies under that name is set aside, never overwritten. Two places of one name at the same time
-        are for the caller to keep apart. Raises DiskFull.
-        """
+    async def place(self, description: str) -> None:
+        """Make the object visible, whole and with its description; return when it survives a power cut."""
 
 
 class ObjectStore(Protocol):
-    """Objects by name, written once and whole. Memory is bounded both ways, whatever the size.
+    """Objects by name, each written once and whole, each with a description beside its bytes.
 
-    Every adapter passes tests/storage/test_storage_store.py.
+    A description is a short text from which the catalogue can be made again (see description.py). Memory is bounded
+    both ways, whatever the size. Every adapter passes tests/storage/test_storage_store.py.
     """
 
-    def upload(self) -> AbstractAsyncContextManager[Upload]:
+    def upload(self, name: ObjectName) -> AbstractAsyncContextManager[Upload]:
         """Take bytes in; those that were not placed when the block ends are gone."""
 
     def read(self, name: ObjectName) -> AsyncGenerator[bytes, None]:
         """The object in chunks; an empty object has none. Raises ObjectMissing."""
 
+    async def copy(self, source: ObjectName, target: ObjectName) -> None:
+        """Make a second object of the same bytes and description, durably, without reading them here if possible.
+
+        May be done again. Raises ObjectMissing, DiskFull.
+        """
+
+    async def remove(self, name: ObjectName) -> None:
+        """Remove an object, what a half upload of it left, and its description; what is not there is no error."""
+
     def location(self, name: ObjectName) -> str:
         """Where the object is, for people: a file path or an address."""
 
+    def path(self, name: ObjectName) -> str:
+        """The object's name within its tier, as `objects` lists it."""
+
+    def objects(self, tier: Tier) -> AsyncGenerator[Stored, None]:
+        """Every object of a tier, in the order of their paths."""
+
+    async def description(self, tier: Tier, path: str) -> str:
+        """What was placed with the object; empty if it has none. Raises ObjectMissing."""
+
     async def clean(self) -> int:
-        """Remove what uploads of dead processes left behind; returns how many there were."""
+        """Remove what uploads of dead processes left behind in a folder; returns how many there were."""
+
+    async def close(self) -> None:
+        """Let go of threads and connections."""
 
 
 class Catalogue(Protocol):
-    """Which artifacts there are. What it says exists has its object; an object that it does not know is nobody's."""
+    """Which artifacts there are, and which objects may exist beside theirs.
 
-    async def add(self, artifact: Artifact, request_id: str, place: Callable[[], Awaitable[None]]) -> Artifact:
-        """Enter a new artifact, or find the same one entered before; returns what the catalogue now has.
+    What it says exists has its object. An object that is not (yet, or any more) the one of an artifact is a *stray*,
+    and the catalogue knows it before it exists. A stray belongs to a worker, the process that makes it. One that
+    belongs to nobody, or to a worker that is dead, is removed by whoever finds it.
 
-        `place` puts the object where it belongs. It is called only when the key is free, and while nobody else can
-        take it: so the object of an artifact is never replaced. The artifact is in the catalogue once `place` has
-        returned and this has; before that nobody sees it.
+    Changes with a RequestKey may be repeated: the same key gives the first answer. They raise RequestIdReused when the
+    id came with another body.
+    """
 
-        Raises:
-            AlreadyExists: the key has another artifact.
-            RequestIdReused: the request_id came with another artifact.
+    async def announce(self, worker: str, names: Sequence[ObjectName], now: datetime) -> None:
+        """Tell that the worker is about to make objects: from now on they are strays."""
+
+    async def add(self, artifact: Artifact, request: RequestKey, by: By) -> Artifact:
+        """Enter a new artifact, whose object is a stray until then; or find the same one entered before.
+
+        Returns what the catalogue now has: if that is another object, the new one is still a stray. One that was purged
+        comes back; one that was erased may come back, with the content that it had. Raises AlreadyExists, Conflict
+        (another put came at this moment: the next call finds it), and Unavailable when the stray was removed meanwhile.
         """
 
     async def get(self, key: ArtifactKey) -> Artifact:
-        """Raises NotFound."""
+        """Raises NotFound, which tells of an artifact that was erased when that was."""
 
     async def list(self, tenant: str, wanted: Filter, *, size: int, token: str, largest_first: bool) -> Page:
         """A page of at most `size` artifacts, newest or largest first. Raises InvalidInput for a bad token."""
 
-    async def totals(self, tenant: str, *, by_workflow: bool) -> Sequence[Total]:
-        """What each tier holds, or each workflow in it; nothing for what is empty."""
+    async def totals(self, tenant: str | None, *, by_workflow: bool) -> Sequence[Total]:
+        """What each tier holds of a tenant, or of each tenant for None, or each workflow in it; nothing for what is
+        empty."""
+
+    async def answered(self, request: RequestKey, key: ArtifactKey) -> Artifact | None:
+        """The first answer to a request, if there is one."""
+
+    async def answer(self, request: RequestKey, artifact: Artifact, by: By) -> Artifact:
+        """Remember an answer that needed no change; gives the first one."""
+
+    async def move(self, was: Artifact, now: Artifact, action: str, by: By, request: RequestKey | None) -> Artifact:
+        """Let the artifact be at its new object, a stray until then; the old object becomes nobody's stray.
+
+        Gives the first answer to the request. Raises Moved when the artifact is not what it was, LegalHold when it goes
+        to the trash and is held, NotFound.
+        """
+
+    async def erase(self, artifact: Artifact, by: By) -> None:
+        """Leave a tombstone only; the object becomes nobody's stray. Raises Moved, LegalHold."""
+
+    async def hold(self, key: ArtifactKey, hold: bool, by: By, request: RequestKey) -> None:
+        """Set or lift the legal hold of an artifact, or, where the key names none, of the tenant. Raises NotFound."""
+
+    async def held_tenants(self) -> Collection[str]:
+        """Those under a legal hold."""
+
+    async def release(self, worker: str, names: Sequence[ObjectName]) -> None:
+        """These strays of the worker are nobody's now."""
+
+    async def strays(self, limit: int) -> Sequence[ObjectName]:
+        """Strays of nobody, oldest first."""
+
+    async def strays_of(self, worker: str) -> Sequence[ObjectName]:
+        """A worker's strays."""
+
+    async def known(self, names: Sequence[ObjectName]) -> Collection[ObjectName]:
+        """Those of these objects that are strays, whoever's."""
+
+    async def forget(self, names: Sequence[ObjectName]) -> None:
+        """These strays do not exist any more."""
+
+    async def beat(self, worker: str, now: datetime) -> None:
+        """The worker lives; of those that were silent for long the strays are nobody's, and the claims free."""
+
+    async def leave(self, worker: str) -> None:
+        """The worker ends: its strays are nobody's and its claims free."""
+
+
+class LifecycleStore(Protocol):
+    """What is due, who claims it, and the jobs that move it."""
+
+    async def due(self, branch: Branch, after: Artifact | None, limit: int) -> Sequence[Artifact]:
+        """What is due, oldest first, from behind `after` on; changes nothing."""
+
+    async def claim(
+        self, worker: str, branch: Branch, after: Artifact | None, limit: int
+    ) -> tuple[Sequence[Artifact], Artifact | None]:
+        """Claim some of what is due and claimed by nobody; and where to look on, None where there is no more.
+
+        Of several workers each artifact is claimed by one.
+        """
+
+    async def unclaim(self, worker: str, keys: Sequence[ArtifactKey]) -> None:
+        """Give claims back."""
+
+    async def unclaim_all(self, worker: str) -> None:
+        """Give back whatever the worker claims."""
+
+    async def claimed_by_others(self, worker: str, tenant: str) -> bool:
+        """Whether another worker claims something of the tenant, or of any for an empty one."""
+
+    async def shares(self, branch: Branch, share: float) -> Mapping[str, tuple[int, int]]:
+        """Of each tenant of which the branch would purge more than that share: how many, and of how many."""
+
+    async def start_job(self, job: Job, request: RequestKey, by: By) -> Job:
+        """Begin a job, or find the one that the same request began. Raises RequestIdReused."""
+
+    async def save_job(self, job: Job, by: By | None = None) -> None:
+        """Keep how far it is; with `by` it has ended, and an event tells how."""
+
+    async def last_jobs(self, tenant: str) -> tuple[Job | None, Job | None]:
+        """The newest live job of a tenant, or of all for an empty one; and the newest that was done to its end."""
+
+
+class EventStore(Protocol):
+    """The audit trail. `tenant` None: of all."""
+
+    async def append(self, action: str, key: ArtifactKey, by: By) -> None:
+        """Record what changed no artifact."""
+
+    async def after(self, sequence: int, limit: int) -> Sequence[Event]:
+        """The events that came after one, in their order."""
+
+    async def last_sequence(self) -> int:
+        """Of the newest event; 0 where there is none."""
+
+    async def newest(
+        self,
+        tenant: str | None,
+        *,
+        key: ArtifactKey | None = None,
+        action: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> Sequence[Event]:
+        """Events of [since, until), newest first, from the one before the sequence `before` on."""

@@ -35,6 +35,26 @@ class Days:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """One of the queries that find what is due: what has been in a tier, or (no tier) has existed, since `before`.
+
+    `tenant` names the only one; empty: all but those in `without`. Where it leads to the trash or further, what is
+    under a legal hold is left out.
+    """
+
+    from_tier: Tier | None
+    to_tier: Tier | None
+    before: datetime
+    tenant: str
+    without: tuple[str, ...] = ()
+
+    @property
+    def spares_held(self) -> bool:
+        """Whether it is to leave out what is held."""
+        return self.to_tier not in (Tier.WARM, Tier.COLD)
+
+
+@dataclass(frozen=True)
 class Retention:
     """Everybody's days, those of some tenants, and the greatest share of a tenant that one run purges unasked."""
 
@@ -55,3 +75,17 @@ class Retention:
         if days.kept and artifact.tier is not Tier.TRASH:
             due = min(due, artifact.created_at + timedelta(days=days.kept))
         return due
+
+    def branches(self, now: datetime, tenant: str) -> list[Branch]:
+        """What to look for, of one tenant or of all for an empty name; what is too old at all comes first."""
+        found = []
+        if tenant:
+            groups: list[tuple[str, tuple[str, ...]]] = [(tenant, ())]
+        else:
+            groups = [("", tuple(sorted(self.tenants))), *((name, ()) for name in sorted(self.tenants))]
+        for name, without in groups:
+            days = self.of(name)
+            if days.kept:
+                found.append(Branch(None, Tier.TRASH, now - timedelta(days=days.kept), name, without))
+            found += [Branch(tier, to, now - days.of(tier), name, without) for tier, to in NEXT.items()]
+        return sorted(found, key=lambda one: (one.from_tier is not None, list(Tier).index(one.from_tier or Tier.HOT)))

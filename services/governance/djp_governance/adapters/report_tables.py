@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, String, Table, false
 
-from djp_governance.adapters.rows import insert_into
+from djp.upserts import insert_into
 from djp_governance.adapters.tables import metadata
 
 if TYPE_CHECKING:

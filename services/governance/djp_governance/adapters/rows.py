@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import Column, Row, Table
+    from sqlalchemy import Row
 
     from djp_governance.events import NewEvent
     from djp_governance.model import WindowKey
@@ -30,24 +30,6 @@ WindowId = tuple[str, str, str]
 
 
 @cache
-def insert_if_new(dialect: str, table: Table, returning: Column[Any]) -> Any:
-    """An INSERT that leaves rows alone whose key exists; on SQLite and Postgres alike, though named twice.
-
-    It gives a column of what was inserted: Postgres's driver counts no rows.
-    """
-    return insert_into(dialect, table).on_conflict_do_nothing().returning(returning)
-
-
-def insert_into(dialect: str, table: Table) -> Any:
-    """An INSERT that knows conflicts, of the dialect."""
-    insert: Any
-    if dialect == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert
-    return insert(table)
-
-
 def is_overflow(error: Exception) -> bool:
     """Whether a sum passed an int64: to Postgres, to SQLite, or on its way to it."""
     cause = error.orig if isinstance(error, DBAPIError) else error

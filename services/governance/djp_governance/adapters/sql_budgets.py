@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, select, update
 
 from djp.mesh.errors import NotFound
-from djp_governance.adapters.rows import budget_columns, insert_if_new
+from djp.upserts import insert_if_new
+from djp_governance.adapters.rows import budget_columns
 from djp_governance.adapters.sql_events import append_event
 from djp_governance.adapters.sql_windows import lock_scope, read_windows, set_budgets
 from djp_governance.adapters.tables import budgets, windows

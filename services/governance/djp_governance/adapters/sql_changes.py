@@ -9,12 +9,12 @@ from sqlalchemy import and_, bindparam, insert, select, update
 
 from djp.database import to_us
 from djp.mesh.errors import NotFound
+from djp.upserts import insert_if_new
 from djp_governance.adapters.rows import (
     WindowId,
     call_row,
     changing_columns,
     held_in,
-    insert_if_new,
     to_call,
     to_open_calls,
     to_reservation,

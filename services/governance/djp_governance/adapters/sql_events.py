@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, func, select, text
 
 from djp.database import to_us
-from djp_governance.adapters.rows import event_row, insert_if_new, to_event
+from djp.upserts import insert_if_new
+from djp_governance.adapters.rows import event_row, to_event
 from djp_governance.adapters.tables import events
 
 if TYPE_CHECKING:

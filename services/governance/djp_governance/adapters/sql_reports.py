@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from djp.database import reading
+from djp.upserts import insert_into
 from djp_governance.adapters.report_tables import (
     SUMS,
     add_to,
@@ -41,7 +42,7 @@ from djp_governance.adapters.report_tables import (
     counted_runs,
     rollups,
 )
-from djp_governance.adapters.rows import insert_into, is_overflow
+from djp_governance.adapters.rows import is_overflow
 from djp_governance.adapters.sql_windows import read_windows
 from djp_governance.reports import MAX_ROWS, DaySpend, Sums, too_large, too_much, whole_months
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, and_, bindparam, literal, or_, select, tuple_, update
 
 from djp.mesh.errors import FailedPrecondition
-from djp_governance.adapters.rows import filled, insert_if_new, to_budget, window_id
+from djp.upserts import insert_if_new
+from djp_governance.adapters.rows import filled, to_budget, window_id
 from djp_governance.adapters.tables import budgets, windows
 from djp_governance.model import MAX_SUM
 

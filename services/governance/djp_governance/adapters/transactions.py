@@ -9,7 +9,8 @@ from sqlalchemy import and_, bindparam, select, update
 from djp.database import reading, to_us
 from djp.mesh.errors import FailedPrecondition, RequestIdReused
 from djp.transaction_threads import TransactionThreads
-from djp_governance.adapters.rows import insert_if_new, is_overflow
+from djp.upserts import insert_if_new
+from djp_governance.adapters.rows import is_overflow
 from djp_governance.adapters.tables import requests
 
 if TYPE_CHECKING:

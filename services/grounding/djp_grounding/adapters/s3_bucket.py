@@ -5,13 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition
+from djp.s3 import S3Account, connect
 from djp_grounding.ports import StoreAway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_CONNECT_S, _READ_S = 3.0, 30.0
 
 
 class S3Bucket:
@@ -21,25 +19,8 @@ class S3Bucket:
         self, endpoint: str, name: str, access_key: str, secret_key: str, *, secure: bool, setting: str
     ) -> None:
         """Raises FailedPrecondition without minio."""
-        try:
-            import minio  # here: only with a bucket
-            import urllib3
-        except ModuleNotFoundError:
-            told = f"the bucket of {setting} needs the extra: pip install 'djp-workflow[minio]'"
-            raise FailedPrecondition(told) from None
-
-        self.http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S), retries=urllib3.Retry(total=1, redirect=0)
-        )
-        # With a region no call asks the server for it first.
-        self.client = minio.Minio(
-            endpoint,
-            access_key=access_key,
-            secret_key=secret_key,
-            secure=secure,
-            region="us-east-1",
-            http_client=self.http,
-        )
+        account = S3Account(f"{'https' if secure else 'http'}://{endpoint}", access_key, secret_key)
+        self.client, self.http = connect(account)
         self.name = name
         self._endpoint = endpoint
         self._setting = setting

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from djp.s3 import make_bucket
 from djp_grounding.ports import ChangedError, Stored
 
 if TYPE_CHECKING:
@@ -92,14 +93,6 @@ class S3Store:
             self._client.remove_object(self._bucket, name)
 
     def _make_bucket(self) -> None:
-        from minio.error import S3Error
-
-        if self._ready:
-            return
-        if not self._client.bucket_exists(self._bucket):
-            try:
-                self._client.make_bucket(self._bucket)
-            except S3Error as error:
-                if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                    raise
-        self._ready = True
+        if not self._ready:
+            make_bucket(self._client, self._bucket)
+            self._ready = True

@@ -1,20 +1,21 @@
-"""An object store in a folder: DIR/<tier>/<tenant>/<workflow>/<artifact>. Never follows a link inside that folder."""
+"""An object store in a folder: DIR/<tier>/<tenant>/<workflow>/<object>. Never follows a link inside that folder."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import logging
 import os
+import shutil
 import stat
-import uuid
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from djp.data_folder import folder_errors, make_data_folder
+from djp_storage.adapters.directory_upload import INCOMING, DirectoryUpload
 from djp_storage.errors import ObjectMissing
-from djp_storage.names import file_name
+from djp_storage.model import ArtifactKey, ObjectName, Stored, Tier
+from djp_storage.names import description_leaf, is_description, object_path
 from djp_storage.threads import in_thread
 
 if TYPE_CHECKING:
@@ -23,16 +24,12 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-    from djp_storage.model import ObjectName
-
-_log = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 20
 
 _SETTING = "DJP_STORAGE_DATA_DIR"
-
-_INCOMING = ".incoming"  # uploads; each holds a lock on its file, which ends with its process
-_ORPHANS = "orphans"  # what lay under the name of a new object and belonged to no artifact
+_PROBE = ObjectName(Tier.HOT, ArtifactKey("", "", ""), "")
+_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}  # tiers on other disks, or a disk without links
 
 
 class DirectoryStore:
@@ -42,16 +39,16 @@ class DirectoryStore:
         """Blocks. Raises FailedPrecondition if the folder cannot be written, DiskFull if nothing fits into it."""
         self._root = folder.absolute()
         make_data_folder(self._root, _SETTING)
-        probe = _DirectoryUpload(self)
+        probe = DirectoryUpload(self, _PROBE)
         try:
             probe.open()
         finally:
             probe.close()
 
     @asynccontextmanager
-    async def upload(self) -> AsyncIterator[_DirectoryUpload]:
+    async def upload(self, name: ObjectName) -> AsyncIterator[DirectoryUpload]:
         """Take bytes in, into a temporary file."""
-        upload = _DirectoryUpload(self)
+        upload = DirectoryUpload(self, name)
         try:
             await in_thread(upload.open)  # when cancelled, it may have been opened all the same
             yield upload
@@ -59,35 +56,115 @@ class DirectoryStore:
             await in_thread(upload.close)
 
     async def read(self, name: ObjectName) -> AsyncGenerator[bytes, None]:
-        """The object in chunks of READ_BYTES. Raises ObjectMissing."""
+        """The object in chunks of READ_BYTES."""
         with ExitStack() as closing:
             file = await in_thread(lambda: closing.enter_context(self._open(name)))
             while chunk := await in_thread(file.read, READ_BYTES):
                 yield chunk
 
+    async def copy(self, source: ObjectName, target: ObjectName) -> None:
+        """A second name of the same file where the disk has such; both are written once only."""
+        await in_thread(self._copy, source, target)
+
+    async def remove(self, name: ObjectName) -> None:
+        """First the object, so that no object is without its description."""
+        await in_thread(self._remove, name)
+
     def location(self, name: ObjectName) -> str:
         """The file's absolute path."""
-        return str(self._root.joinpath(*_folders(name), file_name(name.key.artifact)))
+        return str(self._root.joinpath(name.tier.value, *object_path(name)))
+
+    def path(self, name: ObjectName) -> str:
+        """Below the tier's folder."""
+        return "/".join(object_path(name))
+
+    async def objects(self, tier: Tier) -> AsyncGenerator[Stored, None]:
+        """Workflow by workflow."""
+        for tenant in await in_thread(self._names, tier.value):
+            for workflow in await in_thread(self._names, tier.value, tenant):
+                for found in await in_thread(self._stored, tier, tenant, workflow):
+                    yield found
+
+    async def description(self, tier: Tier, path: str) -> str:
+        """From the file beside it."""
+        return await in_thread(self._description, tier, path)
 
     async def clean(self) -> int:
         """Remove the uploads of dead processes: those on which nobody holds a lock."""
         return await in_thread(self._clean)
 
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _copy(self, source: ObjectName, target: ObjectName) -> None:
+        leaf, copy = object_path(source)[-1], object_path(target)[-1]
+        with (
+            self._missing_is_told(source),
+            self.opened(*_folders(source)) as there,
+            self.opened(*_folders(target), make=True) as here,
+        ):
+            if target.object_id:
+                with suppress(FileNotFoundError):  # those of the first release have no description
+                    _duplicate(description_leaf(leaf), there, description_leaf(copy), here)
+            _duplicate(leaf, there, copy, here)
+            os.fsync(here)
+
+    def _remove(self, name: ObjectName) -> None:
+        leaf = object_path(name)[-1]
+        with self.errors(), suppress(FileNotFoundError), self.opened(*_folders(name)) as folder:
+            for one in (leaf, description_leaf(leaf), _half(leaf)) if name.object_id else (leaf,):
+                with suppress(FileNotFoundError):
+                    os.unlink(one, dir_fd=folder)
+            os.fsync(folder)
+
+    def _names(self, *folders: str) -> list[str]:
+        with self.errors(), suppress(FileNotFoundError), self.opened(*folders) as folder:
+            return sorted(os.listdir(folder))
+        return []
+
+    def _stored(self, tier: Tier, tenant: str, workflow: str) -> list[Stored]:
+        found = []
+        with self.errors(), suppress(FileNotFoundError), self.opened(tier.value, tenant, workflow) as folder:
+            for leaf in sorted(os.listdir(folder)):
+                if is_description(leaf):
+                    continue
+                with suppress(FileNotFoundError):
+                    told = os.stat(leaf, dir_fd=folder, follow_symlinks=False)
+                    modified = datetime.fromtimestamp(told.st_mtime, UTC)
+                    found.append(Stored(tier, f"{tenant}/{workflow}/{leaf}", told.st_size, modified))
+        return found
+
+    def _description(self, tier: Tier, path: str) -> str:
+        *folders, leaf = path.split("/")
+        with self.errors():
+            try:
+                with self.opened(tier.value, *folders) as folder:
+                    os.stat(leaf, dir_fd=folder, follow_symlinks=False)
+                    with suppress(FileNotFoundError), open_file(description_leaf(leaf), folder) as file:
+                        return file.read().decode(errors="replace")
+            except FileNotFoundError:
+                raise ObjectMissing(f"{self._root / tier.value / path} is gone") from None
+        return ""
+
     def _clean(self) -> int:
         cleaned = 0
-        with self.errors(), self.opened(_INCOMING) as folder:
+        with self.errors(), self.opened(INCOMING) as folder:
             for entry in os.listdir(folder):
-                with suppress(FileNotFoundError, BlockingIOError), _open_file(entry, folder) as file:
+                with suppress(FileNotFoundError, BlockingIOError), open_file(entry, folder) as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.unlink(entry, dir_fd=folder)
                     cleaned += 1
         return cleaned
 
     def _open(self, name: ObjectName) -> FileIO:
+        with self._missing_is_told(name), self.opened(*_folders(name)) as folder:
+            return open_file(object_path(name)[-1], folder)
+
+    @contextmanager
+    def _missing_is_told(self, name: ObjectName) -> Iterator[None]:
         with self.errors():
             try:
-                with self.opened(*_folders(name)) as folder:
-                    return _open_file(file_name(name.key.artifact), folder)
+                yield
             except FileNotFoundError:
                 raise ObjectMissing(
                     f"{self.location(name)} is gone, though the catalogue has it; bring the file back from a backup"
@@ -115,100 +192,34 @@ class DirectoryStore:
         return folder_errors(self._root, _SETTING)
 
 
-class _DirectoryUpload:
-    """Bytes on their way in, in a locked temporary file. All but `write`, `flush` and `place` block."""
-
-    def __init__(self, store: DirectoryStore) -> None:
-        self._store = store
-        self._hash = hashlib.sha256()
-        self._temporary = uuid.uuid4().hex
-        self._closing = ExitStack()
-        self.size = 0
-
-    def open(self) -> None:
-        """Make the temporary file."""
-        with self._store.errors(), self._store.opened(_INCOMING, make=True) as folder:
-            while True:
-                file = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
-                self._file = self._closing.enter_context(open(file, "wb"))  # noqa: SIM115  enters the stack
-                fcntl.flock(self._file, fcntl.LOCK_EX)
-                if os.fstat(file).st_nlink:
-                    return
-                self._file.close()  # `clean` came between the creation and the lock
-
-    @property
-    def sha256(self) -> str:
-        """Hex, of the bytes written so far."""
-        return self._hash.hexdigest()
-
-    async def write(self, chunk: bytes) -> None:
-        """Append bytes."""
-        await in_thread(self._write, chunk)
-
-    async def flush(self) -> None:
-        """Return when the bytes survive a power cut."""
-        await in_thread(self._flush)
-
-    async def place(self, name: ObjectName) -> None:
-        """Give the flushed bytes their name."""
-        await in_thread(self._place, name)
-
-    def close(self) -> None:
-        """Let go of the file, and remove it if it was not placed."""
-        try:
-            with suppress(FileNotFoundError), self._store.opened(_INCOMING) as folder:
-                os.unlink(self._temporary, dir_fd=folder)
-        except OSError as error:
-            _log.warning("%s stays in %s until the next start: %s", self._temporary, _INCOMING, error.strerror)
-        with suppress(OSError):  # bytes that do not fit any more are not wanted any more
-            self._closing.close()
-
-    def _write(self, chunk: bytes) -> None:
-        with self._store.errors():
-            self._file.write(chunk)
-        self._hash.update(chunk)
-        self.size += len(chunk)
-
-    def _flush(self) -> None:
-        with self._store.errors():
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def _place(self, name: ObjectName) -> None:
-        leaf = file_name(name.key.artifact)
-        with (
-            self._store.errors(),
-            self._store.opened(_INCOMING) as incoming,
-            self._store.opened(*_folders(name), make=True) as folder,
-        ):
-            if self._other_lies_at(leaf, folder):
-                self._set_aside(leaf, folder, name)
-            os.rename(self._temporary, leaf, src_dir_fd=incoming, dst_dir_fd=folder)
-            os.fsync(folder)
-
-    def _other_lies_at(self, leaf: str, folder: int) -> bool:
-        try:
-            with _open_file(leaf, folder) as file:
-                same_size = os.fstat(file.fileno()).st_size == self.size
-                return not (same_size and hashlib.file_digest(file, "sha256").hexdigest() == self.sha256)
-        except FileNotFoundError:
-            return False
-        except OSError:  # no file that can be read: a folder, a link, a pipe
-            return True
-
-    def _set_aside(self, leaf: str, folder: int, name: ObjectName) -> None:
-        kept = f"{uuid.uuid4().hex[:12]}-{leaf}"
-        with self._store.opened(_ORPHANS, make=True) as orphans:
-            os.rename(leaf, kept, src_dir_fd=folder, dst_dir_fd=orphans)
-            os.fsync(orphans)
-        _log.warning("%s belonged to no artifact; it is now %s/%s", self._store.location(name), _ORPHANS, kept)
+def _folders(name: ObjectName) -> tuple[str, ...]:
+    return name.tier.value, *object_path(name)[:-1]
 
 
-def _folders(name: ObjectName) -> tuple[str, str, str]:
-    return name.tier.value, file_name(name.key.tenant), file_name(name.key.workflow)
+def _duplicate(leaf: str, there: int, copy: str, here: int) -> None:
+    """Raises OSError, FileNotFoundError among them."""
+    try:
+        os.link(leaf, copy, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+    except FileExistsError:
+        return  # a copy that was begun before: files are written under no name, so it is whole
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with open_file(leaf, there) as source:
+            target = os.open(_half(copy), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=here)
+            with open(target, "wb") as file:
+                shutil.copyfileobj(source, file, READ_BYTES)
+                file.flush()
+                os.fsync(target)
+            os.rename(_half(copy), copy, src_dir_fd=here, dst_dir_fd=here)
 
 
-def _open_file(leaf: str, folder: int) -> FileIO:
+def _half(copy: str) -> str:
+    """A copy before it is whole; no object, for its name begins with a dot."""
+    return f".{copy[:12]}.part"
+
+
+def open_file(leaf: str, folder: int) -> FileIO:
     """For reading. Raises OSError for whatever is no regular file; does not wait for the other end of a pipe."""
     descriptor = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -32,7 +32,6 @@ artifacts = Table(
     Column("encoding", String(10), nullable=False, server_default=""),
     Column("came_from", String(10), nullable=False, server_default=""),  # the tier before the trash
     Column("hold", Integer, nullable=False, server_default="0"),
-    Column("claimed_by", String(36), nullable=False, server_default=""),  # the worker whose lifecycle run moves it
 )
 # One index for each order and each narrow filter of a list; all end in the order of the pages.
 _IN_ORDER = (artifacts.c.created_us, artifacts.c.workflow, artifacts.c.artifact)
@@ -81,6 +80,10 @@ strays = Table(
     Column("since_us", BigInteger, nullable=False),
 )
 Index("ix_strays_worker", strays.c.worker, strays.c.since_us)
+
+# Artifacts that a worker's lifecycle run is moving, or failed to move and leaves alone until it ends.
+claims = Table("claims", metadata, *_key(), Column("worker", String(36), nullable=False))
+Index("ix_claims_worker", claims.c.worker)
 
 # Processes that make strays and hold claims; one that has not been seen for long is dead.
 workers = Table(

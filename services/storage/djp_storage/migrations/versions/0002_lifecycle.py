@@ -22,10 +22,9 @@ def _key() -> list[sa.Column[str]]:
 def upgrade() -> None:
     """Add to the tables that are there, and make the new ones."""
     with op.batch_alter_table("artifacts", recreate="never") as batch:
-        for name, length in (("object_id", 12), ("encoding", 10), ("came_from", 10), ("claimed_by", 36)):
-            if name == "claimed_by":
-                batch.add_column(sa.Column("hold", sa.Integer, nullable=False, server_default="0"))
+        for name, length in (("object_id", 12), ("encoding", 10), ("came_from", 10)):
             batch.add_column(sa.Column(name, sa.String(length), nullable=False, server_default=""))
+        batch.add_column(sa.Column("hold", sa.Integer, nullable=False, server_default="0"))
     with op.batch_alter_table("requests", recreate="never") as batch:
         batch.add_column(sa.Column("body_sha256", sa.String(64), nullable=False, server_default=""))
         batch.add_column(sa.Column("answer", sa.Text, nullable=False, server_default=""))
@@ -58,6 +57,8 @@ def upgrade() -> None:
         sa.Column("since_us", _WIDE, nullable=False),
     )
     op.create_index("ix_strays_worker", "strays", ["worker", "since_us"])
+    op.create_table("claims", *_key(), sa.Column("worker", sa.String(36), nullable=False))
+    op.create_index("ix_claims_worker", "claims", ["worker"])
     op.create_table(
         "workers",
         sa.Column("worker", sa.String(36), primary_key=True),

@@ -1,0 +1,250 @@
+"""An object store in MinIO or another S3, a bucket for each tier."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+from djp.s3 import ABSENT, connect, make_bucket, s3_error
+from djp_storage.adapters.s3_upload import S3Upload
+from djp_storage.errors import ObjectMissing
+from djp_storage.model import Stored
+from djp_storage.names import description_leaf, is_description, object_path
+from djp_storage.threads import in_thread_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+
+    from djp.s3 import S3Account
+    from djp_storage.model import ObjectName, Tier
+
+READ_BYTES = 1 << 20
+_META = "djp"  # the user metadata that holds a description
+_META_BYTES = 1500  # of the 2 KB that S3 allows for all of an object's metadata
+_THREADS = 32
+_PAGE = 500
+_SETTING = "DJP_STORAGE_S3_ENDPOINT"
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+
+class S3Store:
+    """An ObjectStore. A description is in the object's metadata, or, if it was not known or is long, beside it."""
+
+    def __init__(self, account: S3Account, buckets: Mapping[Tier, str]) -> None:
+        """Blocks; makes the buckets that are missing. Raises FailedPrecondition, Unavailable."""
+        self._account = account
+        self._buckets = buckets
+        self._client, _ = connect(account, pool=_THREADS)
+        self._threads = ThreadPoolExecutor(_THREADS, "djp-s3")
+        with self.errors():
+            for bucket in sorted(set(buckets.values())):
+                make_bucket(self._client, bucket)
+
+    @asynccontextmanager
+    async def upload(self, name: ObjectName) -> AsyncIterator[S3Upload]:
+        """What is small goes in one request when it is placed, what is large in parts on the way."""
+        upload = S3Upload(self, name)
+        try:
+            yield upload
+        finally:
+            await upload.close()
+
+    async def read(self, name: ObjectName) -> AsyncGenerator[bytes, None]:
+        """The object in chunks of READ_BYTES."""
+        with self.told(name):
+            response, chunk, ended = await self.call(self._open, name)
+        try:
+            while chunk:
+                yield chunk
+                if ended:
+                    return
+                with self.told(name):
+                    chunk = await self.call(response.read, READ_BYTES)
+        finally:
+            response.close()
+            response.release_conn()
+
+    async def copy(self, source: ObjectName, target: ObjectName) -> None:
+        """Inside the server."""
+        with self.told(source):
+            await self.call(self._copy, source, target)
+
+    async def remove(self, name: ObjectName) -> None:
+        """The object and its description in one request."""
+        with self.told(name):
+            await self.call(self._remove, name)
+
+    def location(self, name: ObjectName) -> str:
+        """As other tools of S3 write it."""
+        return f"s3://{self._buckets[name.tier]}/{self.path(name)}"
+
+    def path(self, name: ObjectName) -> str:
+        """In the tier's bucket."""
+        return "/".join(object_path(name))
+
+    async def objects(self, tier: Tier) -> AsyncGenerator[Stored, None]:
+        """In pages of a thousand."""
+        after = ""
+        while True:
+            with self.errors():
+                page = await self.call(self._page, tier, after)
+            for one in page:
+                if not is_description(one.path.rpartition("/")[-1]):
+                    yield one
+            if len(page) < _PAGE:
+                return
+            after = page[-1].path
+
+    async def description(self, tier: Tier, path: str) -> str:
+        """From the metadata, or the object beside it."""
+        with self.errors(f"{self._buckets[tier]}/{path}"):
+            return await self.call(self._description, tier, path)
+
+    async def clean(self) -> int:
+        """Nothing can be seen of uploads that were not placed: the server forgets their parts by itself."""
+        return 0
+
+    async def close(self) -> None:
+        """Waits for no call under way."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def call(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """The result of what blocks, from one of the store's threads."""
+        return await in_thread_of(self._threads, function, *arguments)
+
+    def put(self, name: ObjectName, data: Any, length: int, part_bytes: int, description: str | None) -> None:
+        """Blocks. With a length of -1 until `data` ends; a description that is None is placed by `put_description`."""
+        path, bucket, fits = self.path(name), self._buckets[name.tier], False
+        if description is not None:
+            fits = len(description) <= _META_BYTES
+            if not fits:
+                self.put_description(name, description)
+        self._client.put_object(
+            bucket,
+            path,
+            data,
+            length,
+            part_size=part_bytes if length < 0 else 0,
+            num_parallel_uploads=1,
+            metadata={_META: description} if fits and description else None,
+        )
+
+    def put_description(self, name: ObjectName, description: str) -> None:
+        """Blocks. As an object of its own."""
+        content = description.encode()
+        self._client.put_object(
+            self._buckets[name.tier],
+            _beside(self.path(name)),
+            io.BytesIO(content),
+            len(content),
+            content_type="application/json",
+        )
+
+    def _open(self, name: ObjectName) -> tuple[Any, bytes, bool]:
+        """A response, what it begins with, and whether that is all."""
+        response = self._client.get_object(self._buckets[name.tier], self.path(name))
+        try:
+            chunk = response.read(READ_BYTES)
+        except BaseException:
+            response.close()
+            raise
+        return response, chunk, len(chunk) == int(response.headers.get("content-length", "-1"))
+
+    def _copy(self, source: ObjectName, target: ObjectName) -> None:
+        from minio.commonconfig import CopySource
+        from minio.error import S3Error
+
+        bucket, path = self._buckets[source.tier], self.path(source)
+        to_bucket, to_path = self._buckets[target.tier], self.path(target)
+        told = self._client.stat_object(bucket, path)
+        if not _described(told):
+            with suppress_absent(S3Error):
+                self._client.copy_object(to_bucket, _beside(to_path), CopySource(bucket, _beside(path)))
+        self._client.copy_object(to_bucket, to_path, CopySource(bucket, path))
+
+    def _remove(self, name: ObjectName) -> None:
+        from minio.deleteobjects import DeleteObject
+        from minio.error import S3Error
+
+        bucket, path = self._buckets[name.tier], self.path(name)
+        if not name.object_id:
+            self._client.remove_object(bucket, path)
+            return
+        for error in self._client.remove_objects(bucket, [DeleteObject(path), DeleteObject(_beside(path))]):
+            if error.code not in ABSENT:
+                raise S3Error(None, error.code, error.message, None, None, None)  # type: ignore[arg-type]
+
+    def _page(self, tier: Tier, after: str) -> list[Stored]:
+        found = []
+        for one in self._client.list_objects(self._buckets[tier], recursive=True, start_after=after or None):
+            found.append(
+                Stored(tier, str(one.object_name), one.size or 0, (one.last_modified or _EPOCH).astimezone(UTC))
+            )
+            if len(found) == _PAGE:
+                break
+        return found
+
+    def _description(self, tier: Tier, path: str) -> str:
+        from minio.error import S3Error
+
+        bucket = self._buckets[tier]
+        told = self._client.stat_object(bucket, path)
+        if found := _described(told):
+            return found
+        with suppress_absent(S3Error):
+            response = self._client.get_object(bucket, _beside(path))
+            try:
+                return response.data.decode(errors="replace")
+            finally:
+                response.close()
+                response.release_conn()
+        return ""
+
+    @contextmanager
+    def told(self, name: ObjectName) -> Iterator[None]:
+        """Errors for people; an object that is not there among them."""
+        with self.errors(f"{self._buckets[name.tier]}/{self.path(name)}"):
+            yield
+
+    @contextmanager
+    def errors(self, path: str = "") -> Iterator[None]:
+        """Tells what the store refuses, with the remedy."""
+        from minio.error import MinioException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except (MinioException, HTTPError) as error:
+            if getattr(error, "code", "") in ABSENT:
+                raise ObjectMissing(
+                    f"s3://{path} is gone, though the catalogue has it; bring the object back from a backup"
+                ) from None
+            raise s3_error(error, self._account, _SETTING) from None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _beside(path: str) -> str:
+    folders, _, leaf = path.rpartition("/")
+    return f"{folders}/{description_leaf(leaf)}"
+
+
+def _described(told: Any) -> str:
+    metadata: Mapping[str, str] = told.metadata or {}
+    return metadata.get(f"x-amz-meta-{_META}", "")
+
+
+@contextmanager
+def suppress_absent(kind: type[Exception]) -> Iterator[None]:
+    """What is not there is no error."""
+    try:
+        yield
+    except kind as error:
+        if getattr(error, "code", "") not in ABSENT:
+            raise

@@ -1,0 +1,171 @@
+"""Moving artifacts from tier to tier: copy, verify, change the catalogue, remove; a crash in between loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from djp.mesh.errors import FailedPrecondition, InvalidInput
+from djp_storage.compression import ZSTD, decoded, encoded
+from djp_storage.description import describe
+from djp_storage.errors import HashMismatch, LegalHold, Moved, ObjectMissing
+from djp_storage.model import Tier
+from djp_storage.threads import in_thread
+from djp_storage.worker import new_object_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from djp_storage.model import Artifact, ArtifactKey, By, RequestKey
+    from djp_storage.ports import Catalogue, ObjectStore
+    from djp_storage.worker import Worker
+
+_TRIES = 5  # of a request, while others move the same artifact
+_INLINE = 1 << 16  # hashing so little takes less than going to a thread
+
+
+class Moves:
+    """What moves artifacts, by request or by the lifecycle. With `compress`, warm and cold objects are zstd."""
+
+    def __init__(self, catalogue: Catalogue, store: ObjectStore, worker: Worker, *, compress: bool) -> None:
+        self._catalogue = catalogue
+        self._store = store
+        self._worker = worker
+        self._compress = compress
+
+    async def restore(
+        self, key: ArtifactKey, from_tier: Tier | None, to_tier: Tier | None, by: By, request: RequestKey
+    ) -> Artifact:
+        """Move an artifact to a tier, the hot one unless told; `from_tier` is where it must be, if told.
+
+        Raises NotFound, InvalidInput, FailedPrecondition (it is in the trash, or in another tier).
+        """
+        to_tier = to_tier or Tier.HOT
+        if to_tier is Tier.TRASH:
+            raise InvalidInput("to_tier: the trash is for PurgeArtifact; name hot, warm or cold", field="to_tier")
+
+        def target(artifact: Artifact) -> tuple[Tier, str]:
+            if artifact.tier is Tier.TRASH:
+                raise FailedPrecondition("the artifact is in the trash; bring it back with UndeleteArtifact")
+            if from_tier not in (None, artifact.tier) and artifact.tier is not to_tier:
+                raise FailedPrecondition(
+                    f"from_tier: the artifact is not in {from_tier} but in {artifact.tier}; name that, or none"
+                )
+            tiers = list(Tier)
+            colder = tiers.index(to_tier) > tiers.index(artifact.tier)
+            return to_tier, f"promoted_to_{to_tier}" if colder else f"restored_from_{artifact.tier}"
+
+        return await self._asked(key, target, by, request)
+
+    async def purge(self, key: ArtifactKey, by: By, request: RequestKey) -> Artifact:
+        """Move an artifact to the trash. Raises NotFound, LegalHold."""
+        return await self._asked(key, lambda artifact: (Tier.TRASH, f"purged_from_{artifact.tier}"), by, request)
+
+    async def undelete(self, key: ArtifactKey, by: By, request: RequestKey) -> Artifact:
+        """Bring an artifact back to the tier from which it went to the trash; elsewhere it stays. Raises NotFound."""
+
+        def target(artifact: Artifact) -> tuple[Tier, str]:
+            in_trash = artifact.tier is Tier.TRASH
+            return (artifact.came_from or Tier.HOT) if in_trash else artifact.tier, "undeleted"
+
+        return await self._asked(key, target, by, request)
+
+    async def _asked(
+        self, key: ArtifactKey, target: Callable[[Artifact], tuple[Tier, str]], by: By, request: RequestKey
+    ) -> Artifact:
+        if (known := await self._catalogue.answered(request, key)) is not None:
+            return known
+        tries = 0
+        while True:
+            artifact = await self._catalogue.get(key)
+            tier, action = target(artifact)
+            if tier is artifact.tier:
+                return await self._catalogue.answer(request, artifact, by)
+            try:
+                return await self.move(artifact, tier, action, by, request)
+            except (Moved, ObjectMissing):  # by somebody else, since the catalogue was asked
+                tries += 1
+                if tries == _TRIES or (await self._catalogue.get(key)).object_name == artifact.object_name:
+                    raise
+
+    async def move(
+        self, artifact: Artifact, tier: Tier, action: str, by: By, request: RequestKey | None = None
+    ) -> Artifact:
+        """Move an artifact from where the catalogue last had it.
+
+        Raises Moved when it is elsewhere, LegalHold, HashMismatch and ObjectMissing when its object is damaged or gone
+        (it stays as it is), and what the store and the database raise.
+        """
+        if tier is Tier.TRASH and (artifact.hold or artifact.key.tenant in await self._catalogue.held_tenants()):
+            raise LegalHold.of(artifact.key, whole_tenant=not artifact.hold)
+        now = replace(
+            artifact,
+            tier=tier,
+            object_id=new_object_id(),
+            encoding=self._encoding(artifact, tier),
+            tier_since=by.at,
+            came_from=artifact.tier if tier is Tier.TRASH else None,
+        )
+        async with self._worker.making(now.object_name) as making:
+            await self._worker.announce(now.object_name)
+            await self._copy(artifact, now)
+            await self.verify(now)
+            moved = await self._catalogue.move(artifact, now, action, by, request)
+            making.kept = moved.object_name == now.object_name
+        if making.kept:
+            await self._worker.discard([artifact.object_name])
+        return moved
+
+    async def erase(self, artifact: Artifact, by: By) -> None:
+        """Leave nothing of an artifact but a tombstone. Raises Moved, LegalHold."""
+        await self._catalogue.erase(artifact, by)
+        await self._worker.discard([artifact.object_name])
+
+    async def verify(self, artifact: Artifact) -> None:
+        """Read an artifact's object. Raises HashMismatch, ObjectMissing."""
+        async with aclosing(self.content(artifact)) as chunks:
+            async for _ in chunks:
+                pass
+
+    async def content(self, artifact: Artifact) -> AsyncGenerator[bytes, None]:
+        """The content, the last chunk only after all has proved to have the artifact's hash.
+
+        Raises HashMismatch, ObjectMissing.
+        """
+        digest, size, held = hashlib.sha256(), 0, b""
+        async with aclosing(decoded(self._store.read(artifact.object_name), artifact.encoding)) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > artifact.size:
+                    break
+                if held:
+                    yield held
+                held = chunk
+                if len(chunk) < _INLINE:
+                    digest.update(chunk)
+                else:
+                    await in_thread(digest.update, chunk)
+        if size != artifact.size or digest.hexdigest() != artifact.sha256:
+            raise HashMismatch(
+                f"{self._store.location(artifact.object_name)} was changed since it was stored: its hash is not that "
+                "of the catalogue; bring it back from a backup"
+            )
+        if held:
+            yield held
+
+    def _encoding(self, artifact: Artifact, tier: Tier) -> str:
+        if tier is Tier.TRASH:
+            return artifact.encoding
+        return ZSTD if self._compress and tier in (Tier.WARM, Tier.COLD) else ""
+
+    async def _copy(self, artifact: Artifact, now: Artifact) -> None:
+        if artifact.object_id and artifact.encoding == now.encoding:
+            await self._store.copy(artifact.object_name, now.object_name)
+            return
+        async with self._store.upload(now.object_name) as upload:
+            async with aclosing(encoded(self.content(artifact), now.encoding)) as chunks:
+                async for chunk in chunks:
+                    await upload.write(chunk)
+            await upload.place(describe(now))
