@@ -5,11 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
-import signal
-import subprocess
-import sys
 import tarfile
-import textwrap
 import threading
 import time
 import uuid
@@ -26,8 +22,9 @@ from djp_grounding.folder import CorpusFolder
 from djp_grounding.limits import Limits
 from djp_grounding.ports import StoreAway
 from djp_grounding.replica import Replica
-from tests.grounding.conftest import Library, bucket_of
-from tests.grounding.minio_server import MinioServer
+from tests.grounding.builder_process import DOCUMENTS, kill_a_builder, store_at
+from tests.grounding.conftest import Library
+from tests.grounding.replica_processes import outages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,46 +122,10 @@ def test_the_same_files_on_the_other_replica_cost_nothing(tmp_path: Path, folder
 # -- the store is away -----------------------------------------------------------------------------------------------
 
 
-def test_no_query_fails_while_minio_is_away_and_versions_are_published(tmp_path: Path) -> None:
-    server = MinioServer(tmp_path)
-    server.start()
-    from djp_grounding.adapters.s3_store import S3Store
-
-    libraries = [replica(tmp_path, S3Store(bucket_of(server.endpoint, "docs")), name) for name in "abc"]
-    libraries[0].add(ONE)
-    for library in libraries:
-        assert library.found("bananas") == ["Beta"]
-    stop, failures, asked = threading.Event(), [], [0, 0, 0]
-
-    def ask(number: int) -> None:
-        while not stop.is_set():
-            try:
-                assert libraries[number].found("bananas") == ["Beta"]
-            except Exception as error:
-                failures.append(error)
-                return
-            asked[number] += 1
-
-    with ThreadPoolExecutor(3) as threads:
-        asking = [threads.submit(ask, number) for number in range(3)]
-        try:
-            for turn in range(3):
-                texts = {"a.md": f"# Alpha\n\nedition{turn}", "b.md": "# Beta\n\nbananas"}
-                version = libraries[turn % 3].add(texts).version.version
-                until(lambda version=version: all(current(one) == version for one in libraries))
-                server.stop()
-                before = list(asked)
-                with pytest.raises(Unavailable):
-                    libraries[turn % 3].add({"c.md": f"# Gamma\n\ncherries {turn}"})
-                until(lambda before=before: all(now > was + 5 for now, was in zip(asked, before, strict=True)))
-                assert all(current(one) == version for one in libraries), "a build that was not published"
-                server.start()
-        finally:
-            stop.set()
-            for one in asking:
-                one.result()
-            server.stop()
-    assert failures == []
+async def test_no_query_of_three_processes_fails_while_versions_come_and_minio_goes(short_folder: Path) -> None:
+    load = await outages(short_folder, turns=2, documents=10)
+    assert load.failed == []
+    assert min(load.answered) > 100
 
 
 def test_a_corpus_that_is_not_here_while_the_store_is_away(tmp_path: Path) -> None:
@@ -306,52 +267,17 @@ def test_a_builder_that_was_thought_dead_publishes_nothing(
     assert current(replica(tmp_path, folder_store, "c")) == second
 
 
-BUILDER = """
-    import sys, uuid
-    from pathlib import Path
-    from djp_grounding import replica
-    from djp_grounding.adapters.folder_store import FolderStore
-    from djp_grounding.corpora import Corpora
-    from djp_grounding.limits import Limits
-
-    replica.LEASE_S, replica._SHOWS_S = 0.5, 0.05
-    folder = Path(sys.argv[1])
-    corpora = Corpora(folder / sys.argv[2], Limits(), FolderStore(folder / "store"))
-    print("ready", flush=True)
-    number = int(sys.argv[3])
-    while True:
-        number += 1
-        with corpora.intake() as intake:
-            intake.add_all((f"{n}.md", f"# Note {n}\\n\\nbananas of edition {number}".encode()) for n in range(40))
-            corpora.create("acme", "docs", intake, str(uuid.uuid4()))
-"""
-
-
 def test_whenever_a_builder_is_killed_the_current_version_opens(
-    tmp_path: Path, folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replica_module, "LEASE_S", 0.5)
     monkeypatch.setattr(replica_module, "_SHOWS_S", 0.05)
-    pointer = tmp_path / "store" / "acme" / "docs" / "CURRENT"
-    rng = random.Random(7)
-    seen = set()
+    rng, seen, place = random.Random(7), set(), str(tmp_path / "store")
     for trial in range(6):
-        before = pointer.read_bytes() if trial else b""
-        builder = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(BUILDER), str(tmp_path), f"builder{trial % 2}", str(trial * 1000)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert builder.stdout is not None
-        assert builder.stdout.readline() == "ready\n"
-        until(lambda before=before: pointer.exists() and pointer.read_bytes() != before)
-        time.sleep(rng.random() / 2)  # any moment will do
-        builder.send_signal(signal.SIGKILL)
-        builder.wait()
-        builder.stdout.close()
-        fresh = replica(tmp_path, folder_store, f"reader{trial}")
-        assert len(fresh.found("bananas", top_k=50)) == 40
+        kill_a_builder(tmp_path, trial, place, rng)
+        fresh = replica(tmp_path, store_at(place), f"reader{trial}")
+        assert len(fresh.found("bananas", top_k=50)) == DOCUMENTS
         seen.add(current(fresh))
-    made = replica(tmp_path, folder_store, "last").add({"a.md": "# Alpha\n\nafter all"})
+    made = replica(tmp_path, store_at(place), "last").add({"a.md": "# Alpha\n\nafter all"})
     assert made.version.current
     assert len(seen) == 6
