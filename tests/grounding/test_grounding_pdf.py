@@ -13,6 +13,7 @@ from djp_grounding import pdf as pdf_module
 from djp_grounding.extract import untypeset
 from djp_grounding.limits import Limits
 from djp_grounding.pdf import PdfLimits, PdfText, PdfWorker
+from tests.grounding.hostile_files import raw_pdf, slow_pdf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,26 +22,11 @@ PAGE = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 300]/Contents 4 0 R/Resource
 FONT = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"
 
 
-def raw(*objects: bytes) -> bytes:
-    """A PDF of these objects, written by hand; the first is the catalog."""
-    written, offsets = b"%PDF-1.7\n", []
-    for number, body in enumerate(objects, 1):
-        offsets.append(len(written))
-        written += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    return (
-        written
-        + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
-        + table
-        + b"trailer\n<</Size %d /Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(written))
-    )
-
-
 def one_page(content: bytes, *, times_compressed: int = 1, kids: bytes = b"3 0 R", count: int = 1) -> bytes:
     for _ in range(times_compressed):
         content = zlib.compress(content, 9)
     filters = b"/FlateDecode " * times_compressed
-    return raw(
+    return raw_pdf(
         b"<</Type/Catalog/Pages 2 0 R>>",
         b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, count),
         PAGE,
@@ -214,3 +200,11 @@ def test_what_typesetting_did_to_words_is_undone(pages: list[str], read: list[st
 def test_floods_of_hyphens_are_read_to_the_end() -> None:
     for page in ("a" * 200_000, "a-" * 100_000, "a-\n" * 50_000, "- \n" * 50_000, ("a" * 39 + "-") * 5_000):
         assert len(untypeset([page])[0]) <= len(page)
+
+
+def test_slow_files_get_less_time_once_they_have_had_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("djp_grounding.pdf._PATIENT", 1)
+    with PdfWorker(PdfLimits(seconds=1)) as worker:
+        assert worker.read(slow_pdf()) == "PDF took longer than 1 s to read"
+        assert worker.read(slow_pdf()) == "PDF took longer than 0.1 s to read"
+        assert worker.gave_up

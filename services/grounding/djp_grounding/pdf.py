@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _WORKER = Path(__file__).with_name("pdf_worker.py")
+_PATIENT = 10
+"""Once files that were too slow have cost a build so many times what one may take, the others get a tenth of it."""
 MISSING = "PDF files need pypdf: pip install 'djp-workflow[pdf]', then add the folder again"
 
 
@@ -56,6 +58,7 @@ class PdfWorker:
     def __init__(self, limits: PdfLimits) -> None:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._slow = 0
         self.gave_up = False
         """Whether a file was left out because its worker was too slow or died: another time it may be read."""
 
@@ -72,13 +75,14 @@ class PdfWorker:
         if not reader_version():
             return MISSING
         process = self._process = self._process or self._start()
+        seconds = self._limits.seconds if self._slow < _PATIENT else self._limits.seconds / 10
         late = threading.Event()
 
         def give_up() -> None:
             late.set()
             process.kill()
 
-        timer = threading.Timer(self._limits.seconds, give_up)
+        timer = threading.Timer(seconds, give_up)
         timer.start()
         try:
             answer = _ask(process, content)
@@ -89,7 +93,8 @@ class PdfWorker:
             self._stop()
             self.gave_up = True
             if late.is_set():
-                return f"PDF took longer than {self._limits.seconds:g} s to read"
+                self._slow += 1
+                return f"PDF took longer than {seconds:g} s to read"
             return "broken PDF: reading it brought its process down"
         if "error" in answer:
             return str(answer["error"])
