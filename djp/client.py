@@ -1,4 +1,4 @@
-"""The Python client of the gateway: corpora, runs, budgets; typed and asynchronous. The `djp` command uses it too."""
+"""The Python client of the gateway: corpora, runs, budgets, artifacts; typed, asynchronous. `djp` uses it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from djp.mesh.rpc_errors import answer_of as _answer
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.times import to_timestamp
 from djp.run_states import TERMINAL_STATES
+from djp.storage_client import StorageClient
 from djp.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
@@ -82,6 +83,7 @@ class DjpClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.corpora = CorporaClient(channel)
+        self.storage = StorageClient(channel)
         self._runs = run_pb2_grpc.RunServiceStub(channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(channel)
         self._debate = debate_pb2_grpc.DebateServiceStub(channel)

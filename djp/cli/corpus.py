@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from djp.cli.bars import transfer_bar
 from djp.cli.documents import corpus_document, document
 from djp.cli.exits import Exit
 from djp.cli.session import connected
 from djp.cli.tables import Column, print_table
-from djp.cli.terminal import clean, err, one_line, out, say
+from djp.cli.terminal import clean, one_line, out, say
 from djp.client import corpus_name
 from djp.mesh.errors import InvalidInput, NotFound
 from djp.v1 import common_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from djp.client import Corpus, DjpClient
     from djp.v1 import grounding_pb2
@@ -35,7 +36,7 @@ _SKIPPED_SHOWN = 20
 async def add_corpus(gateway: str | None, folder: Path, name: str, *, as_json: bool) -> int:
     """Send a folder and say what became of it."""
     async with connected(gateway) as client:
-        with _bar(silent=as_json) as sent:
+        with transfer_bar("sending", then="building", silent=as_json) as sent:
             corpus = await client.create_corpus(folder, name=name, sent=sent)
     return _say_made(corpus, as_json=as_json)
 
@@ -189,24 +190,6 @@ async def _named(gateway: str | None, given: str) -> AsyncIterator[tuple[DjpClie
 def _name_of_folder(given: str) -> str:
     folder = Path(given)
     return corpus_name(folder.resolve()) if given and folder.is_dir() else ""
-
-
-@contextmanager
-def _bar(*, silent: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on a terminal; takes the bytes sent and those there are."""
-    if silent or not err().is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err(), transient=True) as progress:
-        task = progress.add_task("sending", total=None)
-
-        def sent(done: int, whole: int) -> None:
-            progress.update(task, completed=done, total=whole, description="building" if done >= whole else "sending")
-
-        yield sent
 
 
 def _read(file: Path) -> str:

@@ -36,6 +36,11 @@ _FLAGS = {
     "provider": "--provider",
     "restore_values": "--restore-values",
     "run_id": "RUN",
+    "artifact": "--artifact",
+    "content_type": "--content-type",
+    "tags": "--tag",
+    "from_tier": "--from-tier",
+    "to_tier": "--to-tier",
     "tenant": "--tenant",
     "days": "--days",
     "scope": "SCOPE",
@@ -84,7 +89,7 @@ class RunFlags:
 
 def flag_of(field: str) -> str:
     """The flag that a field of the request came from; the field itself where no flag has its name."""
-    name = field.removeprefix("run.").removeprefix("options.")
+    name = field.removeprefix("run.").removeprefix("options.").removeprefix("header.").removeprefix("key.")
     if (stem := name.partition("[")[0].partition(".")[0]) in _VOICES:
         return _VOICES[stem]
     if name in RunFlags.__dataclass_fields__:

@@ -14,6 +14,7 @@ from djp.cli.exits import MEANINGS
 from djp.cli.flags import RunFlags
 from djp.cli.options import AsJson, Gateway
 from djp.cli.spending import budgets_app, cost_app
+from djp.cli.storing import lifecycle_app, storage_app
 from djp.cli.terminal import forgiving_streams
 
 # The flags of the operations guide have underscores; ours have hyphens, and both work. No Rich in the help: importing
@@ -35,6 +36,8 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(cost_app, name="cost")
 app.add_typer(budgets_app, name="budgets")
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(storage_app, name="storage")
+app.add_typer(lifecycle_app, name="lifecycle")
 app.add_typer(db_app, name="db")
 
 RunId = Annotated[

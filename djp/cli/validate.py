@@ -24,6 +24,7 @@ _KINDS = {"artifact": "run_metadata", "policy": "allowed_models", "preset": "max
 """What each kind of document always has, to tell them apart."""
 
 
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _RUN_FILE = re.compile(r"([0-9a-f]{12}-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 
 
@@ -76,7 +77,7 @@ def check_everything() -> Iterator[Finding]:
 
 def _stored(artifacts: Path) -> list[Path]:
     """The files of runs' artifacts, by path: they are named after the run, other files of a workflow are not."""
-    files = (path for tier in ("hot", "warm", "cold") for path in (artifacts / tier).glob("*/*/*.json"))
+    files = (path for tier in ("hot", "warm", "cold") for path in (artifacts / tier).glob("*/*/[!.]*.json"))
     return sorted(path for path in files if _RUN_FILE.fullmatch(path.name))
 
 
@@ -126,6 +127,8 @@ def _read(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
+        if raw.startswith(_ZSTD_MAGIC):  # of a warm or cold artifact
+            raw = _decompressed(raw)
         if len(raw) > MAX_FILE_BYTES:
             raise ValueError(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
         return json.loads(raw.decode())
@@ -137,6 +140,17 @@ def _read(path: Path) -> Any:
         raise ValueError(f"is not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
+
+
+def _decompressed(raw: bytes) -> bytes:
+    """At most a byte more than a file may have. Raises ValueError."""
+    import zstandard
+
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=MAX_FILE_BYTES).stream_reader(raw) as reader:
+            return reader.read(MAX_FILE_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise ValueError("is damaged: it cannot be decompressed") from error
 
 
 def _sample() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from google.protobuf.json_format import ParseDict
 
 from djp.cli import terminal
 from djp.mesh.channel import open_channel
-from djp.mesh.errors import DjpError, NotFound
+from djp.mesh.errors import DjpError, FailedPrecondition, NotFound
 from djp.mesh.server import MeshServer, Service
 from djp.v1 import (
     catalogue_pb2,
@@ -36,9 +36,14 @@ from djp.v1 import (
 )
 from djp_governance.server import open_service
 from djp_governance.settings import GovernanceSettings
+from djp_storage.adapters.directory_store import DirectoryStore
+from djp_storage.server import open_service as open_storage
+from djp_storage.settings import StorageSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from djp_storage.model import ObjectName
 
 RUN_ID = "3f2b8c1e-0000-4000-8000-000000000001"
 DJP = Path(sys.executable).with_name("djp")
@@ -445,3 +450,65 @@ async def ledger(home: Path, tmp_path: Path, short_folder: Path) -> AsyncIterato
     ):
         found.address, found.port, found.channel = server.address, public.address, channel
         yield found
+
+
+class SlowStore(DirectoryStore):
+    """A store of objects whose copies a test can hold up, or have refused."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.copies_left: int | None = None
+        """After so many copies the next ones wait for `goes_on`."""
+        self.goes_on = asyncio.Event()
+        self.refuses_copies = False
+
+    async def copy(self, source: ObjectName, target: ObjectName) -> None:
+        if self.refuses_copies:
+            raise FailedPrecondition("the bucket may only be read; mend its policy")
+        if self.copies_left is not None:
+            self.copies_left -= 1
+            if self.copies_left < 0:
+                await self.goes_on.wait()
+        await super().copy(source, target)
+
+
+@dataclass
+class Archive:
+    """A real storage service with a clock to turn, behind a socket that believes whoever says to be an operator."""
+
+    address: str
+    port: str
+    """The same service where nobody is believed, as on a gateway's port."""
+    store: SlowStore
+    clock: Clock
+
+
+@dataclass
+class Clock:
+    """The world's time, and what a test adds to it."""
+
+    ahead: timedelta = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def turn(self, **by: float) -> None:
+        self.ahead += timedelta(**by)
+
+
+@pytest.fixture
+async def archive(
+    home: Path, tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Archive]:
+    """Storage with nothing in it."""
+    folder, clock = tmp_path / "artifacts", Clock()
+    store = await asyncio.to_thread(SlowStore, folder)
+    monkeypatch.setattr("djp_storage.server._open_store", lambda _settings: store)
+    settings = StorageSettings(database_url=f"sqlite+aiosqlite:///{tmp_path}/storage.db", data_dir=folder)
+    async with (
+        open_storage(settings, clock) as service,
+        MeshServer(service, f"unix:{short_folder}/storage.sock") as server,
+        MeshServer(replace(service, public=True, background=(), on_drain=()), "localhost:0") as public,
+    ):
+        yield Archive(server.address, public.address, store, clock)
+        store.goes_on.set()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from djp_storage.artifacts import Artifacts
     from djp_storage.lifecycle import Lifecycle
     from djp_storage.moves import Moves
-    from djp_storage.ports import Catalogue, EventStore, ObjectStore
+    from djp_storage.ports import Catalogue, EventStore, Inventory, ObjectStore
     from djp_storage.retention import Retention
     from djp_storage.upkeep import Upkeep
     from djp_storage.worker import Worker
@@ -24,6 +24,7 @@ class Parts:
 
     artifacts: Artifacts
     catalogue: Catalogue
+    inventory: Inventory
     store: ObjectStore
     events: EventStore
     worker: Worker

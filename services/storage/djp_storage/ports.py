@@ -161,6 +161,25 @@ class Catalogue(Protocol):
         """The worker ends: its strays are nobody's and its claims free."""
 
 
+class Inventory(Protocol):
+    """The catalogue as a whole, across tenants, for comparing it with the objects."""
+
+    async def find(self, keys: Sequence[ArtifactKey]) -> Mapping[ArtifactKey, Artifact]:
+        """Those of these artifacts that there are."""
+
+    async def after(self, key: ArtifactKey | None, limit: int) -> Sequence[Artifact]:
+        """The artifacts after that key, or the first ones, in one order."""
+
+    async def erased(self, key: ArtifactKey) -> str:
+        """The hash that an erased artifact had; empty if it was not erased."""
+
+    async def adopt(self, artifact: Artifact, by: By) -> None:
+        """Enter an artifact whose object is there and is no stray."""
+
+    async def point(self, was: Artifact, now: Artifact, by: By) -> None:
+        """Let an artifact be at another object, which is there and is no stray. Raises Moved."""
+
+
 class LifecycleStore(Protocol):
     """What is due, who claims it, and the jobs that move it."""
 

@@ -17,6 +17,7 @@ from djp_storage.adapters.event_log import lifecycle_log
 from djp_storage.adapters.retention_file import read_retention
 from djp_storage.adapters.sql_catalogue import SqlCatalogue
 from djp_storage.adapters.sql_events import SqlEvents
+from djp_storage.adapters.sql_inventory import SqlInventory
 from djp_storage.adapters.sql_lifecycle import SqlLifecycle
 from djp_storage.adapters.tables import metadata
 from djp_storage.adapters.transactions import Transactions
@@ -76,7 +77,8 @@ async def open_parts(settings: StorageSettings, now: Callable[[], datetime] = ut
             )
             artifacts = Artifacts(catalogue, store, worker, moves, max_bytes=settings.max_artifact_mib * 2**20)
             await worker.beat()
-            yield Parts(artifacts, catalogue, store, events, worker, moves, lifecycle, retention, upkeep)
+            inventory = SqlInventory(transactions)
+            yield Parts(artifacts, catalogue, inventory, store, events, worker, moves, lifecycle, retention, upkeep)
             await worker.close()
             await upkeep.flush()
         finally:

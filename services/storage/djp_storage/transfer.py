@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
     from djp_storage.artifacts import Artifacts
+    from djp_storage.mending import Mending
 
 PROBLEMS_TOLD = 20
 _ZEROS = bytes(1 << 20)
@@ -49,8 +50,9 @@ class Imported:
 class Transfer:
     """Exports and imports. The trash is never in an archive."""
 
-    def __init__(self, artifacts: Artifacts) -> None:
+    def __init__(self, artifacts: Artifacts, mending: Mending) -> None:
         self._artifacts = artifacts
+        self._mending = mending
 
     async def export(self, tenant: str) -> AsyncGenerator[bytes, None]:
         """The archive. Artifacts that come while it is made may be in it or not; all that were there are.
@@ -112,9 +114,9 @@ class Transfer:
     async def take_in(self, tenant: str, request_id: str, chunks: AsyncIterator[bytes]) -> Imported:
         """Import an archive: into the hot tier, with the times of creation that it has.
 
-        What is there already stays as it is, so an import that broke off goes on where it was when the same archive
-        comes again. An artifact that is refused (another one has its name, its hash is wrong, its name is none) does
-        not stop the others.
+        What is there already and whole stays as it is, so an import that broke off goes on where it was when the same
+        archive comes again. What is there and damaged gets its bytes back. An artifact that is refused (another one has
+        its name, its hash is wrong, its name is none) does not stop the others.
 
         Raises BadArchive for what is no archive, or ends too early; what was taken in before stays.
         """
@@ -141,10 +143,14 @@ class Transfer:
     ) -> None:
         header = _header(tenant, entry)
         if found := await self._known(header.key):
-            await _checked(content, entry)
             if not _same(found, header):
                 raise AlreadyExists("the tenant has another artifact of this name; it stays as it is")
-            told.unchanged += 1
+            if await self._mending.whole(found):
+                await _checked(content, entry)
+                told.unchanged += 1
+                return
+            await self._mending.replace(found, content, self._artifacts.by("import of an archive that has it whole"))
+            told.imported += 1
             return
         await self._artifacts.put(header, request_id, content)
         told.imported += 1

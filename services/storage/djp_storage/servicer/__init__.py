@@ -13,6 +13,7 @@ from djp.v1 import storage_pb2
 from djp_storage.model import ArtifactHeader, Filter
 from djp_storage.parts import visible_tenant
 from djp_storage.servicer.lifecycle import LifecycleRpcs
+from djp_storage.servicer.reconcile import ReconcileRpcs
 from djp_storage.servicer.tiers import TierRpcs
 from djp_storage.servicer.transfer import TransferServicer
 from djp_storage.servicer.wire import PAGE_SIZE, TIER, TIER_BY_NUMBER, Infos, own_key, request_id, span
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from djp_storage.parts import Parts
 
 
-class StorageServicer(TierRpcs, LifecycleRpcs, TransferServicer):
+class StorageServicer(TierRpcs, LifecycleRpcs, ReconcileRpcs, TransferServicer):
     """Serves the artifacts of the calling tenant. A put that is silent for `idle_s` seconds is given up."""
 
     def __init__(self, parts: Parts, *, idle_s: float) -> None:
-        super().__init__(parts.artifacts, idle_s=idle_s)
+        super().__init__(parts, idle_s=idle_s)
         self._parts = parts
         self._artifacts = parts.artifacts
         self._idle_s = idle_s

@@ -6,11 +6,13 @@ import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import InvalidInput, PermissionDenied
+from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import current_identity
 from djp.mesh.streams import unless_silent
 from djp.v1 import storage_pb2, storage_pb2_grpc
 from djp_storage.archive import BadArchive
+from djp_storage.mending import mending
+from djp_storage.parts import visible_tenant
 from djp_storage.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from djp_storage.artifacts import Artifacts
+    from djp_storage.parts import Parts
 
 _CHUNK_BYTES = 1 << 20
 
@@ -26,8 +28,8 @@ _CHUNK_BYTES = 1 << 20
 class TransferServicer(storage_pb2_grpc.StorageServiceServicer):
     """Exports and imports of the calling tenant; an operator may export another one."""
 
-    def __init__(self, artifacts: Artifacts, *, idle_s: float) -> None:
-        self._transfer = Transfer(artifacts)
+    def __init__(self, parts: Parts, *, idle_s: float) -> None:
+        self._transfer = Transfer(parts.artifacts, mending(parts))
         self._idle_s = idle_s
 
     async def ExportTenant(
@@ -36,10 +38,7 @@ class TransferServicer(storage_pb2_grpc.StorageServiceServicer):
         context: grpc.aio.ServicerContext[storage_pb2.ExportTenantRequest, storage_pb2.ExportTenantResponse],
     ) -> AsyncIterator[storage_pb2.ExportTenantResponse]:
         """The archive in chunks of about a MiB."""
-        identity = current_identity()
-        tenant = request.tenant or identity.tenant
-        if tenant != identity.tenant and identity.role == "tenant":
-            raise PermissionDenied("tenant: only an operator may export another tenant", field="tenant")
+        tenant = (visible_tenant(request.tenant) if request.tenant else None) or current_identity().tenant
         async with aclosing(_gathered(self._transfer.export(tenant))) as chunks:
             async for chunk in chunks:
                 yield storage_pb2.ExportTenantResponse(chunk=chunk)

@@ -1,0 +1,390 @@
+"""`djp storage` and `djp lifecycle`: their subcommands with their options. What they do is imported when called."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003  Typer reads the types
+from typing import Annotated
+
+import typer
+
+from djp.cli.options import AsJson, Gateway  # noqa: TC001  Typer reads the types
+
+storage_app = typer.Typer(help="Look after artifacts.", no_args_is_help=True, rich_markup_mode=None)
+lifecycle_app = typer.Typer(
+    help="Move artifacts from tier to tier as they age.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+class Tier(StrEnum):
+    """The tiers, as people write them."""
+
+    HOT = "hot"
+    WARM = "warm"
+    COLD = "cold"
+    TRASH = "trash"
+
+
+_Tenant = Annotated[str, typer.Option(metavar="NAME", help="Another tenant than your own; for operators.")]
+_EachTenant = Annotated[str, typer.Option(metavar="NAME", help="Only this tenant's; default: all that you may see.")]
+_Workflow = Annotated[str, typer.Option(metavar="NAME", help="The artifact's workflow.")]
+_Artifact = Annotated[str, typer.Option(metavar="NAME", help="The artifact's name, as `djp storage list` shows it.")]
+_Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; an event keeps it, with who did it.")]
+_OnlyWorkflow = Annotated[str, typer.Option("--workflow", metavar="NAME", help="Only this workflow's.")]
+_OnlyTier = Annotated[Tier | None, typer.Option(metavar="TIER", help="Only this tier: hot, warm, cold or trash.")]
+_Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many at most.")]
+
+
+@storage_app.command("list")
+def list_artifacts(
+    workflow: _OnlyWorkflow = "",
+    tier: _OnlyTier = None,
+    run: Annotated[str, typer.Option(metavar="RUN", help="Only this run's, by its whole id.")] = "",
+    limit: _Limit = 100,
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """List artifacts, newest first. Those in the trash too, until they are erased.
+
+    The JSON document has `artifacts` and `more` (whether there are more than --limit).
+    """
+    from djp.cli.session import execute
+    from djp.cli.storage import Wanted, print_artifacts
+
+    wanted = Wanted(tenant=tenant, workflow=workflow, tier=tier or "", run=run, limit=limit)
+    execute(lambda: print_artifacts(gateway, wanted, as_json=as_json), as_json=as_json)
+
+
+@storage_app.command()
+def largest(
+    workflow: _OnlyWorkflow = "",
+    tier: _OnlyTier = None,
+    limit: _Limit = 20,
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the largest artifacts, the largest first. The JSON document is that of `djp storage list`."""
+    from djp.cli.session import execute
+    from djp.cli.storage import Wanted, print_artifacts
+
+    wanted = Wanted(tenant=tenant, workflow=workflow, tier=tier or "", limit=limit, largest_first=True)
+    execute(lambda: print_artifacts(gateway, wanted, as_json=as_json), as_json=as_json)
+
+
+@storage_app.command()
+def stats(
+    by_workflow: Annotated[bool, typer.Option("--by-workflow", help="A line for each workflow, too.")] = False,
+    tenant: _EachTenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what each tier holds. Artifacts, bytes, and when the oldest was created.
+
+    The JSON document has `stats`, one entry for each tenant, tier and, if asked for, workflow.
+    """
+    from djp.cli.session import execute
+    from djp.cli.storage import print_stats
+
+    execute(lambda: print_stats(gateway, tenant, by_workflow=by_workflow, as_json=as_json), as_json=as_json)
+
+
+@storage_app.command()
+def show(
+    workflow: _Workflow,
+    artifact: _Artifact,
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an artifact. What is known of it, and what happened to it."""
+    from djp.cli.session import execute
+    from djp.cli.storage import show_artifact
+
+    execute(lambda: show_artifact(gateway, tenant, workflow, artifact, as_json=as_json), as_json=as_json)
+
+
+@storage_app.command()
+def get(
+    workflow: _Workflow,
+    artifact: _Artifact,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: standard output.")] = None,
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+) -> None:
+    """Write an artifact to a file. Or to standard output; a file is there whole and checked, or not at all."""
+    from djp.cli.session import execute
+    from djp.cli.storage_files import get_artifact
+
+    execute(lambda: get_artifact(gateway, tenant, workflow, artifact, output))
+
+
+@storage_app.command()
+def put(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to store.")],
+    workflow: _Workflow,
+    artifact: Annotated[str, typer.Option(metavar="NAME", help="Default: the file's name.")] = "",
+    content_type: Annotated[str, typer.Option(metavar="TYPE", help="Such as text/csv; default: by the name.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label, repeatable.")] = None,
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store a file as an artifact. A name is taken for ever: nothing is overwritten."""
+    from djp.cli.session import execute
+    from djp.cli.storage_files import put_artifact
+
+    execute(
+        lambda: put_artifact(
+            gateway, tenant, workflow, artifact, file, content_type=content_type, tags=tag or [], as_json=as_json
+        ),
+        as_json=as_json,
+    )
+
+
+@storage_app.command()
+def restore(
+    workflow: Annotated[str, typer.Option(metavar="NAME", help="The artifact's workflow.")] = "",
+    artifact: Annotated[str, typer.Option(metavar="NAME", help="The artifact's name.")] = "",
+    from_tier: Annotated[Tier, typer.Option(metavar="TIER", help="Where it is: warm or cold.")] = Tier.WARM,
+    to_tier: Annotated[Tier, typer.Option(metavar="TIER", help="Where it is wanted: hot or warm.")] = Tier.HOT,
+    list_: Annotated[bool, typer.Option("--list", help="Only list what there is in --from-tier.")] = False,
+    limit: _Limit = 100,
+    reason: _Reason = "",
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an artifact to a warmer tier. Its time there begins anew."""
+    from djp.cli.session import execute
+    from djp.cli.storage import Wanted, print_artifacts
+    from djp.cli.storage_care import restore_artifact
+
+    if list_:
+        wanted = Wanted(tenant=tenant, workflow=workflow, tier=from_tier, limit=limit)
+        execute(lambda: print_artifacts(gateway, wanted, as_json=as_json), as_json=as_json)
+    if not workflow or not artifact:
+        raise typer.BadParameter("give --workflow and --artifact, or --list to see which there are")
+    execute(
+        lambda: restore_artifact(
+            gateway, tenant, workflow, artifact, from_tier=from_tier, to_tier=to_tier, reason=reason, as_json=as_json
+        ),
+        as_json=as_json,
+    )
+
+
+@storage_app.command()
+def purge(
+    workflow: _Workflow,
+    artifact: _Artifact,
+    reason: _Reason,
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move an artifact to the trash. For as long as it lies there, `djp storage undelete` brings it back."""
+    from djp.cli.session import execute
+    from djp.cli.storage_care import purge_artifact
+
+    execute(
+        lambda: purge_artifact(gateway, tenant, workflow, artifact, reason=reason, as_json=as_json), as_json=as_json
+    )
+
+
+@storage_app.command()
+def undelete(
+    workflow: _Workflow,
+    artifact: _Artifact,
+    reason: _Reason = "",
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an artifact back from the trash. It goes where it came from; `djp storage list --tier trash` lists them."""
+    from djp.cli.session import execute
+    from djp.cli.storage_care import undelete_artifact
+
+    execute(
+        lambda: undelete_artifact(gateway, tenant, workflow, artifact, reason=reason, as_json=as_json), as_json=as_json
+    )
+
+
+@storage_app.command()
+def hold(
+    reason: _Reason,
+    workflow: Annotated[str, typer.Option(metavar="NAME", help="Default: all of the tenant.")] = "",
+    artifact: Annotated[str, typer.Option(metavar="NAME", help="Default: all of the tenant.")] = "",
+    lift: Annotated[bool, typer.Option("--lift", help="Lift the hold instead.")] = False,
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep artifacts from being purged. One, or all of a tenant's, however old they get."""
+    from djp.cli.session import execute
+    from djp.cli.storage_care import hold_artifact
+
+    if bool(workflow) != bool(artifact):
+        raise typer.BadParameter("give --workflow and --artifact, or neither for the whole tenant")
+    execute(
+        lambda: hold_artifact(gateway, tenant, workflow, artifact, hold=not lift, reason=reason, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@storage_app.command()
+def events(
+    since: Annotated[str, typer.Option(metavar="SPAN", help="How far back: 12h, 7d or 4w; default: all.")] = "",
+    action: Annotated[str, typer.Option(metavar="NAME", help="Only this action's, such as purged_from_cold.")] = "",
+    workflow: Annotated[str, typer.Option(metavar="NAME", help="With --artifact: only of this one.")] = "",
+    artifact: Annotated[str, typer.Option(metavar="NAME", help="With --workflow: only of this one.")] = "",
+    limit: _Limit = 100,
+    tenant: _EachTenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what happened, newest first. When, what, by whom and why.
+
+    The JSON document has `events` and `more`.
+    """
+    from djp.cli.session import execute
+    from djp.cli.storage_care import print_events
+
+    if bool(workflow) != bool(artifact):
+        raise typer.BadParameter("give --workflow and --artifact, or neither")
+    execute(
+        lambda: print_events(
+            gateway,
+            tenant,
+            since=since,
+            action=action,
+            workflow=workflow,
+            artifact=artifact,
+            limit=limit,
+            as_json=as_json,
+        ),
+        as_json=as_json,
+    )
+
+
+@storage_app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive, a tar; - is standard output.")],
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all of a tenant into one archive. Without the trash; `djp storage import` reads it."""
+    from djp.cli.session import execute
+    from djp.cli.storage_files import export_tenant
+
+    execute(lambda: export_tenant(gateway, tenant, file, as_json=as_json), as_json=as_json)
+
+
+@storage_app.command("import")
+def import_(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH", help="An archive (- is standard input), or a run of the older system, or a folder of these."
+        ),
+    ],
+    workflow: Annotated[
+        str, typer.Option(metavar="NAME", help="Of runs of the older system: the workflow they get.")
+    ] = "imported",
+    tenant: _Tenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take in an archive of an export. Or run artifacts of schema 1.1 (.json), which are converted.
+
+    What is there already stays as it is: run it again to go on after an interruption. Exits with 1 if some artifacts
+    were refused, and says which and why; the others are in.
+    """
+    from djp.cli.session import execute
+    from djp.cli.storage_files import import_path
+
+    execute(lambda: import_path(gateway, tenant, path, workflow=workflow, as_json=as_json), as_json=as_json)
+
+
+@storage_app.command()
+def reconcile(
+    mend: Annotated[bool, typer.Option("--mend", help="Mend what differs; without it, only say so.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every object and check its hash, too.")] = False,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare catalogue and objects. For operators; --mend mends every difference that can be mended.
+
+    Exits with 1 when a difference is left. The JSON document has `differences` and `summary`.
+    """
+    from djp.cli.session import execute
+    from djp.cli.storage_care import reconcile
+
+    execute(lambda: reconcile(gateway, mend=mend, verify=verify, as_json=as_json), as_json=as_json)
+
+
+@lifecycle_app.command("run")
+def run_lifecycle(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is due.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Move what is due.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Only say how the last run went.")] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="With --live: purge even more of a tenant at once than is allowed.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="A line for every artifact.")] = False,
+    tenant: _EachTenant = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move what is due. Hot to warm, warm to cold, cold to the trash, and out of the trash for good.
+
+    Stops at Ctrl-C within a second and says what was done; the next run goes on. Any number may run at once. Exits with
+    6 when artifacts could not be moved. The JSON document has `summary` and, with --verbose, `artifacts`.
+    """
+    from djp.cli import lifecycle
+    from djp.cli.session import execute
+
+    if dry_run + live + summary != 1:
+        raise typer.BadParameter("give one of --dry-run, --live and --summary")
+    if summary:
+        execute(lambda: lifecycle.print_status(gateway, tenant, as_json=as_json), as_json=as_json)
+    execute(
+        lambda: lifecycle.run(gateway, tenant, live=live, confirm=confirm, verbose=verbose, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@lifecycle_app.command()
+def status(tenant: _EachTenant = "", gateway: Gateway = None, as_json: AsJson = False) -> None:
+    """Print how the last run went, and what each tier holds."""
+    from djp.cli.lifecycle import print_status
+    from djp.cli.session import execute
+
+    execute(lambda: print_status(gateway, tenant, as_json=as_json), as_json=as_json)
+
+
+@lifecycle_app.command("check")
+def check_lifecycle(tenant: _EachTenant = "", gateway: Gateway = None, as_json: AsJson = False) -> None:
+    """Exit with 1 if all is not well. The last live run is over 26 hours ago, never was, or had errors."""
+    from djp.cli.lifecycle import check
+    from djp.cli.session import execute
+
+    execute(lambda: check(gateway, tenant, as_json=as_json), as_json=as_json)
+
+
+@lifecycle_app.command()
+def drill(
+    count: Annotated[int, typer.Option(metavar="N", min=3, max=10_000, help="How many artifacts to make.")] = 20,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rehearse it all on a throw-away tenant. Make, age, dry run, live runs, restore, hold, undelete, erase, report.
+
+    Nothing of any other tenant is touched, and nothing stays but the events. For operators. Exits with 1 when a step
+    did not do what it should. The JSON document has `steps`, `tenant` and `ok`.
+    """
+    from djp.cli.lifecycle_drill import drill
+    from djp.cli.session import execute
+
+    execute(lambda: drill(gateway, count=count, as_json=as_json), as_json=as_json)
