@@ -72,7 +72,7 @@ async def put_and_die(home: Path, n: int) -> None:
         f"sqlite+aiosqlite:///{home}/storage.db", Path(server.__file__).parent / "migrations", metadata
     )
     catalogue = SqlCatalogue(Transactions(engine), lease_s=1)
-    worker = Worker(catalogue, store)
+    worker = Worker(catalogue, store, lease_s=1)
     artifacts = Artifacts(catalogue, store, worker, Moves(catalogue, store, worker, compress=False), max_bytes=2**30)
     await worker.beat()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ _BATCH = 64
 _AT_ONCE = 8
 _PAGE = 500  # of a dry run
 _POLL_S = 0.2
+_PATIENCE = 1.5  # leases, for what a process left that died right before the run
 _DONE: dict[Tier | None, str] = {Tier.WARM: "to_warm", Tier.COLD: "to_cold", Tier.TRASH: "to_trash", None: "erased"}
 
 
@@ -157,6 +159,7 @@ class _Run:
         try:
             await self._worker.beat()
             await self._worker.sweep()
+            left, patience = await self._worker.strays_of_others(), time.monotonic() + self._worker.lease_s * _PATIENCE
             async with aclosing(self._unconfirmed(branches)) as steps:
                 async for step in steps:
                     yield step
@@ -166,7 +169,8 @@ class _Run:
                         yield step
                 if not await self._others_work():
                     break
-            await self._worker.sweep()
+            while (left := await self._worker.still_there(left)) and time.monotonic() < patience:
+                await self._rest()
             self._over = True
         finally:
             self._job = replace(self._job, finished_at=self._worker.now(), stopped=not self._over)
@@ -272,12 +276,15 @@ class _Run:
         """Whether others hold claims; waits a little if so, for a dead one's to become free."""
         if not await self._store.claimed_by_others(self._worker.id, self._order.tenant):
             return False
+        await self._rest()
+        await self._worker.beat()
+        return True
+
+    async def _rest(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._lifecycle._stopping.wait(), _POLL_S)
         if self._lifecycle._stopping.is_set():
             raise _stopped()
-        await self._worker.beat()
-        return True
 
     async def _give_back(self) -> None:
         claimed, self._claimed = self._claimed, set()

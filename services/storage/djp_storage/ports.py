@@ -148,6 +148,9 @@ class Catalogue(Protocol):
     async def strays_of(self, worker: str) -> Sequence[ObjectName]:
         """A worker's strays."""
 
+    async def strays_of_others(self, worker: str, limit: int) -> Collection[ObjectName]:
+        """Strays of other workers, dead or alive."""
+
     async def known(self, names: Sequence[ObjectName]) -> Collection[ObjectName]:
         """Those of these objects that are strays, whoever's."""
 

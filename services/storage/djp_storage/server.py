@@ -62,7 +62,7 @@ async def open_parts(settings: StorageSettings, now: Callable[[], datetime] = ut
             catalogue = SqlCatalogue(transactions, lease_s=settings.lease_s)
             events = SqlEvents(transactions)
             jobs = SqlLifecycle(transactions)
-            worker = Worker(catalogue, store, now)
+            worker = Worker(catalogue, store, now, lease_s=settings.lease_s)
             moves = Moves(catalogue, store, worker, compress=settings.compress)
             lifecycle = Lifecycle(jobs, events, worker, moves, retention)
             log = lifecycle_log(settings.event_log, events) if settings.event_log else None
@@ -72,7 +72,6 @@ async def open_parts(settings: StorageSettings, now: Callable[[], datetime] = ut
                 jobs,
                 Sizes(catalogue, events, worker, settings.thresholds),
                 log,
-                lease_s=settings.lease_s,
                 request_days=settings.request_retention_days,
             )
             artifacts = Artifacts(catalogue, store, worker, moves, max_bytes=settings.max_artifact_mib * 2**20)

@@ -39,7 +39,6 @@ class Upkeep:
         sizes: Sizes,
         log: EventLog[Event] | None,
         *,
-        lease_s: float,
         request_days: int,
     ) -> None:
         self._worker = worker
@@ -47,7 +46,7 @@ class Upkeep:
         self._store = store
         self._sizes = sizes
         self._log = log
-        self._beat_s = lease_s / 4
+        self._beat_s = worker.lease_s / 4
         self._request_days = request_days
 
     async def run(self) -> None:

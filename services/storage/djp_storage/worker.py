@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from djp.mesh.errors import DjpError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 
     from djp_storage.model import ObjectName
     from djp_storage.ports import Catalogue, ObjectStore
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BATCH = 100
+_MANY = 1000
 _AT_ONCE = 8
 
 
@@ -43,9 +44,13 @@ class Making:
 class Worker:
     """A process that makes objects. What it begins is finished or removed: by itself, or after its death by others."""
 
-    def __init__(self, catalogue: Catalogue, store: ObjectStore, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, catalogue: Catalogue, store: ObjectStore, now: Callable[[], datetime] = utc_now, *, lease_s: float
+    ) -> None:
+        """`lease_s` is the silence after which others take it for dead."""
         self.id = str(uuid.uuid4())
         self.now = now
+        self.lease_s = lease_s
         self._catalogue = catalogue
         self._store = store
         self._active: set[ObjectName] = set()
@@ -96,6 +101,16 @@ class Worker:
             if len(names) < _BATCH or await self._catalogue.known(names):
                 return swept  # the store refuses; later
         return swept
+
+    async def strays_of_others(self) -> Collection[ObjectName]:
+        """What others are making, or left behind when they died a moment ago."""
+        return await self._catalogue.strays_of_others(self.id, _MANY)
+
+    async def still_there(self, names: Collection[ObjectName]) -> Collection[ObjectName]:
+        """Those of the strays that are not gone yet; what the dead among their makers left is removed first."""
+        await self.beat()
+        await self.sweep()
+        return await self._catalogue.known(list(names))
 
     async def close(self) -> None:
         """Finish what was put off, and go."""

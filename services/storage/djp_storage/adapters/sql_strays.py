@@ -13,7 +13,7 @@ from djp_storage.adapters.rows import key_values, object_columns, of_key, to_obj
 from djp_storage.adapters.tables import claims, strays, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -61,6 +61,10 @@ class SqlStrays:
 
     async def strays_of(self, worker: str) -> Sequence[ObjectName]:
         query = select(strays).where(strays.c.worker == worker)
+        return [to_object(row) for row in await self._transactions.rows(query)]
+
+    async def strays_of_others(self, worker: str, limit: int) -> Collection[ObjectName]:
+        query = select(strays).where(strays.c.worker.not_in(("", worker))).limit(limit)
         return [to_object(row) for row in await self._transactions.rows(query)]
 
     async def known(self, names: Sequence[ObjectName]) -> set[ObjectName]:
