@@ -35,9 +35,9 @@ def deployment(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def store(place: dict[str, Any]) -> AsyncIterator[ObjectStore]:
+async def store(whereabouts: dict[str, Any]) -> AsyncIterator[ObjectStore]:
     """The service's objects, behind its back."""
-    settings = StorageSettings(**place)
+    settings = StorageSettings(**whereabouts)
     found: ObjectStore = (
         S3Store(settings.account, settings.tier_buckets) if settings.buckets else DirectoryStore(settings.data_dir)
     )
@@ -46,11 +46,11 @@ async def store(place: dict[str, Any]) -> AsyncIterator[ObjectStore]:
 
 
 @pytest.fixture
-def sql(place: dict[str, Any]) -> Any:
+def sql(whereabouts: dict[str, Any]) -> Any:
     """The service's database, behind its back."""
 
     def execute(*statements: str) -> None:
-        engine = sa.create_engine(place["database_url"].replace("+aiosqlite", ""))
+        engine = sa.create_engine(whereabouts["database_url"].replace("+aiosqlite", ""))
         with engine.begin() as connection:
             for statement in statements:
                 connection.execute(sa.text(statement))
