@@ -34,10 +34,15 @@ def load_schema(name: str) -> dict[str, Any]:
 
 def validate_against(schema: str, document: object) -> list[str]:
     """What is wrong with a document: one message a problem, each with the place in the document; empty if valid."""
+    return [f"{_json_path(where)}: {message}" for where, message in problems_of(schema, document)]
+
+
+def problems_of(schema: str, document: object) -> list[tuple[Sequence[str | int], str]]:
+    """What is wrong with a document: where, as keys and indexes from its top, and what."""
     problems = sorted(
         _validator(schema).iter_errors(document), key=lambda problem: list(map(str, problem.instance_path))
     )
-    return [f"{_json_path(problem.instance_path)}: {_short(problem.message)}" for problem in problems]
+    return [(tuple(problem.instance_path), _short(problem.message)) for problem in problems]
 
 
 def schema_problem(document: object) -> str:

@@ -35,7 +35,7 @@ from djp.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -206,6 +206,30 @@ class DjpClient:
         """The presets that a run may name."""
         request = catalogue_pb2.ListPresetsRequest()
         return (await _answer(self._catalogue.ListPresets(request, timeout=CALL_TIMEOUT_S))).presets
+
+    async def list_policies(self) -> Sequence[catalogue_pb2.Policy]:
+        """The policies that a run may name."""
+        answer = await _answer(
+            self._catalogue.ListPolicies(catalogue_pb2.ListPoliciesRequest(), timeout=CALL_TIMEOUT_S)
+        )
+        return list(answer.policies)
+
+    async def list_templates(self) -> catalogue_pb2.ListTemplatesResponse:
+        """The templates that a run may name, and the files that could not be read as one."""
+        return await _answer(
+            self._catalogue.ListTemplates(catalogue_pb2.ListTemplatesRequest(), timeout=CALL_TIMEOUT_S)
+        )
+
+    async def get_template(self, name: str) -> catalogue_pb2.Template:
+        """One template. Raises NotFound."""
+        request = catalogue_pb2.GetTemplateRequest(name=name)
+        return (await _answer(self._catalogue.GetTemplate(request, timeout=CALL_TIMEOUT_S))).template
+
+    async def render_template(self, name: str, inputs: Mapping[str, Any]) -> str:
+        """The task that a template makes. Raises InvalidInput with one violation for every bad input."""
+        request = catalogue_pb2.RenderTemplateRequest(name=name)
+        request.inputs.update(inputs)
+        return (await _answer(self._catalogue.RenderTemplate(request, timeout=CALL_TIMEOUT_S))).text
 
     async def list_models(self, provider: str = "") -> Sequence[debate_pb2.Model]:
         """The models that a run may name, with reachability and price; of one provider, or all."""

@@ -7,12 +7,36 @@ from typing import Any
 import yaml
 
 
-def load_yaml(text: str) -> Any:
-    """The document in a text, its scalars as they are written.
+def load_yaml(text: str, *, aliases: bool = True) -> Any:
+    """The document in a text, its scalars as they are written; without `aliases` if strangers wrote it.
 
     Raises yaml.YAMLError, or RecursionError for what is nested too deep.
     """
-    return yaml.load(text, Loader=_Literal)  # noqa: S506  makes texts, lists and maps only
+    loader = _Literal(text)  # makes texts, lists and maps only
+    try:
+        root = loader.get_single_node()
+        if not aliases:
+            refuse_aliases(root)
+        return loader.construct_document(root) if root else None
+    finally:
+        loader.dispose()
+
+
+def refuse_aliases(root: yaml.Node | None) -> None:
+    """Raises MarkedYAMLError if a part is used twice: so a small file can become enormous, or a circle."""
+    seen: set[int] = set()
+    todo = [root] if root else []
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            raise yaml.MarkedYAMLError(
+                problem="an alias (*) is not allowed; write it out", problem_mark=node.start_mark
+            )
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo += node.value
+        elif isinstance(node, yaml.MappingNode):
+            todo += [part for pair in node.value for part in pair]
 
 
 _Base: type[yaml.BaseLoader] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # ten times faster where it is built

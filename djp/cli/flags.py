@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from djp.cli.given import read_inputs, read_task
 from djp.mesh.errors import DjpError, InvalidInput, Violation
 
 if TYPE_CHECKING:
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from djp.v1 import run_pb2
-
-MAX_TASK_BYTES = 262_144
-"""The contract's limit for `RunRequest.task`; nothing longer is read from a file or from standard input."""
 
 _VOICES = {"debaters": "--debater", "jurors": "--juror"}
 """The lists of a request whose entries are each a flag of their own."""
@@ -47,6 +43,12 @@ _FLAGS = {
     "reason": "--reason",
 }
 
+_PLAIN = (
+    *("template", "preset", "policy", "grounded_required", "max_tokens", "temperature", "seed", "rounds", "workflow"),
+    *("trace_name", "budget_tokens", "passage_tokens"),
+)
+"""The fields of a request that are a flag as it is."""
+
 _RULES = {
     "workflow": "give at most 100 lower-case letters, digits, and . _ - between them; begin with a letter or a digit",
     "budget_nano_usd": "a run that may spend nothing can call no model; give more than 0, or leave it out for no limit",
@@ -60,6 +62,8 @@ class RunFlags:
     """What the command line of `djp run` said; None where it said nothing. `timeout` is in seconds."""
 
     task: str | None = None
+    template: str | None = None
+    inputs: str | None = None
     preset: str | None = None
     policy: str | None = None
     grounded_corpus: Path | None = None
@@ -84,6 +88,7 @@ class RunFlags:
     verbose: bool = False
     as_json: bool = False
     metrics: Path | None = None
+    output: Path | None = None
     gateway: str | None = None
 
 
@@ -92,6 +97,8 @@ def flag_of(field: str) -> str:
     name = field.removeprefix("run.").removeprefix("options.").removeprefix("header.").removeprefix("key.")
     if (stem := name.partition("[")[0].partition(".")[0]) in _VOICES:
         return _VOICES[stem]
+    if stem == "inputs":
+        return f"--inputs {name.partition('.')[2]}".strip()
     if name in RunFlags.__dataclass_fields__:
         return "--" + name.replace("_", "-")
     return _FLAGS.get(stem, field)
@@ -119,20 +126,20 @@ def run_request(flags: RunFlags) -> run_pb2.RunRequest:
             problems.append(Violation(f"run.{field}", f"{str(value)[:40]!r} is not a value that this flag can take"))
 
     try:
-        put("task", read_task(flags.task))
+        if flags.template is None or flags.task is not None:
+            put("task", read_task(flags.task))
+        if flags.inputs is not None:
+            request.inputs.update(read_inputs(flags.inputs))
     except InvalidInput as error:
         problems.extend(error.violations)
-    for field in (
-        *("preset", "policy", "grounded_required", "passage_tokens", "max_tokens", "temperature", "seed", "rounds"),
-        "workflow",
-    ):
+    except (TypeError, ValueError):
+        problems.append(Violation("inputs", "hold a value that is neither text, number, true, false, list nor object"))
+    for field in _PLAIN:
         put(field, getattr(flags, field))
     for number, model in enumerate(flags.debaters, start=1):
         request.debaters.add(debater_id=f"d{number}", model=model)
     for number, model in enumerate(flags.jurors, start=1):
         request.jurors.add(juror_id=f"j{number}", model=model)
-    put("trace_name", flags.trace_name)
-    put("budget_tokens", flags.budget_tokens)
     if flags.redaction_rules is not None:
         from djp.cli.redact import rules_options
 
@@ -157,47 +164,6 @@ def run_request(flags: RunFlags) -> run_pb2.RunRequest:
     return request
 
 
-def read_task(task: str | None) -> str:
-    """The task itself, or what the file after `@` holds, or for `-` standard input.
-
-    Raises InvalidInput: no task, an unreadable file, no UTF-8, empty, or longer than `MAX_TASK_BYTES`.
-    """
-    if task is None:
-        raise InvalidInput("is missing; give a text, @FILE, or - for standard input", field="task")
-    if task == "-":
-        if sys.stdin is None:
-            raise InvalidInput("- is standard input, which is closed", field="task")
-        if sys.stdin.isatty():
-            print("Type the task; end it with Ctrl-D on a line of its own.", file=sys.stderr)
-        raw, source = sys.stdin.buffer.read(MAX_TASK_BYTES + 1), "standard input"
-    elif task.startswith("@"):
-        source = task[1:]
-        try:
-            with open(source, "rb") as file:
-                raw = file.read(MAX_TASK_BYTES + 1)
-        except (OSError, ValueError) as error:
-            cause = getattr(error, "strerror", None) or error
-            raise InvalidInput(
-                f"file {source!r} cannot be read ({cause}); a task that itself begins with @ can come from standard "
-                "input: --task -",
-                field="task",
-            ) from error
-    else:
-        raw, source = os.fsencode(task), "the text"
-    if len(raw) > MAX_TASK_BYTES:
-        raise InvalidInput(
-            f"is longer than {MAX_TASK_BYTES} bytes; put long material into a folder for --grounded-corpus",
-            field="task",
-        )
-    try:
-        text = raw.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{source} is not UTF-8 text; convert it first", field="task") from error
-    if not text:
-        raise InvalidInput("is empty; say what the run should answer", field="task")
-    return text
-
-
 def _contradictions(flags: RunFlags) -> list[Violation]:
     problems = []
     if flags.grounded_required and flags.grounded_corpus is None:
@@ -208,6 +174,10 @@ def _contradictions(flags: RunFlags) -> list[Violation]:
         )
     if flags.passage_tokens and flags.grounded_corpus is None:
         problems.append(Violation("passage_tokens", "bounds what is read of a corpus; give --grounded-corpus DIR"))
+    if flags.template is not None and flags.task is not None:
+        problems.append(Violation("task", "--task and --template exclude each other: a template makes the task"))
+    if flags.inputs is not None and flags.template is None:
+        problems.append(Violation("inputs", "are for a template; name it with --template"))
     if flags.restore_values and flags.redact != "all":
         problems.append(Violation("restore_values", "puts back what --redact all hides; give both, or neither"))
     if flags.restore_values and flags.dry_run:
@@ -218,6 +188,8 @@ def _contradictions(flags: RunFlags) -> list[Violation]:
         problems.append(Violation("quiet", "--quiet and --verbose contradict each other; leave one out"))
     if flags.dry_run and flags.metrics:
         problems.append(Violation("metrics", "--dry-run makes no run to record; leave --metrics out"))
+    if flags.dry_run and flags.output:
+        problems.append(Violation("output", "--dry-run has no text to write; leave --output out"))
     if flags.dry_run and flags.quiet:
         problems.append(Violation("quiet", "--dry-run has nothing but costs to tell; leave --quiet out"))
     return problems
@@ -230,6 +202,13 @@ def _unusable_paths(flags: RunFlags) -> Iterator[Violation]:
 
         try:
             iter_corpus_files(flags.grounded_corpus)
+        except InvalidInput as error:
+            yield from error.violations
+    if flags.output is not None and not flags.dry_run:
+        from djp.cli.output import check_output
+
+        try:
+            check_output(flags.output)
         except InvalidInput as error:
             yield from error.violations
     if flags.metrics is not None and not flags.dry_run:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from djp.cli.catalogue import policies_app, presets_app, templates_app
 from djp.cli.corpora import corpus_app
 from djp.cli.db import db_app
 from djp.cli.exits import MEANINGS
@@ -39,6 +40,9 @@ app.add_typer(corpus_app, name="corpus")
 app.add_typer(storage_app, name="storage")
 app.add_typer(lifecycle_app, name="lifecycle")
 app.add_typer(db_app, name="db")
+app.add_typer(templates_app, name="templates")
+app.add_typer(presets_app, name="presets")
+app.add_typer(policies_app, name="policies")
 
 RunId = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, 8 or more of its first characters, or `latest`.")
@@ -118,6 +122,13 @@ def run(
     task: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The task; @FILE reads it, - is standard input.")
     ] = None,
+    template: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A template that makes the task; see `djp templates list`.")
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="The template's inputs; @FILE reads JSON or YAML, - is standard input."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="A named set of settings; flags win over it.")
     ] = None,
@@ -160,6 +171,10 @@ def run(
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the models may take.")] = None,
     workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Groups runs for reports and artifacts.")] = None,
     trace_name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name to find the run by.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(parser=_path, metavar="FILE", help="Write the text there, too: a .md, .html or .docx file."),
+    ] = None,
     metrics: Annotated[
         Path | None, typer.Option(parser=_path, metavar="FILE.csv", help="Append a row about the run.")
     ] = None,
@@ -179,6 +194,8 @@ def run(
 
     flags = RunFlags(
         task=task,
+        template=template,
+        inputs=inputs,
         preset=preset,
         policy=policy,
         grounded_corpus=grounded_corpus,
@@ -203,6 +220,7 @@ def run(
         verbose=verbose,
         as_json=as_json,
         metrics=metrics,
+        output=output,
         gateway=gateway,
     )
     if list_presets:
@@ -241,6 +259,10 @@ def show_run(
     restore_values: Annotated[
         bool, typer.Option("--restore-values", help="Of a run with --redact all: with the hidden values put back.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(parser=_path, metavar="FILE", help="Write the text there, too: a .md, .html or .docx file."),
+    ] = None,
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -248,7 +270,10 @@ def show_run(
     from djp.cli import runs
     from djp.cli.session import execute
 
-    execute(lambda: runs.show_run(gateway, run, restore_values=restore_values, as_json=as_json), as_json=as_json)
+    execute(
+        lambda: runs.show_run(gateway, run, restore_values=restore_values, output=output, as_json=as_json),
+        as_json=as_json,
+    )
 
 
 @runs_app.command("cancel")

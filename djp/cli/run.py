@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from djp.cli.documents import corpus_document
 from djp.cli.exits import Exit
 from djp.cli.flags import RunFlags, run_request
+from djp.cli.output import write_output
 from djp.cli.progress import Progress, progress
 from djp.cli.session import connected
 from djp.cli.terminal import command_name, err, fail, one_line, out
@@ -45,6 +46,7 @@ async def run(flags: RunFlags) -> int:
                 if corpus:
                     request.corpus = corpus.name
                 if flags.dry_run:
+                    await _use_example(client, request, flags, shown)
                     shown.doing("adding up what the run can cost at most")
                     projected = await client.project_run(request)
                 else:
@@ -75,7 +77,11 @@ async def run(flags: RunFlags) -> int:
         from djp.cli.dry_run import show_projection
 
         return show_projection(projected, corpus=corpus_document(corpus) if corpus else None, as_json=flags.as_json)
+    problem = write_output(flags.output, ended) if flags.output is not None and ended.result.text else ""
     _show(ended, corpus, flags)
+    if problem:
+        fail(problem)
+        return Exit.PROBLEM
     if lost:
         fail(f"--restore-values: {lost.message}")
         return Exit.PROBLEM
@@ -85,6 +91,13 @@ async def run(flags: RunFlags) -> int:
     from djp.cli.show import EXIT_OF_STATE
 
     return EXIT_OF_STATE.get(ended.state, Exit.FAILED)
+
+
+async def _use_example(client: DjpClient, request: run_pb2.RunRequest, flags: RunFlags, shown: Progress) -> None:
+    """What a template's run can cost can be told before there are inputs."""
+    if flags.template is not None and flags.inputs is None:
+        request.inputs.CopyFrom((await client.get_template(flags.template)).example)
+        shown.note("no --inputs: counted with the template's example")
 
 
 async def _send_corpus(client: DjpClient, flags: RunFlags, shown: Progress) -> Corpus | None:

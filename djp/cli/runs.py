@@ -12,16 +12,18 @@ from rich.text import Text
 
 from djp.cli.documents import run_document
 from djp.cli.exits import Exit
+from djp.cli.output import check_output, write_output
 from djp.cli.session import connected
 from djp.cli.show import EXIT_OF_STATE, print_run, state_name
-from djp.cli.terminal import one_line, out
-from djp.mesh.errors import NotFound
+from djp.cli.terminal import fail, one_line, out
+from djp.mesh.errors import InvalidInput, NotFound
 from djp.money import format_usd
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from djp.client import DjpClient
 
@@ -89,8 +91,12 @@ def _redactions(runs: Sequence[run_pb2.Run]) -> str:
     return f"Redacted runs: {len(events)} of {len(runs)} ({share} %); redaction events: {sum(events):,}"
 
 
-async def show_run(gateway: str | None, wanted: str, *, restore_values: bool = False, as_json: bool) -> int:
-    """Print one run in full, or with the values that it hid from its models."""
+async def show_run(
+    gateway: str | None, wanted: str, *, restore_values: bool = False, output: Path | None = None, as_json: bool
+) -> int:
+    """Print one run in full, or with the values that it hid from its models, and write its text to `output`."""
+    if output is not None:
+        check_output(output)
     events: list[run_pb2.RunEvent] = []
     async with connected(gateway) as client:
         run = await find_run(client, wanted)
@@ -99,14 +105,21 @@ async def show_run(gateway: str | None, wanted: str, *, restore_values: bool = F
         if run.state in TERMINAL_STATES and not as_json:  # the events of others have no end yet
             async with aclosing(client.watch(run.run_id)) as told:
                 events = [event async for event in told]
+    if output is not None and not run.result.text:
+        raise InvalidInput(
+            f"the run {run.run_id[:8]} has no text to write; it is {state_name(run.state)}", field="output"
+        )
+    unwritten = write_output(output, run) if output is not None else ""
     if as_json:
         print(json.dumps({"run": run_document(run)}, indent=2))
-        return Exit.OK
-    out().print("Task", style="bold")
-    out().print(one_line(run.spec.task, 500))
-    out().print()
-    print_run(run, gateway=gateway, events=events, restored=restore_values)
-    return Exit.OK
+    else:
+        out().print("Task", style="bold")
+        out().print(one_line(run.spec.task, 500))
+        out().print()
+        print_run(run, gateway=gateway, events=events, restored=restore_values)
+    if unwritten:
+        fail(unwritten)
+    return Exit.PROBLEM if unwritten else Exit.OK
 
 
 async def cancel_run(gateway: str | None, wanted: str, *, reason: str, as_json: bool) -> int:

@@ -36,9 +36,10 @@ class Finding:
     problem: str = ""
 
 
-async def validate_files(files: Sequence[Path], *, as_json: bool) -> int:
-    """Check the given files, or everything that is known here; exits with 1 when anything is not valid."""
-    findings = [found for file in files for found in check_file(file)] if files else list(check_everything())
+async def validate_files(files: Sequence[Path], *, kind: str = "", as_json: bool) -> int:
+    """Check the given files, as documents of a kind if one is named, or everything that is known here; exits with 1
+    when anything is not valid."""
+    findings = [found for file in files for found in check_file(file, kind)] if files else list(check_everything())
     failed = [found for found in findings if found.problem]
     if as_json:
         told = [{"what": found.what, "problem": found.problem or None} for found in findings]

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64jp/v1/catalogue.proto\x12\x06\x64jp.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"V\n\x06Preset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12)\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"V\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12)\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xc3\x01\n\rTemplateInput\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08required\x18\x04 \x01(\x08\x12\'\n\x07\x64\x65\x66\x61ult\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0c\n\x04help\x18\x06 \x01(\t\x12\x13\n\x0bplaceholder\x18\x07 \x01(\t\x12+\n\nvalidators\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xb1\x01\n\x08Template\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x04 \x01(\t\x12%\n\x06inputs\x18\x05 \x03(\x0b\x32\x15.djp.v1.TemplateInput\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12+\n\nparameters\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x14\n\x12ListPresetsRequest\"6\n\x13ListPresetsResponse\x12\x1f\n\x07presets\x18\x01 \x03(\x0b\x32\x0e.djp.v1.Preset\"\x15\n\x13ListPoliciesRequest\"8\n\x14ListPoliciesResponse\x12 \n\x08policies\x18\x01 \x03(\x0b\x32\x0e.djp.v1.Policy\"M\n\x0fTemplateProblem\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x16\n\x14ListTemplatesRequest\"g\n\x15ListTemplatesResponse\x12#\n\ttemplates\x18\x01 \x03(\x0b\x32\x10.djp.v1.Template\x12)\n\x08problems\x18\x02 \x03(\x0b\x32\x17.djp.v1.TemplateProblem\".\n\x12GetTemplateRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"9\n\x13GetTemplateResponse\x12\"\n\x08template\x18\x01 \x01(\x0b\x32\x10.djp.v1.Template\"Z\n\x15RenderTemplateRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\'\n\x06inputs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"&\n\x16RenderTemplateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t2\x94\x04\n\x10\x43\x61talogueService\x12[\n\x0bListPresets\x12\x1a.djp.v1.ListPresetsRequest\x1a\x1b.djp.v1.ListPresetsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/presets\x12_\n\x0cListPolicies\x12\x1b.djp.v1.ListPoliciesRequest\x1a\x1c.djp.v1.ListPoliciesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/policies\x12\x63\n\rListTemplates\x12\x1c.djp.v1.ListTemplatesRequest\x1a\x1d.djp.v1.ListTemplatesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/templates\x12\x64\n\x0bGetTemplate\x12\x1a.djp.v1.GetTemplateRequest\x1a\x1b.djp.v1.GetTemplateResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/templates/{name}\x12w\n\x0eRenderTemplate\x12\x1d.djp.v1.RenderTemplateRequest\x1a\x1e.djp.v1.RenderTemplateResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/templates/{name}:render:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64jp/v1/catalogue.proto\x12\x06\x64jp.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"V\n\x06Preset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12)\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"V\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12)\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xc3\x01\n\rTemplateInput\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08required\x18\x04 \x01(\x08\x12\'\n\x07\x64\x65\x66\x61ult\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0c\n\x04help\x18\x06 \x01(\t\x12\x13\n\x0bplaceholder\x18\x07 \x01(\t\x12+\n\nvalidators\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xea\x01\n\x08Template\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x04 \x01(\t\x12%\n\x06inputs\x18\x05 \x03(\x0b\x32\x15.djp.v1.TemplateInput\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12+\n\nparameters\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05title\x18\x08 \x01(\t\x12(\n\x07\x65xample\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\"\x14\n\x12ListPresetsRequest\"6\n\x13ListPresetsResponse\x12\x1f\n\x07presets\x18\x01 \x03(\x0b\x32\x0e.djp.v1.Preset\"\x15\n\x13ListPoliciesRequest\"8\n\x14ListPoliciesResponse\x12 \n\x08policies\x18\x01 \x03(\x0b\x32\x0e.djp.v1.Policy\"M\n\x0fTemplateProblem\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x16\n\x14ListTemplatesRequest\"g\n\x15ListTemplatesResponse\x12#\n\ttemplates\x18\x01 \x03(\x0b\x32\x10.djp.v1.Template\x12)\n\x08problems\x18\x02 \x03(\x0b\x32\x17.djp.v1.TemplateProblem\".\n\x12GetTemplateRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"9\n\x13GetTemplateResponse\x12\"\n\x08template\x18\x01 \x01(\x0b\x32\x10.djp.v1.Template\"Z\n\x15RenderTemplateRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\'\n\x06inputs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"&\n\x16RenderTemplateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t2\x94\x04\n\x10\x43\x61talogueService\x12[\n\x0bListPresets\x12\x1a.djp.v1.ListPresetsRequest\x1a\x1b.djp.v1.ListPresetsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/presets\x12_\n\x0cListPolicies\x12\x1b.djp.v1.ListPoliciesRequest\x1a\x1c.djp.v1.ListPoliciesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/policies\x12\x63\n\rListTemplates\x12\x1c.djp.v1.ListTemplatesRequest\x1a\x1d.djp.v1.ListTemplatesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/templates\x12\x64\n\x0bGetTemplate\x12\x1a.djp.v1.GetTemplateRequest\x1a\x1b.djp.v1.GetTemplateResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/templates/{name}\x12w\n\x0eRenderTemplate\x12\x1d.djp.v1.RenderTemplateRequest\x1a\x1e.djp.v1.RenderTemplateResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/templates/{name}:render:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,29 +55,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TEMPLATEINPUT']._serialized_start=300
   _globals['_TEMPLATEINPUT']._serialized_end=495
   _globals['_TEMPLATE']._serialized_start=498
-  _globals['_TEMPLATE']._serialized_end=675
-  _globals['_LISTPRESETSREQUEST']._serialized_start=677
-  _globals['_LISTPRESETSREQUEST']._serialized_end=697
-  _globals['_LISTPRESETSRESPONSE']._serialized_start=699
-  _globals['_LISTPRESETSRESPONSE']._serialized_end=753
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=755
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=776
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=778
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=834
-  _globals['_TEMPLATEPROBLEM']._serialized_start=836
-  _globals['_TEMPLATEPROBLEM']._serialized_end=913
-  _globals['_LISTTEMPLATESREQUEST']._serialized_start=915
-  _globals['_LISTTEMPLATESREQUEST']._serialized_end=937
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=939
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1042
-  _globals['_GETTEMPLATEREQUEST']._serialized_start=1044
-  _globals['_GETTEMPLATEREQUEST']._serialized_end=1090
-  _globals['_GETTEMPLATERESPONSE']._serialized_start=1092
-  _globals['_GETTEMPLATERESPONSE']._serialized_end=1149
-  _globals['_RENDERTEMPLATEREQUEST']._serialized_start=1151
-  _globals['_RENDERTEMPLATEREQUEST']._serialized_end=1241
-  _globals['_RENDERTEMPLATERESPONSE']._serialized_start=1243
-  _globals['_RENDERTEMPLATERESPONSE']._serialized_end=1281
-  _globals['_CATALOGUESERVICE']._serialized_start=1284
-  _globals['_CATALOGUESERVICE']._serialized_end=1816
+  _globals['_TEMPLATE']._serialized_end=732
+  _globals['_LISTPRESETSREQUEST']._serialized_start=734
+  _globals['_LISTPRESETSREQUEST']._serialized_end=754
+  _globals['_LISTPRESETSRESPONSE']._serialized_start=756
+  _globals['_LISTPRESETSRESPONSE']._serialized_end=810
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=812
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=833
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=835
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=891
+  _globals['_TEMPLATEPROBLEM']._serialized_start=893
+  _globals['_TEMPLATEPROBLEM']._serialized_end=970
+  _globals['_LISTTEMPLATESREQUEST']._serialized_start=972
+  _globals['_LISTTEMPLATESREQUEST']._serialized_end=994
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=996
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1099
+  _globals['_GETTEMPLATEREQUEST']._serialized_start=1101
+  _globals['_GETTEMPLATEREQUEST']._serialized_end=1147
+  _globals['_GETTEMPLATERESPONSE']._serialized_start=1149
+  _globals['_GETTEMPLATERESPONSE']._serialized_end=1206
+  _globals['_RENDERTEMPLATEREQUEST']._serialized_start=1208
+  _globals['_RENDERTEMPLATEREQUEST']._serialized_end=1298
+  _globals['_RENDERTEMPLATERESPONSE']._serialized_start=1300
+  _globals['_RENDERTEMPLATERESPONSE']._serialized_end=1338
+  _globals['_CATALOGUESERVICE']._serialized_start=1341
+  _globals['_CATALOGUESERVICE']._serialized_end=1873
 # @@protoc_insertion_point(module_scope)

@@ -137,16 +137,25 @@ class Template(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """What a run names."""
     version: _builtins.str
     description: _builtins.str
     context: _builtins.str
     """markdown, docx or html."""
     body: _builtins.str
+    title: _builtins.str
+    """For people."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateInput]: ...
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def example(self) -> _struct_pb2.Struct:
+        """Inputs to try it with: defaults, and what empty fields show."""
+
     def __init__(
         self,
         *,
@@ -157,10 +166,12 @@ class Template(_message.Message):
         inputs: _abc.Iterable[Global___TemplateInput] | None = ...,
         body: _builtins.str = ...,
         parameters: _struct_pb2.Struct | None = ...,
+        title: _builtins.str = ...,
+        example: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["example", b"example", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "context", b"context", "description", b"description", "inputs", b"inputs", "name", b"name", "parameters", b"parameters", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "context", b"context", "description", b"description", "example", b"example", "inputs", b"inputs", "name", b"name", "parameters", b"parameters", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,6 +258,7 @@ class TemplateProblem(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
+    """The file's name, without its folder."""
     line: _builtins.int
     field: _builtins.str
     message: _builtins.str

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from djp.cli.flags import RunFlags, read_task, run_request
+from djp.cli.flags import RunFlags, run_request
+from djp.cli.given import read_task
 from djp.cli.run import run
 from djp.mesh.errors import DjpError, FailedPrecondition, InvalidInput, Unavailable, Violation
 from djp.v1 import run_pb2

@@ -108,7 +108,7 @@ async def test_every_bad_field_is_named_at_once(gateway: Any, leaves: Any) -> No
     async with refused("INVALID_ARGUMENT") as refusal:
         await gateway.start(
             task=" \n",
-            template="weekly_report",
+            template="none",
             preset="none",
             policy="none",
             grounded_required=2,

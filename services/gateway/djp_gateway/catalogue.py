@@ -30,7 +30,7 @@ class Catalogue:
         Raises:
             InvalidInput: there is none; the message lists those that exist and suggests the nearest.
         """
-        return _named("preset", name, self.presets)
+        return named("preset", name, self.presets)
 
     def policy(self, name: str) -> Document:
         """The policy of that name.
@@ -38,7 +38,7 @@ class Catalogue:
         Raises:
             InvalidInput: there is none; the message lists those that exist and suggests the nearest.
         """
-        return _named("policy", name, self.policies)
+        return named("policy", name, self.policies)
 
 
 def load_catalogue(root: Path | None = None) -> Catalogue:
@@ -72,9 +72,10 @@ def _load(folder: Path, schema: str) -> dict[str, Document]:
     return documents
 
 
-def _named(kind: str, name: str, documents: Mapping[str, Document]) -> Document:
+def named(kind: str, name: str, documents: Mapping[str, Document], field: str = "") -> Document:
+    """The one of that name. Raises InvalidInput: there is none; the message lists those that exist."""
     if name in documents:
         return documents[name]
     near = difflib.get_close_matches(name.lower(), documents, n=1)
     hint = f"did you mean {near[0]!r}? There are" if near else "there are"
-    raise InvalidInput(f"there is no {kind} {name!r}; {hint}: {', '.join(documents)}", field=f"run.{kind}")
+    raise InvalidInput(f"there is no {kind} {name!r}; {hint}: {', '.join(documents)}", field=field or f"run.{kind}")

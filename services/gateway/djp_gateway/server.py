@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,17 +28,22 @@ from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
 from djp_gateway.catalogue import load_catalogue
+from djp_gateway.catalogue_servicer import CatalogueServicer
 from djp_gateway.forward import Forwarder, add_forwarder
 from djp_gateway.live import Watchers
 from djp_gateway.runner import Runner
 from djp_gateway.seal import Seal, load_key
-from djp_gateway.servicer import CatalogueServicer, RunServicer
+from djp_gateway.servicer import RunServicer
+from djp_gateway.templates.library import Library
+from djp_gateway.templates.making import Templates
+from djp_gateway.templates.renderer import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from djp_gateway.settings import GatewaySettings
 
+_log = logging.getLogger(__name__)
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -51,6 +58,11 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
         await store.check_seal()
         catalogue = load_catalogue()
         catalogue.policy(settings.policy)
+        library, renderer = Library(settings.templates), Renderer()
+        stack.push_async_callback(renderer.close)
+        for problem in (await asyncio.to_thread(library.shelf)).problems:
+            _log.warning("a template cannot be used: %s", problem)
+        templates = Templates(library, renderer)
         channels = {name: open_channel(address) for name, address in settings.leaf_addresses().items()}
         for channel in channels.values():
             stack.push_async_callback(channel.close)
@@ -77,7 +89,7 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
             storage_pb2.DESCRIPTOR.services_by_name["StorageService"]: channels["storage"],
         }
         forwarders = [(leaf, Forwarder(leaf, channel)) for leaf, channel in forwarded.items()]
-        runs = RunServicer(settings, catalogue, store, orders, runner, watchers, leaves)
+        runs = RunServicer(settings, catalogue, store, orders, runner, watchers, leaves, templates)
         yield Service(
             name="gateway",
             servicers=[
@@ -88,7 +100,7 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
                 ),
                 (
                     catalogue_pb2.DESCRIPTOR.services_by_name["CatalogueService"],
-                    CatalogueServicer(catalogue),
+                    CatalogueServicer(catalogue, templates),
                     catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server,
                 ),
                 *((leaf, forwarder, add_forwarder) for leaf, forwarder in forwarders),

@@ -1,4 +1,4 @@
-"""The gateway's RPCs: runs and the catalogue."""
+"""The gateway's RPCs about runs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.json_format import MessageToDict
 
 from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
 from djp.mesh.deadline import bounded_timeout, deadline_scope
-from djp.mesh.errors import DjpError, Violation
+from djp.mesh.errors import DjpError, InvalidInput, NotFound, Violation
 from djp.mesh.identity import current_identity
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.run_states import TERMINAL_STATES
-from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, grounding_pb2, redaction_pb2, run_pb2, run_pb2_grpc
+from djp.v1 import grounding_pb2, redaction_pb2, run_pb2, run_pb2_grpc
 from djp_gateway.citing import find_passages
 from djp_gateway.hiding import hidden, put_back
 from djp_gateway.ports import CANCEL, Order
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from djp_gateway.ports import RunOrders, RunStore
     from djp_gateway.runner import Runner
     from djp_gateway.settings import GatewaySettings
+    from djp_gateway.templates.making import Made, Templates
 
 _ANSWER_S = 30.0  # a leaf that is asked before there is a run answers in milliseconds, or is frozen
 _CANCEL_S = 5.0  # a cancelled run mostly ends within 2 s; what is under way in a leaf that hangs gets 5
@@ -55,6 +55,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         runner: Runner,
         watchers: Watchers,
         leaves: Leaves,
+        templates: Templates,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
@@ -63,6 +64,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         self._runner = runner
         self._watchers = watchers
         self._leaves = leaves
+        self._templates = templates
 
     async def StartRun(self, request: run_pb2.StartRunRequest, context: Context) -> run_pb2.StartRunResponse:
         tenant, request_id = current_identity().tenant, request.request_id
@@ -171,9 +173,19 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         return run
 
     async def _resolve(self, request: run_pb2.RunRequest) -> run_pb2.RunSpec:
+        made: Made | None = None
+        problems: list[Violation] = []
+        if request.template:
+            try:
+                given = MessageToDict(request.inputs)
+                made = await self._templates.make(current_identity().tenant, request.template, given)
+            except (InvalidInput, NotFound) as error:
+                problems += error.violations  # told with all else that is wrong
         spec = resolve(
             request,
             self._catalogue,
+            made,
+            problems,
             default_policy=self._settings.policy,
             default_debaters=_models(self._settings.debaters),
             default_jurors=_models(self._settings.jurors),
@@ -212,41 +224,6 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         except DjpError as error:
             if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise  # those that are away are told by the run itself, which is patient
-
-
-class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
-    """Shows what a run may name."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-
-    async def ListPresets(
-        self, request: catalogue_pb2.ListPresetsRequest, context: Context
-    ) -> catalogue_pb2.ListPresetsResponse:
-        return catalogue_pb2.ListPresetsResponse(
-            presets=[
-                catalogue_pb2.Preset(
-                    name=name,
-                    description=document.get("description", ""),
-                    document=ParseDict(dict(document), Struct()),
-                )
-                for name, document in self._catalogue.presets.items()
-            ]
-        )
-
-    async def ListPolicies(
-        self, request: catalogue_pb2.ListPoliciesRequest, context: Context
-    ) -> catalogue_pb2.ListPoliciesResponse:
-        return catalogue_pb2.ListPoliciesResponse(
-            policies=[
-                catalogue_pb2.Policy(
-                    name=name,
-                    description=document.get("description", ""),
-                    document=ParseDict(dict(document), Struct()),
-                )
-                for name, document in self._catalogue.policies.items()
-            ]
-        )
 
 
 def _caller() -> str:

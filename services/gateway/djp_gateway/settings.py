@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path  # noqa: TC003  pydantic reads it at run time
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -36,6 +37,8 @@ class GatewaySettings(BaseSettings):
     """Model ids, comma separated; a preset says how many of them take part."""
     jurors: str = Field(default="offline/rubric", pattern=_MODELS)
     policy: str = "any"
+    templates: Path | None = None
+    """A folder of templates beside those shipped; of tenants in tenants/TENANT."""
     max_workers: int = Field(default=12, ge=1, validation_alias="MAX_WORKERS")
     """Runs worked on at once; further ones wait in the queue."""
     reservation_lease_s: int = Field(default=120, ge=0, le=86_400)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from djp_gateway.catalogue import Catalogue, Document
+    from djp_gateway.templates.making import Made
 
 SPEC_VERSION = 1
 _MODEL = re.compile(r"[^/\s]+/\S+")
@@ -42,19 +43,22 @@ DEFAULT_PRESET: Mapping[str, Any] = {"max_tokens": 1200, "temperature": 0.3, "ma
 def resolve(
     request: run_pb2.RunRequest,
     catalogue: Catalogue,
+    made: Made | None = None,
+    problems: Iterable[Violation] = (),
     *,
     default_policy: str,
     default_debaters: Sequence[str],
     default_jurors: Sequence[str],
 ) -> run_pb2.RunSpec:
-    """The spec that the run will keep for good.
+    """The spec that the run will keep for good; `made` is what the request's template makes of its inputs,
+    and `problems` what is wrong with these.
 
-    Explicit fields win over the preset, the preset over the defaults.
+    Explicit fields win over the template's parameters, these over the preset, the preset over the defaults.
 
     Raises:
         InvalidInput: with one violation for every bad field.
     """
-    violations: list[Violation] = []
+    violations = list(problems)
 
     def checked(look_up: Callable[[str], Document], name: str, otherwise: Document) -> Document:
         if not name:
@@ -65,10 +69,12 @@ def resolve(
             violations.append(Violation(error.field, str(error)))
             return otherwise
 
-    preset = checked(catalogue.preset, request.preset, DEFAULT_PRESET)
+    parameters: Mapping[str, Any] = made.template.parameters if made else {}
+    preset_name = request.preset or parameters.get("preset", "")
+    preset = {**checked(catalogue.preset, preset_name, DEFAULT_PRESET), **parameters}
     policy_name = request.policy or preset.get("policy") or default_policy
     policy = checked(catalogue.policy, policy_name, {})
-    _check_task(request, violations)
+    _check_task(request, made, violations)
     _check_limits(request, violations)
     required = (
         request.grounded_required
@@ -81,7 +87,9 @@ def resolve(
         )
     if request.HasField("passage_tokens") and not request.corpus:
         violations.append(Violation("run.passage_tokens", "bounds what is read of a corpus; name one in run.corpus"))
-    debaters = _copies(request.debaters) or _debaters(default_debaters, int(preset["max_debaters"]))
+    count = int(preset["max_debaters"])
+    default_models = [preset["model"]] * count if "model" in parameters else default_debaters
+    debaters = _copies(request.debaters) or _debaters(default_models, count)
     jurors = list(request.jurors) or [
         judge_pb2.Juror(juror_id=f"j{number}", model=model) for number, model in enumerate(default_jurors, 1)
     ]
@@ -113,9 +121,9 @@ def resolve(
             debater.seed = seed
     spec = run_pb2.RunSpec(
         spec_version=SPEC_VERSION,
-        task=request.task,
-        workflow=request.workflow or "adhoc",
-        preset=request.preset,
+        task=made.task if made else request.task,
+        workflow=request.workflow or (made.template.name if made else "adhoc"),
+        preset=preset_name,
         policy=policy_name,
         policy_document=ParseDict(dict(policy), Struct()),
         corpus=request.corpus,
@@ -135,7 +143,13 @@ def resolve(
         blocking_safety_flags=list(policy.get("blocking_safety_flags", [])),
         top_k=_top_k(request),
         passage_tokens=request.passage_tokens if request.HasField("passage_tokens") else DEFAULT_PASSAGE_TOKENS,
+        min_words=parameters.get("min_words", 0),
+        max_words=parameters.get("max_words", 0),
     )
+    if made:
+        spec.template, spec.template_version = made.template.name, made.template.version
+        spec.template_text = made.template.text
+        spec.inputs.update(made.inputs)
     if request.HasField("budget_nano_usd"):
         spec.budget_nano_usd = request.budget_nano_usd
     if request.HasField("budget_tokens"):
@@ -152,11 +166,13 @@ def resolve(
     return spec
 
 
-def _check_task(request: run_pb2.RunRequest, violations: list[Violation]) -> None:
-    if request.template or request.inputs.fields:
-        violations.append(Violation("run.template", "templates cannot be run yet; give the whole text in run.task"))
-    if not request.task.strip():
-        violations.append(Violation("run.task", "is empty; say what the run should answer"))
+def _check_task(request: run_pb2.RunRequest, made: Made | None, violations: list[Violation]) -> None:
+    if request.template and request.task:
+        violations.append(Violation("run.task", "cannot be given with run.template, which makes the task; drop one"))
+    if request.inputs.fields and not request.template:
+        violations.append(Violation("run.inputs", "are for a template; name it in run.template, or leave them out"))
+    if not (made or request.template or request.task.strip()):
+        violations.append(Violation("run.task", "is empty; say what the run should answer, or name a template"))
 
 
 def _check_limits(request: run_pb2.RunRequest, violations: list[Violation]) -> None:

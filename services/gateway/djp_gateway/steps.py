@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from djp.llm.offline import DEBATER_MODELS
 from djp.mesh.deadline import deadline_scope
 from djp.mesh.errors import DjpError
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
@@ -178,9 +179,12 @@ async def judge(
         passages=sent.passages,
         orders=_orders(spec, len(candidates)),
         seed=spec.seed,
-        min_words=spec.min_words,
-        max_words=spec.max_words,
     )
+    if all(debater.model in DEBATER_MODELS and not debater.fallback_models for debater in spec.debaters):
+        if spec.min_words or spec.max_words:
+            await live.warn(f"the offline debaters cannot write to length: {_words(spec)} were asked for")
+    else:
+        request.min_words, request.max_words = spec.min_words, spec.max_words
     if spec.HasField("fast_path_margin"):
         request.fast_path_margin = spec.fast_path_margin
     verdict: list[judge_pb2.Verdict] = []
@@ -208,6 +212,12 @@ async def judge(
             raise IncompleteStreamError("the jury ended without a verdict; start the run again")
         stage.summary = _verdict_line(verdict[-1], request.completed_ballots)
     return list(request.completed_ballots), verdict[-1]
+
+
+def _words(spec: run_pb2.RunSpec) -> str:
+    if not spec.min_words:
+        return f"at most {spec.max_words} words"
+    return f"{spec.min_words} to {spec.max_words} words" if spec.max_words else f"at least {spec.min_words} words"
 
 
 def _orders(spec: run_pb2.RunSpec, drafts: int) -> int:
