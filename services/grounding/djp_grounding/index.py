@@ -8,13 +8,14 @@ import math
 import os
 import shutil
 import tempfile
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from djp_grounding.analysis import ANALYSER, query_terms, spaced, spaced_analyser
 from djp_grounding.model import Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import tantivy
@@ -27,6 +28,7 @@ TITLE_BOOST = 0.5
 _HEAP_BYTES = 15_000_000  # the least tantivy takes a thread; a small corpus builds no faster with more
 _HEAP_MAX_BYTES = 256_000_000
 _PROBE_BYTES = 1_000_000
+_DEEPER = 8  # times as many passages are looked at when they are to come from several documents
 _TIE_MARGIN = 32  # further hits asked for, so that equal scores at the edge are ordered by us and not by segments
 
 
@@ -157,13 +159,14 @@ class IndexReader:
         self.passages: int = self._searcher.num_docs
         self._searcher.doc_freq("terms", "")  # an index of other fields, made by an older release, is refused here
 
-    def search(self, query: str, top_k: int) -> list[Found]:
+    def search(self, query: str, top_k: int, per_document: int = 0) -> list[Found]:
         """The best passages by BM25, best first, equal scores in the order of the corpus.
 
-        The query is a set of words, each counted as often as it stands there; it has no operators.
+        The query is a set of words, each counted as often as it stands there; it has no operators. A document gives at
+        most `per_document` of them (0: no limit) as long as others match too.
         """
         terms = query_terms(query)
-        return self._best(self._clauses(terms), top_k) if terms and self.passages else []
+        return self._best(self._clauses(terms), top_k, per_document) if terms and self.passages else []
 
     def search_document(self, document: int, terms: Mapping[str, int], top_k: int) -> list[Found]:
         """The same within one document, for terms that are analysed already."""
@@ -193,10 +196,16 @@ class IndexReader:
             for field, boost in (("terms", 1.0), ("title", TITLE_BOOST))
         ]
 
-    def _best(self, clauses: list[tuple[tantivy.Occur, tantivy.Query]], top_k: int) -> list[Found]:
+    def _best(
+        self, clauses: list[tuple[tantivy.Occur, tantivy.Query]], top_k: int, per_document: int = 0
+    ) -> list[Found]:
         query = self._tantivy.Query.boolean_query(clauses)
-        hits = self._searcher.search(query, top_k + _TIE_MARGIN, count=False).hits
-        return [self._found(address, score) for score, address in self._ordered(hits, top_k)]
+        deep = _DEEPER * top_k if per_document else top_k
+        hits = self._ordered(self._searcher.search(query, deep + _TIE_MARGIN, count=False).hits, deep)
+        if per_document:  # told before texts are read, which cost more than the search
+            documents: Any = self._searcher.fast_field_values("document", [address for _, address in hits])
+            hits = [hits[number] for number in _spread(documents, top_k, per_document)]
+        return [self._found(address, score) for score, address in hits]
 
     def _ordered(self, hits: list[tuple[Any, Any]], top_k: int) -> list[tuple[Any, Any]]:
         """The best, equal scores in the order of the corpus: what is looked up for that costs as much as the search."""
@@ -215,6 +224,17 @@ class IndexReader:
     def _found(self, address: Any, score: float) -> Found:
         entry: Any = self._searcher.doc(address)
         return Found(entry.get_first("document"), _passage(entry), score)
+
+
+def _spread(documents: Sequence[int], top_k: int, per_document: int) -> list[int]:
+    """Places of the best `top_k`; those beyond `per_document` of their document come in only for want of others."""
+    taken: Counter[int] = Counter()
+    kept: list[int] = []
+    surplus: list[int] = []
+    for number, document in enumerate(documents):
+        taken[document] += 1
+        (surplus if taken[document] > per_document else kept).append(number)
+    return sorted([*kept, *surplus][:top_k])
 
 
 def _passage(entry: Any) -> Passage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
@@ -178,9 +179,10 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
         context: grpc.aio.ServicerContext[grounding_pb2.SearchRequest, grounding_pb2.SearchResponse],
     ) -> grounding_pb2.SearchResponse:
         """The best passages first."""
-        version, hits = await asyncio.to_thread(
+        tenant = current_identity().tenant
+        search = functools.partial(
             self._corpora.search,
-            current_identity().tenant,
+            tenant,
             request.corpus,
             request.query,
             top_k=request.top_k,
@@ -188,6 +190,9 @@ class GroundingServicer(grounding_pb2_grpc.GroundingServiceServicer):
             per_document=request.passages_per_document,
             version=request.version,
         )
+        effort = len(request.query) + 100 * request.top_k
+        at_once = self._corpora.searched_at_once(tenant, request.corpus, request.version, effort)
+        version, hits = search() if at_once else await asyncio.to_thread(search)
         return grounding_pb2.SearchResponse(passages=[_passage(hit) for hit in hits], version=version)
 
     async def VerifyCitations(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from djp.llm.tokens import count_tokens
 from djp_grounding.errors import CorpusNotFound
-from djp_grounding.index import Found, IndexReader
+from djp_grounding.index import IndexReader
 from djp_grounding.model import Document, Hit, Passage
 from djp_grounding.resolve import Citation, TitleIndex
 from djp_grounding.support import check_support
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from djp_grounding.folder import CorpusFolder
     from djp_grounding.manifest import Manifest
 
-_DEEPER = 8  # times as many passages are looked at when they are to come from several documents
 _KEPT = 64
 """So many open versions are kept: each holds its titles in memory, a few file mappings and no copy of the index."""
 
@@ -56,21 +55,28 @@ class Snapshot:
     def _titles(self) -> TitleIndex:
         return TitleIndex(self.manifest.documents)
 
+    @property
+    def open(self) -> bool:
+        """Whether its index is open, so that a search reads nothing else first."""
+        return "_index" in self.__dict__
+
     def search(self, query: str, top_k: int, token_budget: int = 0, per_document: int = 0) -> list[Hit]:
         """The best passages, best first, stopping before they pass `token_budget` tokens together (0: no limit).
 
         A document gives at most `per_document` of them (0: no limit) as long as others match too. Words that two of
         them share, because they are neighbours, stand in the better one only.
         """
-        found = self._index.search(query, _DEEPER * top_k if per_document else top_k)
         hits: list[Hit] = []
         tokens = 0
-        for one in _spread(found, top_k, per_document):
+        for one in self._index.search(query, top_k, per_document):
             document = self._documents[one.document]
-            passage = _without_shared(one.passage, [hit.passage for hit in hits if hit.document is document])
-            tokens += count_tokens(passage.text)
-            if token_budget and tokens > token_budget:
-                break
+            passage, given = one.passage, [hit.passage for hit in hits if hit.document is document]
+            if given:
+                passage = _without_shared(passage, given)
+            if token_budget:
+                tokens += count_tokens(passage.text)
+                if tokens > token_budget:
+                    break
             hits.append(Hit(document, passage, one.score))
         return hits
 
@@ -80,18 +86,6 @@ class Snapshot:
         if not any(citation.document for citation in citations):
             return citations
         return check_support(text, citations, self._index)
-
-
-def _spread(found: Sequence[Found], top_k: int, per_document: int) -> list[Found]:
-    """The best `top_k`, best first; those beyond `per_document` of their document come in only for want of others."""
-    taken: Counter[int] = Counter()
-    surplus: list[int] = []
-    kept: list[int] = []
-    for number, one in enumerate(found):
-        taken[one.document] += 1
-        (surplus if per_document and taken[one.document] > per_document else kept).append(number)
-    chosen = sorted([*kept, *surplus][:top_k])
-    return [found[number] for number in chosen]
 
 
 def _without_shared(passage: Passage, given: Sequence[Passage]) -> Passage:
@@ -127,6 +121,11 @@ class SnapshotCache:
             while len(self._open) > _KEPT:
                 self._open.popitem(last=False)
         return opened
+
+    def opened(self, folder: CorpusFolder, version: str) -> Snapshot | None:
+        """The version if it is open."""
+        with self._lock:
+            return self._open.get((folder.path, version))
 
     def forget(self, folder: CorpusFolder) -> None:
         """Lets go of every version of a corpus: it was deleted, or a version of it was rebuilt."""
