@@ -11,6 +11,7 @@ import pytest
 from djp_grounding import build as build_module
 from djp_grounding.extract import extract
 from djp_grounding.index import index_digest
+from djp_grounding.texts import text_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,8 @@ def test_the_version_before_is_left_as_it_was(library: Any) -> None:
     folder: Path = library.folder / first / "index"
     digest = index_digest(folder)
     for number in range(4):
-        library.add({**notes(), "00.md": f"# Note 0\n\nedition{number}"})
+        made = library.add({**notes(), "00.md": f"# Note 0\n\nedition{number}"}).version.version
+        assert len(text_files(library.folder / made / "index")) <= 4
     assert index_digest(folder) == digest
     assert library.found("subject0", version=first) == ["Note 0"]
     assert library.found("edition3") == ["Note 0"]

@@ -115,9 +115,9 @@ def _write(building: Path, folder: CorpusFolder, intake: Intake, limits: Limits,
     if missing := [file.path for file in offered if (file.path, file.sha256) not in same_bytes]:
         raise ContentMissing(missing)
     fresh_bytes = sum(file.bytes for file in files if (file.path, file.sha256) not in same_bytes)
-    index = IndexBuilder(index_folder, fresh_bytes, folder.index_path(base.version) if base else None)
     titles, documents, sample, stale = UniqueTitles(), list[Document](), "", base.stale if base else 0
-    with PdfWorker(limits.pdf) as pdfs:
+    base_index = folder.index_path(base.version) if base else None
+    with PdfWorker(limits.pdf) as pdfs, IndexBuilder(index_folder, fresh_bytes, base_index) as index:
         for file in files:
             before, title = known.pop(file.path, None), ""
             if before:
@@ -152,12 +152,12 @@ def _write(building: Path, folder: CorpusFolder, intake: Intake, limits: Limits,
             documents.append(replace(document, passages=index.passages - added))
         if pdfs.gave_up:
             inputs = ""
-    if not documents:
-        raise CorpusEmpty(_nothing_usable(folder.corpus, intake.skipped()), field="corpus")
-    for document in known.values():
-        index.remove(document.key)
-        stale += document.passages
-    index.finish()
+        if not documents:
+            raise CorpusEmpty(_nothing_usable(folder.corpus, intake.skipped()), field="corpus")
+        for document in known.values():
+            index.remove(document.key)
+            stale += document.passages
+        index.finish()
     manifest = Manifest(
         version=version_name(documents),
         created_at=datetime.now(UTC),

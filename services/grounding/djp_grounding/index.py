@@ -12,15 +12,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from djp_grounding.analysis import ANALYSER, query_terms, spaced, spaced_analyser
-from djp_grounding.model import Passage
+from djp_grounding.texts import TextReader, TextWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+    from types import TracebackType
 
     import tantivy
 
-INDEX_VERSION = 6
+    from djp_grounding.model import Passage
+
+INDEX_VERSION = 7
 """Raise it when the fields change: it is part of a version's identity."""
 TITLE_BOOST = 0.5
 """Weight of a term in the title beside one in the text: amid those of the best nDCG@10 on Cranfield, 0.4 to 0.8."""
@@ -47,7 +50,7 @@ class Found(NamedTuple):
 class IndexBuilder:
     """Writes an index into an empty folder: a new one, or a changed copy of another, whose files are linked and stay.
 
-    One thread: another one makes no small corpus faster.
+    One thread: another one makes no small corpus faster. Use as a context manager.
 
     Every method raises OSError when the folder cannot be written.
     """
@@ -60,12 +63,9 @@ class IndexBuilder:
                 _link(file, folder / file.name)
         schema = (
             tantivy.SchemaBuilder()
-            .add_unsigned_field("document", stored=True, indexed=True, fast=True)
-            .add_unsigned_field("ordinal", stored=True, fast=True)
-            .add_unsigned_field("page", stored=True)
-            .add_unsigned_field("start", stored=True)
-            .add_unsigned_field("end", stored=True)
-            .add_bytes_field("text", stored=True, indexed=False)
+            .add_unsigned_field("document", indexed=True, fast=True)
+            .add_unsigned_field("ordinal", fast=True)
+            .add_unsigned_field("place", fast=True)
             .add_text_field("title", tokenizer_name=ANALYSER, index_option="freq")
             .add_text_field("terms", tokenizer_name=ANALYSER, index_option="freq")
             .build()
@@ -80,16 +80,22 @@ class IndexBuilder:
         self._term_query: Any = tantivy.Query.term_query
         self._schema = index.schema
         self.passages = 0
+        self._texts = TextWriter(folder)
+
+    def __enter__(self) -> IndexBuilder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._texts.close()
 
     def add(self, document: int, title: str, passage: Passage) -> None:
         """Adds a passage of the document with this key."""
         entry = self._document()
         entry.add_unsigned("document", document)
         entry.add_unsigned("ordinal", passage.ordinal)
-        entry.add_unsigned("page", passage.page)
-        entry.add_unsigned("start", passage.start)
-        entry.add_unsigned("end", passage.end)
-        entry.add_bytes("text", passage.text.encode())
+        entry.add_unsigned("place", self._texts.add(document, passage))
         entry.add_text("title", spaced(title))
         entry.add_text("terms", spaced(passage.text))
         try:
@@ -104,6 +110,7 @@ class IndexBuilder:
 
     def finish(self) -> None:
         """Writes everything to disk. The builder takes nothing more."""
+        self._texts.finish()
         try:
             self._writer.commit()
             self._writer.wait_merging_threads()
@@ -156,6 +163,7 @@ class IndexReader:
         self._schema = index.schema
         self._searcher = index.searcher()
         self._ranks = {key: rank for rank, key in enumerate(documents)}
+        self._texts = TextReader(folder)
         self.passages: int = self._searcher.num_docs
         self._searcher.doc_freq("terms", "")  # an index of other fields, made by an older release, is refused here
 
@@ -176,9 +184,8 @@ class IndexReader:
     def document_passages(self, document: int) -> list[Passage]:
         """All passages of a document, in order."""
         hits = self._searcher.search(self._of(document), _DOCUMENT_PASSAGES, count=False).hits
-        return sorted(
-            (_passage(self._searcher.doc(address)) for _, address in hits), key=lambda passage: passage.ordinal
-        )
+        found = (self._texts.read(place).passage for place in self._values("place", hits))
+        return sorted(found, key=lambda passage: passage.ordinal)
 
     def rarity(self, term: str) -> float:
         """How much a term tells the passages apart: BM25's idf, `ln(1 + (N - n + 0.5) / (n + 0.5))`."""
@@ -203,9 +210,13 @@ class IndexReader:
         deep = _DEEPER * top_k if per_document else top_k
         hits = self._ordered(self._searcher.search(query, deep + _TIE_MARGIN, count=False).hits, deep)
         if per_document:  # told before texts are read, which cost more than the search
-            documents: Any = self._searcher.fast_field_values("document", [address for _, address in hits])
-            hits = [hits[number] for number in _spread(documents, top_k, per_document)]
-        return [self._found(address, score) for score, address in hits]
+            hits = [hits[number] for number in _spread(self._values("document", hits), top_k, per_document)]
+        places = self._values("place", hits)
+        return [Found(*self._texts.read(place), score) for place, (score, _) in zip(places, hits, strict=True)]
+
+    def _values(self, field: str, hits: list[tuple[Any, Any]]) -> list[int]:
+        values: Any = self._searcher.fast_field_values(field, [address for _, address in hits])
+        return list(values)
 
     def _ordered(self, hits: list[tuple[Any, Any]], top_k: int) -> list[tuple[Any, Any]]:
         """The best, equal scores in the order of the corpus: what is looked up for that costs as much as the search."""
@@ -214,16 +225,10 @@ class IndexReader:
         scores = [score for score, _ in hits]
         if len(set(scores)) == len(scores):
             return hits
-        addresses = [address for _, address in hits]
-        documents: Any = self._searcher.fast_field_values("document", addresses)
-        ordinals: Any = self._searcher.fast_field_values("ordinal", addresses)
-        places = [(self._ranks.get(key, key), ordinal) for key, ordinal in zip(documents, ordinals, strict=True)]
-        order = sorted(range(len(hits)), key=lambda number: (-scores[number], places[number]))
+        keys = zip(self._values("document", hits), self._values("ordinal", hits), strict=True)
+        ranks = [(self._ranks.get(document, document), ordinal) for document, ordinal in keys]
+        order = sorted(range(len(hits)), key=lambda number: (-scores[number], ranks[number]))
         return [hits[number] for number in order[:top_k]]
-
-    def _found(self, address: Any, score: float) -> Found:
-        entry: Any = self._searcher.doc(address)
-        return Found(entry.get_first("document"), _passage(entry), score)
 
 
 def _spread(documents: Sequence[int], top_k: int, per_document: int) -> list[int]:
@@ -235,13 +240,3 @@ def _spread(documents: Sequence[int], top_k: int, per_document: int) -> list[int
         taken[document] += 1
         (surplus if taken[document] > per_document else kept).append(number)
     return sorted([*kept, *surplus][:top_k])
-
-
-def _passage(entry: Any) -> Passage:
-    return Passage(
-        ordinal=entry.get_first("ordinal"),
-        page=entry.get_first("page"),
-        start=entry.get_first("start"),
-        end=entry.get_first("end"),
-        text=entry.get_first("text").decode(),
-    )
