@@ -6,7 +6,7 @@ FOLDER holds the collection as docs.jsonl (id, title, text), queries.jsonl (id, 
 Search: nDCG@10 with binary relevance; a document counts once. The one number tuned on it, the weight of titles, is
 chosen in ten-fold cross-validation over the queries as well, so that no query is scored with a weight that it chose.
 Citations: the support of sentences by the abstract they are from, by others, and with words replaced; this
-calibrates `djp_grounding.support`.
+calibrates `djp_grounding.support`. Quotations: passages of the abstracts as typesetters and models write them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from djp.llm.text import split_sentences, terms
 from djp_grounding import index
 from djp_grounding.corpora import Corpora
 from djp_grounding.folder import CorpusFolder
+from djp_grounding.model import Passage
+from djp_grounding.quotes import DocumentText
 from djp_grounding.snapshot import Snapshot
 from djp_grounding.support import THRESHOLD, Evidence
+from tests.grounding.typesetting import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -131,6 +134,25 @@ def support_figures(snapshot: Snapshot, docs: list[dict[str, Any]], samples: int
     return figures
 
 
+def quote_figures(docs: list[dict[str, Any]], samples: int) -> dict[str, float]:
+    """The shares of quotations that are accepted: as they stand there, and with one word of the collection put in."""
+    rng = random.Random(7)
+    vocabulary = sorted({word for one in docs for word in one["text"].split()})
+    true = invented = 0
+    for _ in range(samples):
+        text = rng.choice(docs)["text"]
+        words = text.split()
+        length = rng.randrange(4, 20)
+        at = rng.randrange(max(1, len(words) - length))
+        quote = words[at : at + length]
+        document = DocumentText([Passage(0, 0, 0, len(text), text)])
+        true += document.holds(damaged(" ".join(quote), rng))
+        place = rng.randrange(len(quote))
+        quote[place] = next(word for word in rng.sample(vocabulary, len(words)) if word not in words)
+        invented += document.holds(damaged(" ".join(quote), rng))
+    return {"true": true / samples, "invented": invented / samples}
+
+
 def main() -> None:
     """Measure, print tables and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,8 +187,13 @@ def main() -> None:
         backed = support_figures(snapshot, docs, 500 if flags.quick else 3000)
         for kind, share in backed.items():
             print(f"  {kind:<42}{share:>7.1%}")
+    quotes = quote_figures([one for one in docs if len(one["text"].split()) > 20], 200 if flags.quick else 1000)
+    print("quotations accepted, after random ligatures, hyphens, line breaks and capitals")
+    print(f"  {'true':<42}{quotes['true']:>7.1%}")
+    print(f"  {'with one word replaced':<42}{quotes['invented']:>7.1%}")
     figures = {f"ndcg10_{who}": round(score, 4) for who, score in found.items()}
     figures |= {f"backed_{kind.replace(',', '').replace(' ', '_')}": round(share, 4) for kind, share in backed.items()}
+    figures |= {f"quotations_{kind}_accepted": share for kind, share in quotes.items()}
     print(json.dumps({"benchmark": "grounding_quality", "figures": figures}))
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("timestamp", "run_id", "workflow", "preset", "trace_name", "task"),
     *("tokens_in", "tokens_out", "tokens", "cost_usd", "duration_s"),
-    *("status", "provider", "model", "citations_count", "grounded", "grounded_required"),
+    *("status", "provider", "model", "citations_count", "grounded", "grounded_required", "grounded_fail_reason"),
     *("redacted", "redaction_count", "redaction_types"),
     *("advisory_reason", "failure_reason", "safety_flags", "offline"),
 )
@@ -97,6 +97,7 @@ def _row(run: run_pb2.Run, task: str, trace_name: str) -> dict[str, str]:
         "citations_count": str(len(resolved)),
         "grounded": _flag(bool(spec.corpus)),
         "grounded_required": str(spec.grounded_required),
+        "grounded_fail_reason": result.grounded_fail_reason,
         "redacted": _flag(bool(result.redaction_counts)),
         "redaction_count": str(sum(result.redaction_counts.values())),
         "redaction_types": ",".join(sorted(kind.lower() for kind in result.redaction_counts)),

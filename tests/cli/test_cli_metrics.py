@@ -52,6 +52,7 @@ async def test_a_row_tells_the_run(gateway: Any, tmp_path: Path) -> None:
         "citations_count": "1",
         "grounded": "true",
         "grounded_required": "1",
+        "grounded_fail_reason": "",
         "redacted": "true",
         "redaction_count": "3",
         "redaction_types": "email,phone",

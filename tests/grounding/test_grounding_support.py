@@ -13,6 +13,7 @@ from djp_grounding.claims import Claim, find_claims
 from djp_grounding.model import Passage
 from djp_grounding.quotes import DocumentText
 from djp_grounding.resolve import CitationStatus
+from tests.grounding.typesetting import damaged
 
 REFUNDS = (
     "Customers may return a product within thirty days of delivery. The finance office pays the amount back to the "
@@ -219,20 +220,6 @@ def test_overlapping_passages_are_read_once() -> None:
     assert text.holds(whole)
 
 
-def _damaged(quote: str, rng: random.Random) -> str:
-    """As a PDF, a typesetter or a model writes it: ligatures, broken words, other blanks, other case."""
-    for plain, ligature in (("ffi", "\ufb03"), ("fi", "\ufb01"), ("fl", "\ufb02"), ("ff", "\ufb00")):
-        if rng.random() < 0.7:
-            quote = quote.replace(plain, ligature)
-    words = []
-    for word in quote.split():
-        if len(word) > 5 and word.isalpha() and rng.random() < 0.2:
-            at = rng.randrange(2, len(word) - 2)
-            word = word[:at] + rng.choice("-\u2010\u00ad") + "\n" + word[at:]
-        words.append(word.upper() if rng.random() < 0.1 else word.capitalize() if rng.random() < 0.1 else word)
-    return re.sub(" ", lambda _: rng.choice([" ", "\n", "  ", "\u00a0"]), " ".join(words))
-
-
 def test_a_thousand_true_and_a_thousand_invented_quotations() -> None:
     rng = random.Random(7)
     vocabulary = sorted(
@@ -245,11 +232,11 @@ def test_a_thousand_true_and_a_thousand_invented_quotations() -> None:
     for _ in range(1_000):
         at, length = rng.randrange(len(words) - 12), rng.randrange(3, 12)
         quote = " ".join(words[at : at + length])
-        true += document.holds(_damaged(quote, rng))
+        true += document.holds(damaged(quote, rng))
         order = words[at : at + length]
         rng.shuffle(order)
         changed = f"{' '.join(order)} {rng.choice(vocabulary)} {rng.choice(vocabulary)}"
-        accepted += document.holds(_damaged(changed, rng)) and changed not in " ".join(words)
+        accepted += document.holds(damaged(changed, rng)) and changed not in " ".join(words)
     assert true >= 990
     assert accepted == 0
 
