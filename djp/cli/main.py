@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from djp.cli.ageing import lifecycle_app
 from djp.cli.catalogue import policies_app, presets_app, templates_app
 from djp.cli.corpora import corpus_app
 from djp.cli.db import db_app
@@ -15,7 +16,7 @@ from djp.cli.exits import MEANINGS
 from djp.cli.flags import RunFlags
 from djp.cli.options import AsJson, Gateway
 from djp.cli.spending import budgets_app, cost_app
-from djp.cli.storing import lifecycle_app, storage_app
+from djp.cli.storing import storage_app
 from djp.cli.terminal import forgiving_streams
 
 # The flags of the operations guide have underscores; ours have hyphens, and both work. No Rich in the help: importing

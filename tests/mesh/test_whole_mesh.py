@@ -168,6 +168,10 @@ def test_seven_processes_publish_what_one_process_publishes(home: Home) -> None:
     assert meshed["result"]["totals"] == alone["result"]["totals"]
     again = home.run("--gateway", address)
     assert again["result"]["text"] == alone["result"]["text"]
+    archive = home.folder / "archive.tar"
+    assert home.djp("storage", "export", str(archive), "--gateway", address).returncode == 0
+    assert home.djp("storage", "import", str(archive), "--gateway", address).stdout == "3 there already\n"
+    assert home.djp("lifecycle", "run", "--live", "--gateway", address).returncode == 0
     for name in ("gateway", *LEAVES):
         processes[name].send_signal(signal.SIGTERM)
         assert processes[name].wait(timeout=60) == 0, name
