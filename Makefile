@@ -28,8 +28,8 @@ demo: $(READY) ## Answer a question about this project from docs/, offline and w
 	$(BIN)/djp run --task "How does DJP Mesh keep a budget from being overdrawn?" --grounded-corpus docs --grounded-required 2
 
 .PHONY: up
-up: $(READY) ## Start the whole mesh in one process, with the gateway on localhost:7100.
-	$(BIN)/djp serve all
+up: $(READY) ## Start the whole mesh in one process: gRPC on localhost:7100, REST on localhost:7180.
+	$(BIN)/djp up
 
 .PHONY: test
 test: $(READY) $(MINIO) ## Run the whole test suite.
@@ -46,7 +46,7 @@ lint: $(READY) $(OPENAPI) ## Check style, types, import arrows, contracts, gener
 	$(BIN)/buf breaking djp/v1/descriptors.binpb --against proto/released.binpb
 	@mkdir -p .cache/lock && cp requirements.lock requirements-dev.lock .cache/lock/
 	$(COMPILE) pyproject.toml --all-extras -o .cache/lock/requirements-dev.lock
-	$(COMPILE) pyproject.toml --extra minio --extra pdf --extra postgres -o .cache/lock/requirements.lock
+	$(COMPILE) pyproject.toml --extra minio --extra pdf --extra postgres --extra rest -o .cache/lock/requirements.lock
 	@for name in requirements.lock requirements-dev.lock; do diff -q $$name .cache/lock/$$name >/dev/null \
 		|| { echo "$$name does not fit pyproject.toml: run \`make lock\` and commit it"; exit 1; }; done
 
@@ -60,7 +60,7 @@ bench: $(READY) ## Run every benchmark, each within a minute.
 
 .PHONY: lock
 lock: $(READY) ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes the newest versions.
-	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra minio --extra pdf --extra postgres -o requirements.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra minio --extra pdf --extra postgres --extra rest -o requirements.lock
 	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras -o requirements-dev.lock
 	echo uv | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-uv.lock
 

@@ -6,8 +6,9 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,15 +106,26 @@ async def standalone_mesh() -> AsyncIterator[str]:
             await server.drain(0.0)
 
 
-def serve_all(listen: str | None = None) -> int:
-    """Run the whole mesh in this process until SIGTERM or SIGINT; returns the exit code."""
+def serve_all(listen: str | None = None, *, rest: bool = False) -> int:
+    """Run the whole mesh in this process until SIGTERM or SIGINT, with the REST bridge before it if `rest`.
+
+    Returns the exit code. Raises FailedPrecondition: what the bridge needs is not installed.
+    """
+    address = listen or f"localhost:{GATEWAY_PORT}"
+    before = [_bridge(address)] if rest else []
 
     @asynccontextmanager
     async def open_service() -> AsyncIterator[Service]:
         async with _sockets() as folder, _whole_mesh(folder) as service:
-            yield service
+            yield replace(service, background=[*service.background, *before])
 
-    return run_target(open_service, listen or f"localhost:{GATEWAY_PORT}")
+    return run_target(open_service, address)
+
+
+def _bridge(address: str) -> Callable[[], Awaitable[None]]:
+    from djp.rest import Bridge, RestSettings
+
+    return Bridge(address, RestSettings(), MeshSettings()).run
 
 
 def serve_one(service: str, listen: str | None = None) -> int:

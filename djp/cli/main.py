@@ -402,6 +402,22 @@ def serve(
 
 
 @app.command()
+def up(
+    listen: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="host:port for gRPC; default: localhost:7100.")
+    ] = None,
+) -> None:
+    """Run the whole mesh with its REST bridge, until SIGTERM or Ctrl-C.
+
+    REST and gRPC-Web are on localhost:7180 (DJP_REST_LISTEN), where /docs explains the API and /openapi.json is its
+    document.
+    """
+    from djp.cli.serve import run_service
+
+    run_service("all", listen, rest=True)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     _print_version()

@@ -1,0 +1,268 @@
+"""`djp up`: the whole mesh behind a real Envoy, called by REST, by gRPC-Web and by gRPC."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import httpx2
+import pytest
+
+from djp.mesh.rpc_errors import error_from_rpc
+from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, run_pb2, run_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DJP = Path(sys.executable).with_name("djp")
+NOBODY = "00000000-0000-4000-8000-000000000000"
+OPEN = "https://app.example"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+class Up:
+    """A `djp up` that serves, and clients of it."""
+
+    def __init__(self, stack: ExitStack, listen: str | None = None) -> None:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="djp-"))
+        self.rest = f"127.0.0.1:{free_port()}"
+        self.grpc = listen.format(folder) if listen else f"127.0.0.1:{free_port()}"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DJP_")}
+        self.process = stack.enter_context(
+            subprocess.Popen(
+                [str(DJP), "up", "--listen", self.grpc],
+                env={
+                    **inherited,
+                    "DJP_HOME": f"{folder}/home",
+                    "DJP_DRAIN_DELAY_S": "0",
+                    "DJP_REST_LISTEN": self.rest,
+                    "DJP_REST_CORS_ORIGINS": OPEN,
+                    "DJP_REST_MAX_BODY_MIB": "1",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(self.process.kill)
+        assert self.process.stderr is not None
+        self.said = ""
+        while "REST listening on" not in self.said:
+            line = self.process.stderr.readline()
+            assert line, self.said
+            self.said += line
+        self.client = stack.enter_context(httpx2.Client(base_url=f"http://{self.rest}", timeout=60))
+        self.channel = stack.enter_context(grpc.insecure_channel(self.grpc))
+
+    def envoys(self) -> list[int]:
+        """The processes of Envoy below this one."""
+        told = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "envoy"], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in told.stdout.split()]
+
+    def start(self, **fields: Any) -> dict[str, Any]:
+        answer = self.client.post("/v1/runs", json={"requestId": str(uuid.uuid4()), "run": {"task": "x", **fields}})
+        assert answer.status_code == 200, answer.text
+        run: dict[str, Any] = answer.json()["run"]
+        return run
+
+    def watch(self, run_id: str, after: int = 0) -> Iterator[dict[str, Any]]:
+        with self.client.stream("GET", f"/v1/runs/{run_id}:watch", params={"afterSequence": after}) as answer:
+            assert answer.headers["content-type"] == "text/event-stream"
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    yield json.loads(line.removeprefix("data: "))["event"]
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    with ExitStack() as stack:
+        yield Up(stack)
+
+
+def test_a_run_by_rest_is_the_run_by_grpc(up: Up) -> None:
+    run = up.start(task="Why blind juries?", preset="quick")
+    events = list(up.watch(run["runId"]))
+    assert events[-1]["state"]["run"]["runId"] == run["runId"]
+    numbers = [int(event["sequence"]) for event in events]
+    assert numbers == list(range(1, len(numbers) + 1))
+    again = list(up.watch(run["runId"], after=numbers[4]))
+    assert again == events[5:], "a watcher takes up where it was cut off"
+    shown = up.client.get(f"/v1/runs/{run['runId']}").json()["run"]
+    told = run_pb2_grpc.RunServiceStub(up.channel).GetRun(run_pb2.GetRunRequest(run_id=run["runId"])).run
+    assert shown["result"]["text"] == told.result.text
+    assert shown["result"]["totalNanoUsd"] == str(told.result.total_nano_usd)
+    listed = up.client.get("/v1/runs", params={"pageSize": 1, "preset": "quick"}).json()
+    assert [one["runId"] for one in listed["runs"]] == [run["runId"]]
+
+
+def test_errors_are_the_same_as_by_grpc(up: Up) -> None:
+    stub = run_pb2_grpc.RunServiceStub(up.channel)
+    request_id = str(uuid.uuid4())
+    calls: list[tuple[Any, Any, str, str, dict[str, Any] | None]] = [
+        (stub.GetRun, run_pb2.GetRunRequest(run_id="nope"), "GET", "/v1/runs/nope", None),
+        (stub.GetRun, run_pb2.GetRunRequest(run_id=NOBODY), "GET", f"/v1/runs/{NOBODY}", None),
+        (
+            stub.StartRun,
+            run_pb2.StartRunRequest(
+                request_id=request_id, run=run_pb2.RunRequest(preset="none", task="x", policy="none")
+            ),
+            "POST",
+            "/v1/runs",
+            {"requestId": request_id, "run": {"preset": "none", "task": "x", "policy": "none"}},
+        ),
+        (stub.ListRuns, run_pb2.ListRunsRequest(page_token="x"), "GET", "/v1/runs?pageToken=x", None),
+    ]
+    for method, request, verb, path, body in calls:
+        with pytest.raises(grpc.RpcError) as caught:
+            method(request)
+        told = error_from_rpc(caught.value)
+        answer = up.client.request(verb, path, json=body)
+        status = answer.json()
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.status_code == {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404}[told.code]
+        assert status["message"] == told.message
+        details = {detail["@type"].rpartition(".")[2]: detail for detail in status["details"]}
+        assert details["ErrorInfo"]["reason"] == told.reason
+        fields = [one["field"] for one in details.get("BadRequest", {}).get("fieldViolations", [])]
+        assert fields == [violation.field for violation in told.violations]
+
+
+def test_what_is_unknown_is_refused_and_nothing_is_started(up: Up) -> None:
+    before = up.client.get("/v1/runs").json()["runs"]
+    body = {"requestId": str(uuid.uuid4()), "run": {"task": "x", "budgetNanoUSD": "5"}}
+    for answer, field in (
+        (up.client.post("/v1/runs", json=body), "run.budgetNanoUSD"),
+        (up.client.get("/v1/runs", params={"surprise": 1}), "surprise"),
+        (up.client.get("/v1/surprise"), ""),
+        (up.client.delete("/v1/runs"), ""),
+        (up.client.post("/v1/runs", content=b"{bad"), ""),
+    ):
+        assert answer.status_code in (400, 404, 405)
+        assert answer.headers["content-type"] == "application/json"
+        told = answer.json()
+        named = [one["field"] for detail in told["details"] for one in detail.get("fieldViolations", [])]
+        assert named == ([field] if field else []), told
+    assert up.client.get("/v1/runs").json()["runs"] == before
+
+
+def test_a_body_that_is_too_long_is_refused(up: Up) -> None:
+    answer = up.client.post("/v1/runs", content=b" " * (2 << 20))
+    assert answer.status_code == 413
+    assert answer.json()["message"] == "Payload Too Large"
+
+
+def test_the_api_is_explained(up: Up) -> None:
+    document = up.client.get("/openapi.json")
+    assert document.headers["content-type"] == "application/json"
+    assert "/v1/runs" in document.json()["paths"]
+    page = up.client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for name, kind in re.findall(r'(?:href|src)="(/docs/[^"]+\.(css|js))"', page.text):
+        asset = up.client.get(name)
+        assert asset.status_code == 200
+        assert asset.headers["content-type"] == {"css": "text/css", "js": "text/javascript"}[kind]
+        assert len(asset.content) > 10_000
+
+
+def test_pages_of_named_origins_may_call_and_others_may_not(up: Up) -> None:
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    allowed = up.client.options("/v1/runs", headers={"origin": OPEN, **asks})
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == OPEN
+    assert "POST" in allowed.headers["access-control-allow-methods"]
+    other = up.client.options("/v1/runs", headers={"origin": "https://evil.example", **asks})
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_grpc_web_and_grpc_pass_too(up: Up) -> None:
+    request = catalogue_pb2.ListPresetsRequest().SerializeToString()
+    answer = up.client.post(
+        "/djp.v1.CatalogueService/ListPresets",
+        content=struct.pack(">BI", 0, len(request)) + request,
+        headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+    )
+    assert answer.headers["content-type"] == "application/grpc-web+proto"
+    flag, size = struct.unpack(">BI", answer.content[:5])
+    assert flag == 0
+    presets = catalogue_pb2.ListPresetsResponse.FromString(answer.content[5 : 5 + size])
+    assert "quick" in [preset.name for preset in presets.presets]
+    with grpc.insecure_channel(up.rest) as channel:
+        direct = catalogue_pb2_grpc.CatalogueServiceStub(channel).ListPresets(catalogue_pb2.ListPresetsRequest())
+    assert direct == presets
+
+
+def test_nobody_says_by_rest_who_he_is() -> None:
+    """Behind a Unix socket the gateway believes its caller, and that is Envoy."""
+    with ExitStack() as stack:
+        up = Up(stack, "unix:{}/gateway.sock")
+        run = up.start()
+        for headers in ({"djp-tenant": "acme"}, {"djp-tenant": "acme", "djp-role": "admin"}, {"DJP-Tenant": "acme"}):
+            shown = up.client.get(f"/v1/runs/{run['runId']}", headers=headers)
+            assert shown.json()["run"]["tenant"] == "default"
+
+
+def test_nothing_holds_the_port_when_the_mesh_was_killed() -> None:
+    with ExitStack() as stack:
+        up = Up(stack)
+        (envoy,) = up.envoys()
+        up.process.kill()
+        up.process.wait()
+        deadline = time.monotonic() + 30
+        while Path(f"/proc/{envoy}").exists() and "zombie" not in Path(f"/proc/{envoy}/status").read_text():
+            assert time.monotonic() < deadline, "Envoy lives on"
+            time.sleep(0.02)
+
+
+def test_an_envoy_that_ends_takes_the_mesh_with_it() -> None:
+    with ExitStack() as stack:
+        up = Up(stack)
+        (envoy,) = up.envoys()
+        os.kill(envoy, signal.SIGKILL)
+        _, said = up.process.communicate(timeout=60)
+        assert up.process.returncode == 1
+        assert "Envoy has ended with -9" in said
+
+
+def test_ctrl_c_ends_both() -> None:
+    with ExitStack() as stack:
+        up = Up(stack)
+        (envoy,) = up.envoys()
+        up.process.send_signal(signal.SIGINT)
+        _, said = up.process.communicate(timeout=60)
+        assert up.process.returncode == 0, said
+        assert not Path(f"/proc/{envoy}").exists()
+        assert "Traceback" not in said
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, tempfile.TemporaryDirectory(prefix="djp-") as folder:
+        rest = f"127.0.0.1:{taken.getsockname()[1]}"
+        environment = {**os.environ, "DJP_HOME": folder, "DJP_REST_LISTEN": rest, "DJP_DRAIN_DELAY_S": "0"}
+        ended = subprocess.run(
+            [str(DJP), "up", "--listen", f"127.0.0.1:{free_port()}"],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert ended.returncode != 0
+        assert "the port is taken" in ended.stderr
+        assert "listening on" not in ended.stderr
