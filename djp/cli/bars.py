@@ -1,14 +1,17 @@
-"""Bars of bytes on their way, on a terminal."""
+"""What shows on a terminal how far something is: bars of bytes on their way, and a line that says what goes on."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from djp.cli.terminal import err
+from djp.cli.terminal import err, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from rich.status import Status
+    from rich.text import Text
 
 
 @contextmanager
@@ -36,11 +39,32 @@ def transfer_bar(what: str, *, then: str = "", silent: bool) -> Iterator[Callabl
         yield went
 
 
+class Doing:
+    """A line that says what goes on, and lines of the result above it. Both do well where there is no terminal."""
+
+    def __init__(self, what: str, status: Status | None) -> None:
+        self._what = what
+        self._status = status
+
+    def tell(self, so_far: str) -> None:
+        """How far it has come."""
+        if self._status:
+            self._status.update(f"{self._what}: {so_far}")
+
+    def say(self, text: str | Text, style: str = "") -> None:
+        """A line of the result. The other one makes room for it: they go to different streams of one terminal."""
+        if self._status:
+            self._status.stop()
+        say(text, style)
+        if self._status:
+            self._status.start()
+
+
 @contextmanager
-def doing(what: str, *, silent: bool) -> Iterator[Callable[[str], None]]:
-    """A line on a terminal that says what goes on; takes how far it has come."""
+def doing(what: str, *, silent: bool) -> Iterator[Doing]:
+    """Says what goes on for as long as the block lasts."""
     if silent or not err().is_terminal:
-        yield lambda _so_far: None
+        yield Doing(what, None)
         return
     with err().status(f"{what} …") as status:
-        yield lambda so_far: status.update(f"{what}: {so_far}")
+        yield Doing(what, status)

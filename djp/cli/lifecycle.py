@@ -22,6 +22,8 @@ from djp.v1 import storage_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from djp.cli.bars import Doing
+
 _ACTIONS = {
     storage_pb2.LIFECYCLE_ACTION_TO_WARM: "to warm",
     storage_pb2.LIFECYCLE_ACTION_TO_COLD: "to cold",
@@ -33,9 +35,8 @@ _ACTIONS = {
 
 async def run(gateway: str | None, tenant: str, *, live: bool, confirm: bool, verbose: bool, as_json: bool) -> int:
     """Run the lifecycle and say what it did; FAILED when something could not be moved."""
-    seen = _Seen(live=live, verbose=verbose, as_json=as_json)
-    with doing("looking for what is due" if live else "dry run", silent=as_json) as tell:
-        seen.tell = tell
+    with doing("lifecycle run" if live else "dry run", silent=as_json or verbose) as progress:
+        seen = _Seen(progress, live=live, verbose=verbose, as_json=as_json)
         try:
             async with connected(gateway) as client:
                 with identity_scope(Identity(role="operator")):
@@ -44,18 +45,18 @@ async def run(gateway: str | None, tenant: str, *, live: bool, confirm: bool, ve
                         async for response in responses:
                             seen.hear(response)
         except asyncio.CancelledError:
-            seen.print("stopped; the next run goes on")
+            seen.print("stopped; the next run goes on", progress.say)
             raise
-    seen.print("done" if live else "dry run, nothing was moved")
+    seen.print("done" if live else "dry run, nothing was moved", say)
     return Exit.FAILED if seen.so_far.errors else Exit.OK
 
 
 class _Seen:
     """What a run has told so far."""
 
-    def __init__(self, *, live: bool, verbose: bool, as_json: bool) -> None:
+    def __init__(self, progress: Doing, *, live: bool, verbose: bool, as_json: bool) -> None:
         self.so_far = storage_pb2.LifecycleSummary()
-        self.tell: Callable[[str], None] = lambda _text: None
+        self._progress = progress
         self._verb = "moved" if live else "due"
         self._verbose = verbose
         self._as_json = as_json
@@ -73,21 +74,21 @@ class _Seen:
             self._print_artifact(response, failed=failed)
         spent = time.monotonic() - self._began
         rate = f", {self._done() / spent:,.0f}/s" if spent > 1 else ""
-        self.tell(f"{self._counts()}{rate}")
+        self._progress.tell(f"{self._counts()}{rate}")
 
-    def print(self, how: str) -> None:
+    def print(self, how: str, line: Callable[[str], None]) -> None:
         """The end."""
         if self._as_json:
             print(json.dumps({"summary": document(self.so_far), "artifacts": self._artifacts}, indent=2), flush=True)
             return
         amount = f", {size(self.so_far.bytes_moved)}" if self.so_far.bytes_moved else ""
-        say(f"{how[0].upper()}{how[1:]}: {self._counts()}{amount}")
+        line(f"{how[0].upper()}{how[1:]}: {self._counts()}{amount}")
 
     def _print_artifact(self, response: storage_pb2.RunLifecycleResponse, *, failed: bool) -> None:
         info = response.artifact
         what = f"  {info.tenant} {full_name(info.key)}  {size(info.size)}" if response.HasField("artifact") else ""
         told = f"{_ACTIONS[response.action]:<8}{what}{f': {one_line(response.error, 300)}' if response.error else ''}"
-        say(Text(told, style="red" if failed else ""))
+        self._progress.say(Text(told, style="red" if failed else ""))
 
     def _done(self) -> int:
         told = self.so_far

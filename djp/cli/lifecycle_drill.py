@@ -42,7 +42,7 @@ async def drill(gateway: str | None, *, count: int, as_json: bool) -> int:
     """Run the drill and print its report; PROBLEM when a step did not do what it should."""
     tenant = f"drill-{uuid.uuid4().hex[:12]}"
     steps: list[Step] = []
-    with doing(f"drill on tenant {tenant}", silent=as_json) as tell:
+    with doing("drill", silent=as_json) as progress:
         async with connected(gateway) as client:
             with identity_scope(Identity(role="operator")):  # nothing is made where the caller is no operator
                 await client.storage.lifecycle_status(tenant)
@@ -50,13 +50,13 @@ async def drill(gateway: str | None, *, count: int, as_json: bool) -> int:
                 rehearsal = _Rehearsal(client.storage, tenant, count)
                 try:
                     for what, step in rehearsal.steps():
-                        tell(what)
+                        progress.tell(what)
                         problem = await _tried(step)
                         steps.append(Step(what, problem))
                         if not as_json:
-                            _say_step(steps[-1])
+                            progress.say(_step_line(steps[-1]))
                 except asyncio.CancelledError:
-                    say(f"Stopped. What tenant {tenant} has left ages like everything else.")
+                    progress.say(f"Stopped. What tenant {tenant} has left ages like everything else.")
                     raise
     failed = [step for step in steps if step.problem]
     if as_json:
@@ -76,9 +76,10 @@ async def _tried(step: Callable[[], Awaitable[str]]) -> str:
         return error.message
 
 
-def _say_step(step: Step) -> None:
+def _step_line(step: Step) -> Text:
     mark, style = ("FAILED", "red") if step.problem else ("ok", "green")
-    say(Text(f"{mark:<6}  ", style=style).append(one_line(f"{step.what}{f': {step.problem}' if step.problem else ''}")))
+    told = one_line(f"{step.what}{f': {step.problem}' if step.problem else ''}")
+    return Text(f"{mark:<6}  ", style=style).append(told, style="default")
 
 
 class _Rehearsal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -116,38 +117,41 @@ async def reconcile(gateway: str | None, *, mend: bool, verify: bool, as_json: b
     """Print every difference between catalogue and objects; PROBLEM when one is left."""
     differences: list[storage_pb2.ReconcileResponse] = []
     so_far = storage_pb2.ReconcileSummary()
-    left = 0
-    with doing("comparing", silent=as_json) as tell:
-        async with connected(gateway) as client:
-            with identity_scope(Identity(role="operator")):
-                async with aclosing(client.storage.reconcile(mend=mend, verify=verify)) as found:
-                    async for one in found:
-                        so_far.CopyFrom(one.so_far)
-                        tell(f"{so_far.objects:,} objects, {so_far.artifacts:,} artifacts compared")
-                        if not one.difference:
-                            continue
-                        left += not one.mended
-                        if as_json:
-                            differences.append(one)
-                        else:
-                            _say_difference(one)
+    with doing("comparing", silent=as_json) as progress:
+        try:
+            async with connected(gateway) as client:
+                with identity_scope(Identity(role="operator")):
+                    async with aclosing(client.storage.reconcile(mend=mend, verify=verify)) as found:
+                        async for one in found:
+                            so_far.CopyFrom(one.so_far)
+                            progress.tell(f"{so_far.objects:,} objects, {so_far.artifacts:,} artifacts compared")
+                            if one.difference and as_json:
+                                differences.append(one)
+                            elif one.difference:
+                                progress.say(_difference_line(one))
+        except asyncio.CancelledError:
+            if not as_json:
+                progress.say(f"Stopped. {_compared(so_far, 'no difference so far')}")
+            raise
     if as_json:
         told = [document(one) for one in differences]
         print(json.dumps({"differences": told, "summary": document(so_far)}, indent=2))
     else:
-        say(
-            f"{so_far.objects:,} objects and {so_far.artifacts:,} artifacts compared: "
-            + (f"{so_far.differences:,} differences, {so_far.mended:,} mended" if so_far.differences else "all is well")
-        )
-        if left and not mend:
+        say(_compared(so_far))
+        if so_far.differences and not mend:
             say("djp storage reconcile --mend mends what can be mended.", "dim")
-    return Exit.PROBLEM if left else Exit.OK
+    return Exit.PROBLEM if so_far.mended < so_far.differences else Exit.OK
 
 
-def _say_difference(one: storage_pb2.ReconcileResponse) -> None:
+def _compared(so_far: storage_pb2.ReconcileSummary, nothing: str = "all is well") -> str:
+    found = f"{so_far.differences:,} differences, {so_far.mended:,} mended" if so_far.differences else nothing
+    return f"{so_far.objects:,} objects and {so_far.artifacts:,} artifacts compared: {found}"
+
+
+def _difference_line(one: storage_pb2.ReconcileResponse) -> Text:
     ended = "mended" if one.mended else one.error or "not mended"
     style = "green" if one.mended else "red" if one.error else "yellow"
-    say(Text(one_line(f"{one.difference}: {one.location} ({ended})"), style=style))
+    return Text(one_line(f"{one.difference}: {one.location} ({ended})"), style=style)
 
 
 def _print_changed(info: storage_pb2.ArtifactInfo, told: str, *, as_json: bool) -> int:

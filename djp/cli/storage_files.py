@@ -105,16 +105,20 @@ async def export_tenant(gateway: str | None, tenant: str, file: Path, *, as_json
 
 async def import_path(gateway: str | None, tenant: str, path: Path, *, workflow: str, as_json: bool) -> int:
     """Take in an archive, or files of the older system; PROBLEM if some artifacts were refused."""
-    with transfer_bar("importing", silent=as_json or path == _DASH) as went:
-        if files := await asyncio.to_thread(_older_files, path):
-            chunks = _archive_of(files, workflow, went)
-            told = await _take_in(gateway, tenant, chunks)
-        else:
-            with _opened(path) as source:
-                whole = source.seek(0, os.SEEK_END) if source.seekable() else 0
-                if source.seekable():
-                    source.seek(0)
-                told = await _take_in(gateway, tenant, _read(source, whole, went))
+    try:
+        with transfer_bar("importing", silent=as_json or path == _DASH) as went:
+            if files := await asyncio.to_thread(_older_files, path):
+                told = await _take_in(gateway, tenant, _archive_of(files, workflow, went))
+            else:
+                with _opened(path) as source:
+                    whole = source.seek(0, os.SEEK_END) if source.seekable() else 0
+                    if source.seekable():
+                        source.seek(0)
+                    told = await _take_in(gateway, tenant, _read(source, whole, went))
+    except asyncio.CancelledError:
+        if not as_json:
+            say("Stopped. What was taken in stays; run it again to go on.")
+        raise
     if as_json:
         print(json.dumps(document(told), indent=2))
     else:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ from djp_governance.settings import GovernanceSettings
 from djp_storage.adapters.directory_store import DirectoryStore
 from djp_storage.server import open_service as open_storage
 from djp_storage.settings import StorageSettings
+from tests.storage.conftest import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -481,19 +482,6 @@ class Archive:
     """The same service where nobody is believed, as on a gateway's port."""
     store: SlowStore
     clock: Clock
-
-
-@dataclass
-class Clock:
-    """The world's time, and what a test adds to it."""
-
-    ahead: timedelta = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def turn(self, **by: float) -> None:
-        self.ahead += timedelta(**by)
 
 
 @pytest.fixture
