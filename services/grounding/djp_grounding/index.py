@@ -197,11 +197,14 @@ class IndexReader:
 
     def _clauses(self, terms: Mapping[str, int]) -> list[tuple[tantivy.Occur, tantivy.Query]]:
         make, should = self._tantivy.Query, self._tantivy.Occur.Should
-        return [
-            (should, make.boost_query(make.term_query(self._schema, field, term, index_option="freq"), boost * count))
-            for term, count in terms.items()
-            for field, boost in (("terms", 1.0), ("title", TITLE_BOOST))
-        ]
+        clauses = []
+        for term, count in terms.items():
+            text = make.term_query(self._schema, "terms", term, index_option="freq")
+            clauses.append((should, make.boost_query(text, count) if count > 1 else text))
+            if self._searcher.doc_freq("title", term):  # asking costs less than a clause that finds nothing
+                title = make.term_query(self._schema, "title", term, index_option="freq")
+                clauses.append((should, make.boost_query(title, TITLE_BOOST * count)))
+        return clauses
 
     def _best(
         self, clauses: list[tuple[tantivy.Occur, tantivy.Query]], top_k: int, per_document: int = 0
@@ -220,11 +223,12 @@ class IndexReader:
 
     def _ordered(self, hits: list[tuple[Any, Any]], top_k: int) -> list[tuple[Any, Any]]:
         """The best, equal scores in the order of the corpus: what is looked up for that costs as much as the search."""
-        last = hits[min(top_k, len(hits)) - 1][0] if hits else 0.0
+        scores = [score for score, _ in hits[: top_k + 1]]
+        if len(set(scores)) == len(scores):
+            return hits[:top_k]
+        last = scores[:top_k][-1]
         hits = [hit for hit in hits if hit[0] >= last]
         scores = [score for score, _ in hits]
-        if len(set(scores)) == len(scores):
-            return hits
         keys = zip(self._values("document", hits), self._values("ordinal", hits), strict=True)
         ranks = [(self._ranks.get(document, document), ordinal) for document, ordinal in keys]
         order = sorted(range(len(hits)), key=lambda number: (-scores[number], ranks[number]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,8 +54,7 @@ class Document:
         return int(self.document_id, 16)
 
 
-@dataclass(frozen=True)
-class Passage:
+class Passage(NamedTuple):
     """A piece of a document: `text` is the document's extracted text from `start` to `end`, in code points.
 
     `page` is 1-based for files with pages and 0 otherwise. `ordinal` counts the passages of the document from 0.
@@ -73,8 +72,7 @@ def passage_id(document: Document, passage: Passage) -> str:
     return f"{document.document_id}:{passage.ordinal}"
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A passage that a search found, with its document and its BM25 score."""
 
     document: Document

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -98,7 +97,7 @@ def _without_shared(passage: Passage, given: Sequence[Passage]) -> Passage:
     text = passage.text[start - passage.start : end - passage.start]
     start += len(text) - len(text.lstrip())
     text = text.strip()
-    return replace(passage, start=start, end=start + len(text), text=text)
+    return passage._replace(start=start, end=start + len(text), text=text)
 
 
 class SnapshotCache:
