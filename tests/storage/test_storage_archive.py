@@ -26,6 +26,7 @@ from .older_run import older_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from djp.mesh.errors import DjpError
 
@@ -308,6 +309,17 @@ async def test_an_artifact_that_cannot_be_read_costs_the_archive_no_other(client
     assert "2 of 3 artifacts" in str(caught.value.details())
     told = await imported(client.of("elsewhere"), b"".join(got))
     assert (told.imported, told.refused) == (1, 2)
+
+
+async def test_what_is_wrong_with_the_store_stops_an_import(client: Any, home: Path) -> None:
+    (home / "elsewhere").mkdir()
+    (home / "artifacts/hot").symlink_to(home / "elsewhere")
+    for content in (b"small", bytes(500_000)):
+        error = await refused(imported(client, made([entry(content, f"a{n}") for n in range(40)])))
+        assert (error.code, error.reason) == ("FAILED_PRECONDITION", "FAILED_PRECONDITION")
+    assert await client.names() == []
+    (home / "artifacts/hot").unlink()
+    assert (await imported(client, made([entry()]))).imported == 1
 
 
 async def test_many_artifacts_make_many_manifests(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from djp.mesh.errors import AlreadyExists, DataLoss, DjpError, InvalidInput, NotFound
 from djp_storage import archive
 from djp_storage.archive import ArchiveReader, BadArchive, Entry
+from djp_storage.at_once import AtOnce
 from djp_storage.conversion import MAX_OLDER_BYTES, convert
 from djp_storage.errors import HashMismatch
 from djp_storage.model import Artifact, ArtifactHeader, ArtifactKey, Filter, Tier
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 PROBLEMS_TOLD = 20
 _ZEROS = bytes(1 << 20)
+_AT_ONCE = 16
+_SMALL_BYTES = 1 << 18
+"""Artifacts up to this size are taken in several at once, each in memory: they wait for disk and database, not for us."""
 _OF_ONE_ENTRY = (InvalidInput, AlreadyExists, HashMismatch)
 """What can be wrong with one artifact of an archive; everything else stops the import."""
 
@@ -76,7 +80,7 @@ class Transfer:
                         async for chunk in chunks:
                             left -= len(chunk)
                             yield chunk
-                except DataLoss as error:
+                except (DataLoss, NotFound) as error:
                     damaged.append(error.message)
                 while left:
                     zeros = _ZEROS[:left]
@@ -120,23 +124,32 @@ class Transfer:
 
         Raises BadArchive for what is no archive, or ends too early; what was taken in before stays.
         """
-        told = Imported()
+        told, at_once = Imported(), AtOnce(_AT_ONCE)
         reader = ArchiveReader(chunks)
         await reader.head()
-        async with aclosing(reader.entries()) as entries:
+        async with aclosing(reader.entries()) as entries, at_once:
             async for entry in entries:
                 # The archive tells an artifact's hash before its bytes, so what is known already is not written again.
                 request = str(uuid.uuid5(uuid.UUID(request_id), f"{entry.workflow}/{entry.artifact}"))
-                try:
-                    if entry.from_schema:
-                        await self._convert(tenant, request, entry, reader.content(), told)
-                    else:
-                        await self._take(tenant, request, entry, reader.content(), told)
-                except BadArchive:
-                    raise
-                except _OF_ONE_ENTRY as error:
-                    told.refuse(entry, error)
+                if entry.size > _SMALL_BYTES:
+                    await self._entry(tenant, request, entry, reader.content(), told)
+                else:
+                    content = _once(b"".join([chunk async for chunk in reader.content()]))
+                    await at_once.start(self._entry(tenant, request, entry, content, told))
         return told
+
+    async def _entry(
+        self, tenant: str, request_id: str, entry: Entry, content: AsyncIterator[bytes], told: Imported
+    ) -> None:
+        try:
+            if entry.from_schema:
+                await self._convert(tenant, request_id, entry, content, told)
+            else:
+                await self._take(tenant, request_id, entry, content, told)
+        except BadArchive:
+            raise
+        except _OF_ONE_ENTRY as error:
+            told.refuse(entry, error)
 
     async def _take(
         self, tenant: str, request_id: str, entry: Entry, content: AsyncIterator[bytes], told: Imported
