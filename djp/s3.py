@@ -58,6 +58,8 @@ def connect(account: S3Account, *, pool: int = 10) -> tuple[minio.Minio, urllib3
         told = "an object store in a bucket needs the extra: pip install 'djp-workflow[minio]'"
         raise FailedPrecondition(told) from None
 
+    if not account.credentials_file and not (account.access_key and account.secret_key):
+        raise FailedPrecondition(f"the object store at {account.endpoint} has no credentials; set both of its keys")
     trust: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_certs": str(account.ca)} if account.ca else {}
     http = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S),

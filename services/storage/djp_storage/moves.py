@@ -75,11 +75,11 @@ class Moves:
     async def _asked(
         self, key: ArtifactKey, target: Callable[[Artifact], tuple[Tier, str]], by: By, request: RequestKey
     ) -> Artifact:
-        if (known := await self._catalogue.answered(request, key)) is not None:
+        known, artifact = await self._catalogue.answered(request, key)
+        if known is not None:
             return known
         tries = 0
         while True:
-            artifact = await self._catalogue.get(key)
             tier, action = target(artifact)
             if tier is artifact.tier:
                 return await self._catalogue.answer(request, artifact, by)
@@ -87,7 +87,8 @@ class Moves:
                 return await self.move(artifact, tier, action, by, request)
             except (Moved, ObjectMissing):  # by somebody else, since the catalogue was asked
                 tries += 1
-                if tries == _TRIES or (await self._catalogue.get(key)).object_name == artifact.object_name:
+                before, artifact = artifact, await self._catalogue.get(key)
+                if tries == _TRIES or artifact.object_name == before.object_name:
                     raise
 
     async def move(

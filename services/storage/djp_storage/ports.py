@@ -117,8 +117,8 @@ class Catalogue(Protocol):
         """What each tier holds of a tenant, or of each tenant for None, or each workflow in it; nothing for what is
         empty."""
 
-    async def answered(self, request: RequestKey, key: ArtifactKey) -> Artifact | None:
-        """The first answer to a request, if there is one."""
+    async def answered(self, request: RequestKey, key: ArtifactKey) -> tuple[Artifact | None, Artifact]:
+        """The first answer to a request, if there is one, and the artifact. Raises NotFound."""
 
     async def answer(self, request: RequestKey, artifact: Artifact, by: By) -> Artifact:
         """Remember an answer that needed no change; gives the first one."""
@@ -137,7 +137,7 @@ class Catalogue(Protocol):
         """Set or lift the legal hold of an artifact, or, where the key names none, of the tenant. Raises NotFound."""
 
     async def held_tenants(self) -> Collection[str]:
-        """Those under a legal hold."""
+        """Those under a legal hold, as of a moment ago: good enough to tell, and to refuse early."""
 
     async def release(self, worker: str, names: Sequence[ObjectName]) -> None:
         """These strays of the worker are nobody's now."""

@@ -55,6 +55,7 @@ class Worker:
         self._store = store
         self._active: set[ObjectName] = set()
         self._later: set[asyncio.Task[None]] = set()
+        self._gone: list[ObjectName] = []
 
     async def beat(self) -> None:
         """Tell that this worker lives, and find out who does not."""
@@ -83,20 +84,35 @@ class Worker:
         task.add_done_callback(self._later.discard)
 
     async def discard(self, names: Sequence[ObjectName]) -> None:
-        """Remove objects that are nobody's. What cannot be removed now stays a stray."""
-        gone = [name for name, done in zip(names, await self._remove(names), strict=True) if done]
-        await self._catalogue.forget(gone)
+        """Remove objects that are nobody's. What cannot be removed now stays a stray.
+
+        The catalogue hears of it a little later, of many at once: what it does not hear is removed once more.
+        """
+        self._gone += [name for name, done in zip(names, await self._remove(names), strict=True) if done]
+        if len(self._gone) >= _BATCH:
+            await self.forget()
+
+    async def forget(self) -> None:
+        """Tell the catalogue what is gone."""
+        gone, self._gone = self._gone, []
+        try:
+            await self._catalogue.forget(gone)
+        except DjpError:
+            self._gone += gone
+            raise
 
     async def sweep(self) -> int:
         """Remove every stray that nobody works on; how many there were.
 
         Among them are those of which this worker did not hear whether they were kept: the database says.
         """
+        await self.forget()
         mine = [name for name in await self._catalogue.strays_of(self.id) if name not in self._active]
         await self._catalogue.release(self.id, mine)
         swept = 0
         while names := await self._catalogue.strays(_BATCH):
             await self.discard(names)
+            await self.forget()
             swept += len(names)
             if len(names) < _BATCH or await self._catalogue.known(names):
                 return swept  # the store refuses; later

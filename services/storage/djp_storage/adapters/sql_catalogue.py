@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from djp_storage.model import By, Filter, RequestKey
 
+_HELD_S = 1.0
+
 # Statements are built once: building one costs as much as running it.
 _FIND, _FIND_TOMBSTONE = select(artifacts).where(of_key(artifacts)), select(tombstones).where(of_key(tombstones))
 _THIS_OBJECT = and_(
@@ -42,6 +45,9 @@ _LIFT_TENANT = delete(holds).where(holds.c.tenant == bindparam("by_tenant"))
 
 class SqlCatalogue(SqlStrays):
     """A Catalogue on SQLAlchemy Core; one transaction a call."""
+
+    _held: Collection[str] = ()
+    _held_until = 0.0
 
     async def add(self, artifact: Artifact, request: RequestKey, by: By) -> Artifact:
         async def work(connection: AsyncConnection) -> Artifact:
@@ -76,7 +82,7 @@ class SqlCatalogue(SqlStrays):
                 raise await _gone(connection, key)
             return found
 
-        return await self._transactions.read(work)
+        return await self._transactions.look(work)
 
     async def list(self, tenant: str, wanted: Filter, *, size: int, token: str, largest_first: bool) -> Page:
         """A page starts where the one before ended, so its cost does not grow with its number."""
@@ -125,12 +131,18 @@ class SqlCatalogue(SqlStrays):
             for row in await self._transactions.rows(query)
         ]
 
-    async def answered(self, request: RequestKey, key: ArtifactKey) -> Artifact | None:
-        async def work(connection: AsyncConnection) -> Artifact | None:
+    async def answered(self, request: RequestKey, key: ArtifactKey) -> tuple[Artifact | None, Artifact]:
+        async def work(connection: AsyncConnection) -> tuple[Artifact | None, Artifact]:
             known = await find_request(connection, request, key)
-            return answer_of(known) if known is not None else None
+            found = await _find(connection, key)
+            if known is not None:
+                first = answer_of(known)
+                return first, found or first
+            if found is None:
+                raise await _gone(connection, key)
+            return None, found
 
-        return await self._transactions.read(work)
+        return await self._transactions.look(work)
 
     async def answer(self, request: RequestKey, artifact: Artifact, by: By) -> Artifact:
         async def work(connection: AsyncConnection) -> Artifact:
@@ -195,9 +207,14 @@ class SqlCatalogue(SqlStrays):
             await append_event(connection, "hold_set" if hold else "hold_lifted", key, by)
 
         await self._transactions.change(work)
+        self._held_until = 0.0
 
     async def held_tenants(self) -> Collection[str]:
-        return {row.tenant for row in await self._transactions.rows(select(holds.c.tenant))}
+        """As of a second ago at most; of the holds of this process, as of now."""
+        if time.monotonic() > self._held_until:
+            self._held_until = time.monotonic() + _HELD_S
+            self._held = {row.tenant for row in await self._transactions.rows(select(holds.c.tenant))}
+        return self._held
 
 
 async def _find(connection: AsyncConnection, key: ArtifactKey) -> Artifact | None:
