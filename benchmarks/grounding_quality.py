@@ -129,7 +129,7 @@ def support_figures(snapshot: Snapshot, docs: list[dict[str, Any]], samples: int
         for _ in range(samples):
             path = rng.choice(paths)
             cited, said = make(path, rng.choice(sentences[path]))
-            backed += (evidence.support(documents[cited], said)[0] or 0.0) >= THRESHOLD
+            backed += evidence.backs(evidence.support(documents[cited], said)[0] or 0.0, said)
         figures[kind] = backed / samples
     return figures
 

@@ -127,6 +127,19 @@ def test_an_invented_use_of_a_real_title_is_unsupported(shop: Any, sentence: str
     assert "cheese" not in citation.reason
 
 
+def test_of_documents_that_repeat_each_other_the_one_that_says_it_backs_it(library: Any) -> None:
+    plan = "The {} team meets on {} in the large room upstairs and writes down what was decided there about the {}."
+    kinds = {"Legal": ("Tuesday", "contracts"), "Press": ("Friday", "interviews")}
+    notes = {f"{n}.md": f"# {n} Rules\n\n" + plan.format(n.lower(), *rest) for n, rest in kinds.items()}
+    library.add({**notes, "refunds.md": REFUNDS, "shipping.md": SHIPPING})
+    said = plan.format("legal", "Tuesday", "contracts")
+    (own,), (other,) = library.check(f"{said} [Legal Rules]"), library.check(f"{said} [Press Rules]")
+    assert own.status is CitationStatus.RESOLVED
+    assert (other.status, other.support > 0.4) == (CitationStatus.UNSUPPORTED, True)
+    assert other.reason.endswith("which another document does")
+    assert "Legal" not in other.reason
+
+
 def test_each_of_two_citations_must_back_the_sentence(shop: Any) -> None:
     text = "Customers may return a product within thirty days [Refunds] [Shipping]."
     assert statuses(shop, text) == ["resolved", "unsupported"]

@@ -176,6 +176,10 @@ class IndexReader:
         terms = query_terms(query)
         return self._best(self._clauses(terms), top_k, per_document) if terms and self.passages else []
 
+    def search_terms(self, terms: Mapping[str, int], top_k: int) -> list[Found]:
+        """The same for terms that are analysed already."""
+        return self._best(self._clauses(terms), top_k)
+
     def search_document(self, document: int, terms: Mapping[str, int], top_k: int) -> list[Found]:
         """The same within one document, for terms that are analysed already."""
         within = self._tantivy.Query.const_score_query(self._of(document), 0.0)
