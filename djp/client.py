@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from djp.client_retries import RETRY_WAITS_S, Retrying
 from djp.corpora_client import CorporaClient
 from djp.corpus_upload import UPLOAD_TIMEOUT_S, Upload
 from djp.mesh.channel import open_channel
@@ -71,6 +72,8 @@ class Corpus:
 
 class DjpClient:
     """A gateway's client. Every method raises DjpError, with the gateway's own code and reason; none raises RpcError.
+
+    `djp.sync_client` has the same methods for programs without an event loop.
 
     Example:
         async with connect("localhost:7100") as client:
@@ -346,12 +349,15 @@ async def _pages(call: Callable[..., Awaitable[Any]], request: Any) -> AsyncIter
 
 
 @asynccontextmanager
-async def connect(address: str) -> AsyncIterator[DjpClient]:
+async def connect(address: str, *, retry_waits_s: Sequence[float] = RETRY_WAITS_S) -> AsyncIterator[DjpClient]:
     """A client of the gateway at `host:port` or `unix:/path`; TLS as DJP_TLS_* say. Connects at the first call.
 
-    Raises InvalidInput for a malformed address.
+    A call of one answer whose failure may pass (`UNAVAILABLE`, `RATE_LIMITED`, …) is made again after each of
+    `retry_waits_s`, within its deadline and with its `request_id`; streams of events resume. A refusal by a budget is
+    final, and so are uploads: call again, what was sent of a corpus is known. Raises InvalidInput for a malformed
+    address.
     """
-    async with open_channel(address) as channel:
+    async with open_channel(address, interceptors=[Retrying(retry_waits_s)]) as channel:
         yield DjpClient(channel)
 
 

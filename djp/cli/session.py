@@ -43,7 +43,7 @@ async def connected(gateway: str | None) -> AsyncIterator[DjpClient]:
     from djp.client import connect
 
     if gateway:
-        async with connect(gateway) as client:
+        async with connect(gateway, retry_waits_s=()) as client:  # who sits at a terminal is told at once
             try:
                 yield client
             except Unavailable as error:

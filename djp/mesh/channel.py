@@ -16,7 +16,7 @@ from djp.mesh.telemetry import trace_metadata
 from djp.mesh.tls import channel_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from djp.mesh.settings import TlsFiles
 
@@ -24,11 +24,14 @@ _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):\d{1,5}")
 _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 
-def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.aio.Channel:
+def open_channel(
+    address: str, *, tls: TlsFiles | None = None, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+) -> grpc.aio.Channel:
     """A channel to `unix:/path`, `host:port` or `dns:///host:port`; connects at the first call.
 
     TLS is taken from `tls`, else from DJP_TLS_*, and never used on a Unix socket, which its folder's mode protects.
-    Close it, or use it in `async with`. Raises InvalidInput for a malformed address.
+    `interceptors` see each call before ours do. Close it, or use it in `async with`. Raises InvalidInput for a
+    malformed address.
     """
     settings = MeshSettings()
     target = _target(address)
@@ -44,11 +47,11 @@ def open_channel(address: str, *, tls: TlsFiles | None = None) -> grpc.aio.Chann
         ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name, how long one attempt to connect may take
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
-    interceptors = (_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream())
+    chain = (*interceptors, _UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream())
     files = tls or settings.tls
     if files is None or target.startswith("unix:"):
-        return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
-    return grpc.aio.secure_channel(target, channel_credentials(files), options=options, interceptors=interceptors)
+        return grpc.aio.insecure_channel(target, options=options, interceptors=chain)
+    return grpc.aio.secure_channel(target, channel_credentials(files), options=options, interceptors=chain)
 
 
 def _target(address: str) -> str:

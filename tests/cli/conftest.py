@@ -176,6 +176,9 @@ class FakeGateway(
         self.run = finished_run()
         self.events: list[run_pb2.RunEvent] | None = None
         self.refusal: DjpError | None = None
+        self.lost: list[DjpError] = []
+        """What is said, once each, in the place of the answer to a run that was started."""
+        self.start_requests: list[run_pb2.StartRunRequest] = []
         self.restored: run_pb2.Run | DjpError | None = None
         """What is said to who asks for the run's values; None: the run as it is."""
         self.breaks: list[int] = []
@@ -203,9 +206,12 @@ class FakeGateway(
         self.corpora: dict[str, dict[str, bytes]] = {}
 
     async def StartRun(self, request: run_pb2.StartRunRequest, context: Any) -> run_pb2.StartRunResponse:
+        self.start_requests.append(request)
         if self.refusal:
             raise self.refusal
         self.started.append(request.run)
+        if self.lost:
+            raise self.lost.pop(0)
         return run_pb2.StartRunResponse(run=run_pb2.Run(run_id=self.run.run_id, state=run_pb2.RUN_STATE_QUEUED))
 
     async def WatchRun(self, request: run_pb2.WatchRunRequest, context: Any) -> AsyncIterator[run_pb2.WatchRunResponse]:
