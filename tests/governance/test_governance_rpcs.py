@@ -250,6 +250,15 @@ async def test_a_charge_that_comes_after_the_end_is_not_forgotten(acme: Any, mak
     assert (await acme.settle(held)).total_nano_usd == 150
 
 
+@pytest.mark.parametrize("end", ["settle", "release"])
+async def test_nor_is_one_that_costs_tokens_only(acme: Any, make: Any, end: str) -> None:
+    held = (await acme.reserve(1000, 100)).reservation.reservation_id
+    await getattr(acme, end)(held)
+    late = await acme.charge(held, make.model_call(0, tokens=(5, 0)))
+    assert late.over_reservation
+    assert late.reservation.charged_tokens == 5
+
+
 async def test_a_run_that_crosses_midnight_stays_in_its_own_windows(governance: Any, make: Any) -> None:
     acme = (await governance.start()).client()
     held = (await acme.reserve(1000)).reservation.reservation_id

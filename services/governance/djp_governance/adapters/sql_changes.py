@@ -97,22 +97,21 @@ async def charge_calls(
 ) -> tuple[Reservation, bool]:
     """Move what was recorded to spent; the reservation after it, and whether not all of it was covered."""
     await roll_up(connection, before, recorded)
-    after, fresh = before, 0
+    after, fresh, fresh_tokens = before, 0, 0
     for kind in ("adjust", "charge"):
         some = [one for one in recorded if (one.replaced is not None) == (kind == "adjust")]
         if not some:
             continue
         cost = sum(one.cost for one in some)
-        fresh += cost if kind == "charge" else 0
-        moved = replace(
-            after,
-            charged=after.charged + cost,
-            charged_tokens=after.charged_tokens + sum(one.tokens for one in some),
-        )
+        tokens = sum(one.tokens for one in some)
+        if kind == "charge":
+            fresh, fresh_tokens = cost, tokens
+        moved = replace(after, charged=after.charged + cost, charged_tokens=after.charged_tokens + tokens)
         await move_reservation(connection, after, moved, in_windows, kind, now)
         after = moved
     beyond = after.charged > after.reserved or after.charged_tokens > after.reserved_tokens
-    return after, beyond or fresh > before.held - after.held
+    uncovered = fresh > before.held - after.held or fresh_tokens > before.held_tokens - after.held_tokens
+    return after, beyond or uncovered
 
 
 async def lapse_one(connection: AsyncConnection, reservation_id: str, now: datetime) -> Reservation | None:

@@ -60,8 +60,10 @@ class Transactions:
 
         async def answered(connection: AsyncConnection) -> Answer:
             claimed = insert_if_new(connection.dialect.name, requests, requests.c.request_id)
-            if (await connection.execute(claimed, claim)).one_or_none() is None:
-                first = (await connection.execute(_FIRST, mine)).one()
+            while (await connection.execute(claimed, claim)).one_or_none() is None:
+                first = (await connection.execute(_FIRST, mine)).one_or_none()
+                if first is None:  # it was retired right now, so the claim is free
+                    continue
                 if first.body_sha256 != key.sha256:
                     raise RequestIdReused.by(key.request_id)
                 return kind.validate_json(first.answer)
