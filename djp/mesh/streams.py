@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from djp.mesh.errors import DeadlineExceeded
+from djp.mesh.errors import DeadlineExceeded, DjpError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
 Message = TypeVar("Message")
+
+
+@asynccontextmanager
+async def heard_out(messages: AsyncGenerator[Message, None]) -> AsyncIterator[None]:
+    """If the block refuses the call, let its sender finish first, as long as it is not silent.
+
+    A sender whose stream ends under its hands hears of a broken connection, and the reason is lost.
+    """
+    try:
+        yield
+    except DjpError:
+        with suppress(DjpError):
+            async for _ in messages:
+                pass
+        raise
 
 
 async def unless_silent(messages: AsyncIterator[Message], idle_s: float) -> AsyncGenerator[Message, None]:

@@ -314,7 +314,7 @@ async def test_an_artifact_that_cannot_be_read_costs_the_archive_no_other(client
 async def test_what_is_wrong_with_the_store_stops_an_import(client: Any, home: Path) -> None:
     (home / "elsewhere").mkdir()
     (home / "artifacts/hot").symlink_to(home / "elsewhere")
-    for content in (b"small", bytes(500_000)):
+    for content in (b"small", bytes(500_000), bytes(500_000), bytes(500_000)):
         error = await refused(imported(client, made([entry(content, f"a{n}") for n in range(40)])))
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "FAILED_PRECONDITION")
     assert await client.names() == []

@@ -29,7 +29,7 @@ PROBLEMS_TOLD = 20
 _ZEROS = bytes(1 << 20)
 _AT_ONCE = 16
 _SMALL_BYTES = 1 << 18
-"""Artifacts up to this size are taken in several at once, each in memory: they wait for disk and database, not for us."""
+"""Artifacts up to this size are taken in several at once, each in memory: they wait for the disk, not for us."""
 _OF_ONE_ENTRY = (InvalidInput, AlreadyExists, HashMismatch)
 """What can be wrong with one artifact of an archive; everything else stops the import."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import current_identity
-from djp.mesh.streams import unless_silent
+from djp.mesh.streams import heard_out, unless_silent
 from djp.mesh.times import to_timestamp
 from djp.v1 import storage_pb2
 from djp_storage.model import ArtifactHeader, Filter
@@ -45,7 +45,7 @@ class StorageServicer(TierRpcs, LifecycleRpcs, ReconcileRpcs, TransferServicer):
             first = await anext(parts, None)
             if first is None or first.WhichOneof("part") != "header":
                 raise InvalidInput("header: missing; the first message names the artifact", field="header")
-            async with aclosing(_chunks(parts)) as chunks:
+            async with heard_out(parts), aclosing(_chunks(parts)) as chunks:
                 artifact = await self._artifacts.put(_header(first.header), request_id(first.header.request_id), chunks)
         infos = await Infos.of(self._parts)
         return storage_pb2.PutArtifactResponse(artifact=infos.info(artifact))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from djp.mesh.errors import InvalidInput
 from djp.mesh.identity import current_identity
-from djp.mesh.streams import unless_silent
+from djp.mesh.streams import heard_out, unless_silent
 from djp.v1 import storage_pb2, storage_pb2_grpc
 from djp_storage.archive import BadArchive
 from djp_storage.mending import mending
@@ -53,7 +53,7 @@ class TransferServicer(storage_pb2_grpc.StorageServiceServicer):
             first = await anext(parts, None)
             if first is None or first.WhichOneof("part") != "request_id":
                 raise InvalidInput("request_id: missing; the first message has it", field="request_id")
-            async with aclosing(_chunks(parts)) as chunks:
+            async with heard_out(parts), aclosing(_chunks(parts)) as chunks:
                 told = await self._transfer.take_in(current_identity().tenant, str(uuid.UUID(first.request_id)), chunks)
         return storage_pb2.ImportTenantResponse(
             imported=told.imported,
