@@ -72,6 +72,7 @@ class Lifecycle:
         self._retention = retention
         self._stopping = asyncio.Event()
         self._runs = 0
+        self._claimed: set[ArtifactKey] = set()  # by all runs of this process
 
     def stop(self) -> None:
         """End every run now; what is being moved is finished in the background."""
@@ -186,6 +187,7 @@ class _Run:
             while True:
                 claimed, last = await self._store.claim(self._worker.id, branch, after, _BATCH)
                 self._claimed |= {one.key for one in claimed}
+                self._lifecycle._claimed |= self._claimed
                 async with aclosing(self._batch(claimed, branch)) as steps:
                     async for step in steps:
                         yield step
@@ -273,8 +275,9 @@ class _Run:
         return branch.to_tier is Tier.TRASH and artifact.key.tenant in self._spared
 
     async def _others_work(self) -> bool:
-        """Whether others hold claims; waits a little if so, for a dead one's to become free."""
-        if not await self._store.claimed_by_others(self._worker.id, self._order.tenant):
+        """Whether other runs hold claims; waits a little if so, for a dead one's to become free."""
+        elsewhere = await self._store.claimed_by_others(self._worker.id, self._order.tenant)
+        if not (self._lifecycle._claimed or elsewhere):
             return False
         await self._rest()
         await self._worker.beat()
@@ -288,6 +291,7 @@ class _Run:
 
     async def _give_back(self) -> None:
         claimed, self._claimed = self._claimed, set()
+        self._lifecycle._claimed -= claimed
         await self._store.unclaim(self._worker.id, sorted(claimed))
 
     async def _end(self) -> None:
