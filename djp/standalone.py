@@ -76,16 +76,21 @@ def leaf(name: str) -> OpenService:
     raise InvalidInput(f"there is no service {name!r}; there are: {', '.join(SERVICES)}, all", field="service")
 
 
-def gateway(leaves: dict[str, str] | None = None) -> OpenService:
-    """What opens the gateway; `leaves` (name to address) wins over the environment."""
+def gateway(leaves: dict[str, str] | None = None, executor: str = "") -> OpenService:
+    """What opens the gateway; `leaves` (name to address) wins over the environment.
+
+    With an `executor` it is the only gateway that works on its data folder.
+    """
     from djp_gateway.server import open_service
     from djp_gateway.settings import GatewaySettings
 
     settings = GatewaySettings()
     if leaves:
         addresses = {f"{name}_address": address for name, address in leaves.items()}
-        settings = settings.model_copy(update={**addresses, "executor_id": "standalone"})
-    return lambda: open_service(settings)
+        settings = settings.model_copy(update=addresses)
+    if executor:
+        settings = settings.model_copy(update={"executor_id": executor})
+    return lambda: open_service(settings, alone=bool(executor))
 
 
 @asynccontextmanager
@@ -97,7 +102,9 @@ async def standalone_mesh() -> AsyncIterator[str]:
     Raises:
         FailedPrecondition: another process holds DJP_HOME, or the folder cannot be written.
     """
-    async with _sockets() as folder, _whole_mesh(folder) as service:
+    from djp_gateway.ports import COMMAND
+
+    async with _sockets() as folder, _whole_mesh(folder, COMMAND) as service:
         server = MeshServer(service, f"unix:{folder / 'gateway'}.sock")
         await server.start()
         try:
@@ -116,7 +123,7 @@ def serve_all(listen: str | None = None, *, rest: bool = False) -> int:
 
     @asynccontextmanager
     async def open_service() -> AsyncIterator[Service]:
-        async with _sockets() as folder, _whole_mesh(folder) as service:
+        async with _sockets() as folder, _whole_mesh(folder, "standalone") as service:
             yield replace(service, background=[*service.background, *before])
 
     return run_target(open_service, address)
@@ -137,7 +144,7 @@ def serve_one(service: str, listen: str | None = None) -> int:
 
 @asynccontextmanager
 async def _only_gateway() -> AsyncIterator[Service]:
-    """The gateway, if none works here under the same executor's name: it would end that one's runs as left over."""
+    """The gateway, if none works here under the same executor's name: it would take over that one's runs."""
     from djp_gateway.settings import GatewaySettings
 
     executor = GatewaySettings().executor_id
@@ -157,7 +164,7 @@ async def _sockets() -> AsyncIterator[Path]:
 
 
 @asynccontextmanager
-async def _whole_mesh(sockets: Path) -> AsyncIterator[Service]:
+async def _whole_mesh(sockets: Path, executor: str) -> AsyncIterator[Service]:
     """Six leaves serving in this process, and the gateway over them, not serving yet."""
     settings = MeshSettings()
     async with AsyncExitStack() as stack:
@@ -177,7 +184,7 @@ async def _whole_mesh(sockets: Path) -> AsyncIterator[Service]:
                 await server.start()
                 stack.push_async_callback(server.drain, 0.0)  # only the gateway calls it, and that is gone by then
                 addresses[name] = server.address
-            service = await opened(gateway(addresses))
+            service = await opened(gateway(addresses, executor))
         yield service
 
 

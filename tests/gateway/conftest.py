@@ -38,6 +38,7 @@ from djp.v1 import (
     storage_pb2,
     storage_pb2_grpc,
 )
+from djp_gateway.ports import COMMAND
 from djp_gateway.server import open_service
 from djp_gateway.settings import GatewaySettings
 
@@ -234,8 +235,11 @@ class FakeDebate(debate_pb2_grpc.DebateServiceServicer):
             async for response in self.leaves.debate(request):
                 yield response
             return
-        drafts = []
+        drafts = list(request.completed_drafts)
+        written = {draft.debater_id for draft in drafts}
         for place, (debater, text) in enumerate(zip(request.debaters, self.leaves.drafts, strict=False), 1):
+            if debater.debater_id in written:
+                continue
             yield debate_pb2.DebateResponse(
                 started=debate_pb2.DebaterStarted(debater_id=debater.debater_id, model=debater.model, round=1)
             )
@@ -278,7 +282,10 @@ class FakeJudge(judge_pb2_grpc.JudgeServiceServicer):
         ids = [candidate.draft.draft_id for candidate in request.candidates]
         left = [draft_id for draft_id in ids if draft_id not in leaves.disqualify]
         marks = dict(zip(left, leaves.means, strict=False))
+        cast = {ballot.juror_id for ballot in request.completed_ballots}
         for juror in request.jurors if left else ():
+            if juror.juror_id in cast:
+                continue
             ballot = judge_pb2.Ballot(
                 ballot_id=f"{juror.juror_id}-1",
                 juror_id=juror.juror_id,
@@ -556,11 +563,15 @@ class Mesh:
         addresses = {f"{name}_address": self.leaves.address(name) for name in self.leaves.services()}
         return GatewaySettings(**{**addresses, "executor_id": "test", "heartbeat_s": 5.0, **changes})
 
-    async def gateway(self, **changes: Any) -> Gateway:
+    async def command(self) -> Gateway:
+        """A gateway as it lives for one command."""
+        return await self.gateway(executor_id=COMMAND, alone=True)
+
+    async def gateway(self, *, alone: bool = False, **changes: Any) -> Gateway:
         """Open a gateway; a test may close it before the others."""
         closing = AsyncExitStack()
         self.closing.push_async_callback(closing.aclose)
-        service = await closing.enter_async_context(open_service(self.settings(**changes)))
+        service = await closing.enter_async_context(open_service(self.settings(**changes), alone=alone))
         self.opened += 1
         server = MeshServer(service, f"unix:{self.folder}/gateway{self.opened}.sock")
         await server.start()

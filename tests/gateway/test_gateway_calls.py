@@ -176,7 +176,7 @@ async def test_calls_in_flight_when_a_stage_ends_badly_are_charged_at_their_boun
             raise Internal("something broke")
 
     leaves.debate = debate
-    first = await mesh.gateway()
+    first = await mesh.command()
     gate = leaves.hold("Drafting") if end in ("timeout", "stop") else None
     run = await first.start(timeout=Duration(seconds=1) if end == "timeout" else None)
     if gate:
@@ -184,7 +184,7 @@ async def test_calls_in_flight_when_a_stage_ends_badly_are_charged_at_their_boun
         await _charge_came(leaves)
     if end == "stop":
         await first.close()
-        first = await mesh.gateway()
+        first = await mesh.command()
     events = await first.watch(run.run_id)
     last = await first.get(run.run_id)
     assert last.state == run_pb2.RUN_STATE_FAILED
@@ -215,12 +215,12 @@ async def test_what_a_dead_gateway_had_started_is_charged_at_its_bound(mesh: Any
 
     leaves.debate = debate
     gate = leaves.hold("Drafting")
-    first = await mesh.gateway()
+    first = await mesh.command()
     run = await first.start()
     async for answer in first.runs.WatchRun(run_pb2.WatchRunRequest(run_id=run.run_id)):
         if answer.event.HasField("draft_finished"):
             break
-    second = await mesh.gateway()
+    second = await mesh.command()
     last = await second.finish(run.run_id)
     assert last.error.reason == common_pb2.ERROR_REASON_INTERRUPTED
     assert last.result.total_nano_usd == 1500 + BOUND
@@ -229,7 +229,7 @@ async def test_what_a_dead_gateway_had_started_is_charged_at_its_bound(mesh: Any
     }  # fmt: skip
     assert not held(leaves)
     gate.opened.set()
-    await until(lambda: not first.service.servicers[0][1]._runner._working)
+    await until(lambda: not first.service.servicers[0][1]._runner._tasks)
     assert charged(leaves)[flying.call_id].cost_nano_usd == BOUND
     assert kinds(await second.watch(run.run_id)).count("call_ended") == 2
 
@@ -246,14 +246,14 @@ async def test_a_charge_whose_answer_was_lost_is_not_replaced_by_its_bound(
 
     leaves.debate = debate
     gate = leaves.hold("Charge")
-    first = await mesh.gateway()
+    first = await mesh.command()
     run = await first.start()
     await gate.entered.wait()
     (reservation,) = leaves.reservations.values()
     reservation.calls[call.call_id] = ended(call, 1500)
     reservation.message.charged_nano_usd = 1500
     leaves.before.clear()
-    second = await mesh.gateway()
+    second = await mesh.command()
     assert (await second.finish(run.run_id)).result.total_nano_usd == 1500
     monkeypatch.setattr("djp_gateway.patience._LAST_S", 0.01)
     await first.close()

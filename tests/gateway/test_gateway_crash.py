@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
-import uuid
 from typing import Any
 
 import grpc
 import pytest
 
-from djp.mesh.channel import open_channel
 from djp.mesh.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
-from djp.v1 import common_pb2, governance_pb2, run_pb2, run_pb2_grpc
+from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway.adapters.sql_store import SqlRunStore
+from djp_gateway.ports import COMMAND
 
 METHODS = {
     "Search": common_pb2.STAGE_SEARCH,
@@ -58,14 +54,14 @@ def assert_finished(run: run_pb2.Run, leaves: Any) -> None:
 
 @pytest.mark.parametrize("method", ["Debate", "Judge", "Redact", "PutArtifact"])
 async def test_a_gateway_that_stops_gives_the_money_back(mesh: Any, leaves: Any, method: str) -> None:
-    first = await mesh.gateway()
+    first = await mesh.command()
     gate = leaves.hold(method)
     run = await first.start()
     await gate.entered.wait()
     await first.close()
     assert not held(leaves)
     del leaves.before[method]
-    second = await mesh.gateway()
+    second = await mesh.command()
     ended = await second.get(run.run_id)
     assert_interrupted(ended)
     assert ended.error.stage == METHODS[method]
@@ -80,7 +76,7 @@ async def test_a_gateway_that_stops_gives_the_money_back(mesh: Any, leaves: Any,
 async def test_a_run_whose_artifact_is_stored_ends_as_published(
     mesh: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch, stopping: bool
 ) -> None:
-    first = await mesh.gateway()
+    first = await mesh.command()
     gate = leaves.hold("Settle")
     run = await first.start()
     await gate.entered.wait()
@@ -97,7 +93,7 @@ async def test_a_run_whose_artifact_is_stored_ends_as_published(
         (reservation,) = leaves.reservations.values()
         # The ledger may have closed it without anybody hearing of that.
         reservation.message.state = governance_pb2.RESERVATION_STATE_SETTLED
-    second = await mesh.gateway()
+    second = await mesh.command()
     events = await second.watch(run.run_id)
     assert events[-1].state.state == run_pb2.RUN_STATE_PUBLISHED
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
@@ -148,7 +144,7 @@ async def test_a_charge_that_governance_could_not_take_is_paid_before_the_rest_g
 async def test_a_leaf_that_is_frozen_does_not_hold_the_end_of_a_run_for_ever(
     mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("djp_gateway.runner._END_S", 0.05)  # five seconds otherwise
+    monkeypatch.setattr("djp_gateway.ending._END_S", 0.05)  # five seconds otherwise
     monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", ())
     leaves.fail("Judge", Unavailable("the jury is out"))
     gate = leaves.hold("ListReservations")
@@ -181,111 +177,22 @@ async def test_a_frozen_leaf_does_not_hold_a_step_after_the_debate_for_ever(
 
 
 async def test_runs_that_wait_in_the_queue_end_with_the_gateway(mesh: Any, leaves: Any) -> None:
-    first = await mesh.gateway(max_workers=1)
+    first = await mesh.gateway(max_workers=1, executor_id=COMMAND, alone=True)
     gate = leaves.hold("Debate")
     runs = [await first.start() for _ in range(5)]
     await gate.entered.wait()
     await first.close()
-    second = await mesh.gateway()
+    second = await mesh.command()
     for run in runs:
         assert_interrupted(await second.get(run.run_id))
     assert len(leaves.reservations) == 1
     assert not held(leaves)
 
 
-async def test_a_killed_gateway_leaves_nothing_held_in_any_stage(mesh: Any, leaves: Any, until: Any) -> None:
-    """One gateway in a process of its own works on a run in each stage, and is killed in the middle of all of them."""
-    stuck: dict[str, str] = {}  # method to run
-    run_of_task: dict[str, str] = {}
-    searched: set[str] = set()
-
-    def holds(method: str) -> Any:
-        async def hold(request: Any) -> None:
-            task = ""
-            for path in ("task", "query", "debate.task", "text"):
-                value = request
-                for name in path.split("."):
-                    value = getattr(value, name, None)
-                if isinstance(value, str) and f"stop at {method}." in value:
-                    task = value
-            run_id = getattr(request, "run_id", "") or getattr(request, "reservation_id", "").removeprefix("res-")
-            task = task or next((t for t, r in run_of_task.items() if r == run_id and f"at {method}." in t), "")
-            if not task:
-                return
-            if method == "Search" and task not in searched:
-                searched.add(task)  # the first one pins the version, before there is a run
-                return
-            stuck[method] = task
-            await asyncio.Event().wait()
-
-        return hold
-
-    async def note(request: Any) -> None:
-        run_of_task[request.debate.task] = request.debate.run_id
-        await holds("ProjectDebate")(request)
-
-    for method in METHODS:
-        leaves.before[method] = holds(method)
-    leaves.before["ProjectDebate"] = note
-    leaves.drafts = [f"stop at VerifyCitations. [Budgets] {n}" for n in range(3)]
-    drafts_of = {"VerifyCitations": list(leaves.drafts)}
-
-    async def drafts(request: Any) -> None:
-        leaves.drafts = drafts_of.get(request.task.removeprefix("Please stop at ").rstrip("."), ["Fine [Budgets]."] * 3)
-        await holds("Debate")(request)
-
-    leaves.before["Debate"] = drafts
-    address = f"unix:{mesh.folder}/killed.sock"
-    environment = {
-        **os.environ,
-        **{f"DJP_{name.upper()}_ADDRESS": leaves.address(name) for name in leaves.servers},
-        "DJP_EXECUTOR_ID": "test",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        f"from djp.standalone import serve_one; raise SystemExit(serve_one('gateway', {address!r}))",
-        env=environment,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        runs = {}
-        async with open_channel(address) as channel:
-            client = run_pb2_grpc.RunServiceStub(channel)
-            for method in METHODS:
-                # One after the other, for the fake debate has one set of drafts.
-                request = run_pb2.RunRequest(task=f"Please stop at {method}.", corpus="handbook")
-                answer = await client.StartRun(
-                    run_pb2.StartRunRequest(request_id=str(uuid.uuid4()), run=request), wait_for_ready=True
-                )
-                runs[method] = answer.run.run_id
-                await until(lambda method=method: method in stuck)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-    assert held(leaves)
-    charged = {r.message.run_id: r.message.charged_nano_usd for r in leaves.reservations.values()}
-    for method in METHODS:
-        del leaves.before[method]
-
-    gateway = await mesh.gateway()
-    for method, run_id in runs.items():
-        ended = await gateway.finish(run_id)
-        assert ended.result.total_nano_usd == charged.get(run_id, 0)
-        if method == "Settle":
-            assert_finished(ended, leaves)
-            continue
-        assert_interrupted(ended)
-        assert ended.error.stage == METHODS[method], method
-        if ended.reservation_id:
-            assert leaves.reservations[ended.reservation_id].releases == 1
-    assert not held(leaves)
-
-
 async def test_a_run_whose_money_cannot_come_back_yet_is_tried_again(
     mesh: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await mesh.gateway()
+    first = await mesh.command()
     gate = leaves.hold("Debate")
     run = await first.start()
     await gate.entered.wait()
@@ -294,7 +201,7 @@ async def test_a_run_whose_money_cannot_come_back_yet_is_tried_again(
     await first.close()
     assert held(leaves)
 
-    second = await mesh.gateway()
+    second = await mesh.command()
     assert (await second.get(run.run_id)).state == run_pb2.RUN_STATE_RUNNING
     await leaves.start("governance")
     assert_interrupted(await second.finish(run.run_id))
@@ -324,25 +231,6 @@ async def test_another_executors_runs_are_left_alone(mesh: Any, leaves: Any) -> 
     assert (await second.get(run.run_id)).state == run_pb2.RUN_STATE_RUNNING
     gate.opened.set()
     assert (await second.finish(run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
-
-
-async def test_a_gateway_whose_run_was_ended_by_another_stops_working_on_it(mesh: Any, leaves: Any, until: Any) -> None:
-    first = await mesh.gateway()
-    gate = leaves.hold("DebateEnd")
-    run = await first.start()
-    drafts = 0
-    async for answer in first.runs.WatchRun(run_pb2.WatchRunRequest(run_id=run.run_id)):
-        drafts += answer.event.HasField("draft_finished")
-        if drafts == 3:
-            break
-    second = await mesh.gateway()  # of the same executor: it takes the first for dead
-    assert_interrupted(await second.finish(run.run_id))
-    gate.opened.set()
-    await until(lambda: not first.service.servicers[0][1]._runner._working)
-    after = await second.get(run.run_id)
-    assert_interrupted(after)
-    assert not leaves.artifacts
-    assert not held(leaves)
 
 
 async def test_watchers_are_told_when_the_end_of_a_run_has_no_room(

@@ -463,11 +463,11 @@ async def test_a_run_that_takes_too_long_is_stopped(gateway: Any, leaves: Any, m
 async def test_money_under_way_arrives_although_the_run_is_stopped(
     mesh: Any, leaves: Any, until: Any, method: str
 ) -> None:
-    gateway = await mesh.gateway()
+    gateway = await mesh.command()
     gate = leaves.hold(method)
     run = await gateway.start()
     await gate.entered.wait()
-    (working,) = gateway.service.servicers[0][1]._runner._working
+    (working,) = gateway.service.servicers[0][1]._runner._tasks
     closing = asyncio.create_task(gateway.close())
     await until(working.cancelling)  # the gateway stops
     gate.opened.set()
@@ -476,7 +476,7 @@ async def test_money_under_way_arrives_although_the_run_is_stopped(
     (reservation,) = leaves.reservations.values()
     assert reservation.releases == 1
     assert bool(reservation.calls) == (method == "Charge")
-    again = await mesh.gateway()
+    again = await mesh.command()
     ended = await again.finish(run.run_id)
     assert ended.error.reason == common_pb2.ERROR_REASON_INTERRUPTED
     assert ended.result.total_nano_usd == reservation.message.charged_nano_usd

@@ -11,7 +11,7 @@ import grpc
 
 from djp.mesh.rpc_errors import error_from_rpc
 from djp_gateway import patience
-from djp_gateway.ledger import charge, hold
+from djp_gateway.ledger import NoRoomError, charge, hold
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -46,12 +46,19 @@ async def listen(
 ) -> None:
     """Listen to a leaf's stream to its end; calls that it only starts or gives up are paid here, `take` does the rest.
 
+    A run that was taken up again has what it can still cost held before anything is asked.
     A leaf that goes away is asked again for what is missing, for about a minute, and at most three times after it had
     begun to call models. `ask` opens the stream of the given attempt; `rest` is the most that the run can still cost.
 
     Raises:
         grpc.aio.AioRpcError: the leaf failed, or does not come back.
+        NoRoomError: there is no room in the budget for what a run that was taken up again can still cost.
     """
+    if live.resumed and not await hold(live, leaves, await rest()):
+        raise NoRoomError(
+            "the run was interrupted, and there is no room in the budget for the rest of it; raise the limit or wait "
+            "until it resets, and start the run again"
+        )
     deaths, broken = 0, None
     for number, delay in enumerate((*patience.RETRY_DELAYS_S, None), start=1):
         try:

@@ -82,7 +82,7 @@ async def hidden(
         text: [Found(found.type, found.start, found.end) for found in answer.findings]
         for text, answer in answers.items()
     }
-    placeholders = Placeholders()
+    placeholders = Placeholders(await live.hidden_before() if live else None)  # which keep their names
     placeholders.hide(findings)
 
     def covered(text: str, *, bare: bool = False) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from djp.mesh.errors import Unavailable
+from djp.mesh.errors import FailedPrecondition, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway.live import at_bound, count
@@ -40,6 +40,28 @@ class LeaseLostError(Unavailable):
     """What the run had reserved is no longer held, so nothing more may be spent for it."""
 
     reason = "INTERRUPTED"
+
+
+class NoRoomError(FailedPrecondition):
+    """What a run that is taken up again can still cost finds no room in the budget."""
+
+
+async def take_up(live: LiveRun, leaves: Leaves) -> None:
+    """Make the books of a run right that another process has left: the calls that it made are recorded, those that it
+    had under way at their bound, and what it reserved is found."""
+    run = live.run
+    if not run.reservation_id:  # it may have been reserved, and nobody have heard of that
+        found = await _reservations(run, leaves)
+        if not found.reservations:
+            return
+        run.reservation_id = found.reservations[-1].reservation_id
+    await pay_owed(live, leaves, live.kept_calls(), live.events)
+    drafts = sum(event.HasField("draft_finished") for event in live.events)
+    ballots = sum(event.HasField("ballot") for event in live.events)
+    await live.warn(
+        f"the process that worked on the run stopped or died; it goes on with {count(drafts, 'draft')} and "
+        f"{count(ballots, 'ballot')}"
+    )
 
 
 async def reserve(live: LiveRun, leaves: Leaves) -> timedelta:
@@ -260,10 +282,7 @@ async def close(run: run_pb2.Run, leaves: Leaves) -> None:
     """Settle a run with the ledger; done again, it changes nothing more."""
     totals = list((await _close_reservation(run, leaves)).totals)
 
-    async def ask() -> governance_pb2.ListReservationsResponse:
-        return await leaves.governance.ListReservations(governance_pb2.ListReservationsRequest(run_id=run.run_id))
-
-    for earlier in (await persistently(ask)).reservations:
+    for earlier in (await _reservations(run, leaves)).reservations:
         if earlier.reservation_id != run.reservation_id:  # work was done again, and the rest reserved anew
             totals += (await _reservation(earlier.reservation_id, leaves)).totals
     del run.result.totals[:]
@@ -279,6 +298,13 @@ async def _close_reservation(run: run_pb2.Run, leaves: Leaves) -> governance_pb2
 
     async def ask() -> governance_pb2.SettleResponse:
         return await leaves.governance.Settle(request)
+
+    return await persistently(ask)
+
+
+async def _reservations(run: run_pb2.Run, leaves: Leaves) -> governance_pb2.ListReservationsResponse:
+    async def ask() -> governance_pb2.ListReservationsResponse:
+        return await leaves.governance.ListReservations(governance_pb2.ListReservationsRequest(run_id=run.run_id))
 
     return await persistently(ask)
 

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 from djp.mesh.telemetry import span
 from djp.run_states import TERMINAL_STATES
-from djp.v1 import common_pb2, run_pb2
+from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
 from djp_gateway.drafting import Drafting, Listener
 from djp_gateway.patience import to_the_end
+from djp_gateway.ports import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
     from djp.mesh.errors import DjpError
-    from djp.v1 import debate_pb2
     from djp_gateway.ports import RunStore
+
+DEBATE, JUDGE, ARTIFACT = "debate", "judge", "artifact"
+"""The kinds of what is kept of a run: answers of debate and judge, and the artifact's bytes."""
 
 
 class Watchers:
@@ -103,6 +106,11 @@ class LiveRun:
         self.failures: dict[tuple[str, int], debate_pb2.DraftFailed] = {}
         """By debater and round."""
         self.drafting = Drafting(watchers)
+        self.resumed = False
+        """Another attempt at the run was begun before, here or elsewhere."""
+        self.events: Sequence[run_pb2.RunEvent] = ()
+        """Those that it had when it was resumed."""
+        self._kept: Sequence[Checkpoint] = ()
         self._store = store
         self._watchers = watchers
 
@@ -115,6 +123,40 @@ class LiveRun:
     async def _save(self, events: Sequence[run_pb2.RunEvent]) -> None:
         await self._store.save(self.run, events)
         self._watchers.wake(self.run.run_id)
+
+    async def begin(self) -> None:
+        """Begin to work on the run, or go on where an earlier attempt stood."""
+        self.resumed = self.run.HasField("started_at")
+        if self.resumed:
+            await self.recall()
+        else:
+            self.run.started_at.GetCurrentTime()
+        await self.enter(run_pb2.RUN_STATE_RUNNING)
+
+    async def recall(self) -> None:
+        """Learn what earlier attempts at the run have told and kept."""
+        self.events = await self._store.events_after(self.run.run_id, 0)
+        self._kept = await self._store.checkpoints(self.run.run_id)
+
+    def kept(self, kind: str) -> list[bytes]:
+        """What earlier attempts have kept of a kind, in order."""
+        return [one.content for one in self._kept if one.kind == kind]
+
+    def kept_calls(self) -> dict[str, common_pb2.ModelCall]:
+        """By id, the model calls that drafts and ballots of earlier attempts are from, at what they cost."""
+        debated = map(debate_pb2.DebateResponse.FromString, self.kept(DEBATE))
+        judged = map(judge_pb2.JudgeResponse.FromString, self.kept(JUDGE))
+        calls = [call for answer in debated for call in (*answer.draft.calls, *answer.failed.calls)]
+        calls += [call for answer in judged for call in answer.ballot.calls]
+        return {call.call_id: call for call in calls}
+
+    async def keep(self, kind: str, content: bytes) -> None:
+        """Keep what the run has paid for or decided until it ends; nobody is told."""
+        await to_the_end(self._store.save(self.run, [], kept=[Checkpoint(kind, content)]))
+
+    async def hidden_before(self) -> Mapping[str, str]:
+        """What earlier attempts hid from the run's models, by the placeholders' names."""
+        return (await self._store.hidden(self.run.run_id) or {}) if self.resumed else {}
 
     async def keep_hidden(self, values: Mapping[str, str]) -> None:
         """Keep what is hidden from the run's models, by the placeholders' names; nobody is told."""

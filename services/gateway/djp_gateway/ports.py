@@ -19,6 +19,19 @@ class Page:
     next_page_token: str
 
 
+COMMAND = "command"
+"""The executor's name of a mesh that lives for one command: its runs are nobody else's, and end with it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Something that a run has paid for or decided, kept until it ends, so that it can go on elsewhere."""
+
+    kind: str
+    """`debate` and `judge`: an answer of that leaf; `artifact`: the artifact's bytes."""
+    content: bytes
+
+
 @dataclass(frozen=True)
 class Order:
     """What somebody wants of a run."""
@@ -46,7 +59,7 @@ class RunStore(Protocol):
         ...
 
     async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
-        """Store a new run, or return the one that this request_id made before.
+        """Store a new run, which then waits in the queue, or return the one that this request_id made before.
 
         Raises:
             RequestIdReused: the request_id came with another body.
@@ -54,12 +67,17 @@ class RunStore(Protocol):
         ...
 
     async def save(
-        self, run: run_pb2.Run, events: Sequence[run_pb2.RunEvent], hidden: Mapping[str, str] | None = None
+        self,
+        run: run_pb2.Run,
+        events: Sequence[run_pb2.RunEvent],
+        hidden: Mapping[str, str] | None = None,
+        kept: Sequence[Checkpoint] = (),
     ) -> None:
         """Store the run as it is now and append events, all or nothing; the events get their numbers here.
 
-        `run.last_sequence` is moved on. Once a run is terminal it never changes again. `hidden`: what is hidden from
-        the run's models, by the placeholders' names, takes the place of what was.
+        `run.last_sequence` is moved on. Once a run is terminal it never changes again, and its checkpoints are gone.
+        `hidden`: what is hidden from the run's models, by the placeholders' names, takes the place of what was. `kept`
+        is appended to the run's checkpoints.
 
         Raises:
             FailedPrecondition: another attempt has taken the run over, or it has ended.
@@ -79,6 +97,10 @@ class RunStore(Protocol):
         """What is hidden from the run's models, by the placeholders' names; None if it is not kept."""
         ...
 
+    async def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:
+        """What was kept of a run that has not ended, in order."""
+        ...
+
     async def list(self, tenant: str, request: run_pb2.ListRunsRequest) -> Page:
         """The tenant's runs that fit the filter; a page may be shorter than asked for when its runs are large.
 
@@ -91,8 +113,63 @@ class RunStore(Protocol):
         """The run's events past that number, in order."""
         ...
 
-    async def unfinished(self, executor: str) -> Sequence[tuple[str, str]]:
-        """Tenant and id of each run of that executor that has not ended."""
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that is now its claimer's to work on."""
+
+    tenant: str
+    run_id: str
+    attempt: int
+    takeovers: int
+    """How often an executor died with it."""
+
+
+class RunQueue(Protocol):
+    """Runs that wait for an executor, and executors that show that they live.
+
+    A run is either waiting, or one executor's, or waits for a person, or has ended. What is taken from an executor gets
+    a higher `attempt`, so that one that was only slow can write nothing any more.
+    """
+
+    async def claim(self, executor: str, *, per_tenant: int, slowed: Collection[str] = ()) -> Claim | None:
+        """Take the run whose turn it is; None: none waits that may be in work now.
+
+        A tenant has at most `per_tenant` runs in work, wherever; that of the fewest comes next, `slowed` ones after all
+        others. Of a tenant's own runs the most urgent comes first, and among those the oldest. A command claims its own
+        runs only, and nobody else does.
+        """
+        ...
+
+    async def claim_one(self, run_id: str, executor: str) -> Claim | None:
+        """Take this run, out of turn; None: it does not wait."""
+        ...
+
+    async def hand_back(self, executor: str) -> None:
+        """Let the runs of an executor that stops wait for another one."""
+        ...
+
+    async def beat(self, executor: str) -> None:
+        """Show that the executor lives."""
+        ...
+
+    async def beats(self) -> Mapping[str, int]:
+        """By name, the last beat of every executor that works on runs, but no command's; 0: it showed none yet."""
+        ...
+
+    async def take_from(self, executor: str, beat: int | None, *, taker: str) -> int:
+        """Let the runs of a dead executor wait, for the taker or others; how many that were.
+
+        Nothing happens if it has shown since `beat` that it lives; None: whatever it has shown.
+        """
+        ...
+
+    async def unfinished(self, executor: str) -> Sequence[Claim]:
+        """The runs of an executor, and those that wait since it accepted them."""
+        ...
+
+    async def depth(self) -> tuple[int, float]:
+        """How many runs wait, and for how many seconds the oldest of them."""
         ...
 
 

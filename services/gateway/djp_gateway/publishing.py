@@ -85,11 +85,25 @@ async def clean_message(message: str, run: run_pb2.Run, leaves: Leaves) -> str:
         return "the details are withheld, for they could not be redacted; the log of the service that failed has more"
 
 
-async def store(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
-    """Store the artifact; it holds redacted text only."""
+def outcome(result: run_pb2.RunResult) -> run_pb2.RunState.ValueType:
+    """The state in which a run with that result ends."""
+    if not result.draft_id:
+        return run_pb2.RUN_STATE_NO_RESULT
+    return run_pb2.RUN_STATE_ADVISORY if result.advisory_reason else run_pb2.RUN_STATE_PUBLISHED
+
+
+_STATUS = {run_pb2.RUN_STATE_PUBLISHED: "published", run_pb2.RUN_STATE_ADVISORY: "advisory"}
+
+
+def artifact_bytes(record: RunRecord) -> bytes:
+    """The artifact of a run that was judged and redacted; it holds redacted text only."""
+    return json.dumps(build_artifact(record), ensure_ascii=False, indent=2, allow_nan=False).encode() + b"\n"
+
+
+async def store(live: LiveRun, leaves: Leaves, content: bytes) -> None:
+    """Store the artifact."""
     run = live.run
     async with live.stage(common_pb2.STAGE_STORE) as finished:
-        content = json.dumps(build_artifact(record), ensure_ascii=False, indent=2, allow_nan=False).encode() + b"\n"
         key = storage_pb2.ArtifactKey(workflow=run.spec.workflow, artifact=f"{run.run_id}.json")
         header = storage_pb2.ArtifactHeader(
             request_id=step_id(run.run_id, "store"),
@@ -97,7 +111,7 @@ async def store(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
             content_type="application/json",
             sha256=sha256(content).hexdigest(),
             run_id=run.run_id,
-            tags={"preset": run.spec.preset, "status": record.publication.status},
+            tags={"preset": run.spec.preset, "status": _STATUS.get(outcome(run.result), "none")},
         )
 
         def parts() -> Iterator[storage_pb2.PutArtifactRequest]:

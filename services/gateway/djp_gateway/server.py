@@ -25,12 +25,15 @@ from djp.v1 import (
 )
 from djp_gateway.adapters.leaves import leaves_over
 from djp_gateway.adapters.sql_orders import SqlRunOrders
+from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
 from djp_gateway.catalogue import load_catalogue
 from djp_gateway.catalogue_servicer import CatalogueServicer
 from djp_gateway.forward import Forwarder, add_forwarder
+from djp_gateway.keeping import Keeper
 from djp_gateway.live import Watchers
+from djp_gateway.ports import COMMAND
 from djp_gateway.runner import Runner
 from djp_gateway.seal import Seal, load_key
 from djp_gateway.servicer import RunServicer
@@ -48,13 +51,17 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 @asynccontextmanager
-async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
-    """The gateway, ready to serve; on exit the runs in work are ended and give their money back."""
+async def open_service(settings: GatewaySettings, *, alone: bool = False) -> AsyncIterator[Service]:
+    """The gateway, ready to serve; on exit it hands back the runs that it works on.
+
+    `alone`: no other gateway can be at work on its database, so what is unfinished there is left over. As the executor
+    COMMAND it ends with one command: what it leaves is ended then, or by the next command.
+    """
     async with AsyncExitStack() as stack:
         engine = await open_engine(settings.gateway_database_url, _MIGRATIONS, metadata)
         stack.push_async_callback(engine.dispose)
         seal = Seal(load_key(djp_home() / "seal.key"))
-        store, orders = SqlRunStore(engine, seal), SqlRunOrders(engine, seal)
+        store, orders, queue = SqlRunStore(engine, seal), SqlRunOrders(engine, seal), SqlRunQueue(engine)
         await store.check_seal()
         catalogue = load_catalogue()
         catalogue.policy(settings.policy)
@@ -70,16 +77,24 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
         watchers = Watchers()
         runner = Runner(
             store,
+            queue,
             orders,
             leaves,
             watchers,
             executor=settings.executor_id,
             max_workers=settings.max_workers,
+            per_tenant=settings.per_tenant_max_concurrency,
             lease_s=settings.reservation_lease_s,
         )
         stack.push_async_callback(runner.stop)
-        # Embedded, the leaves are up already: then nothing is left held when the first call comes in.
-        await runner.end_left_over(wait_s=1.0)
+        keeper = Keeper(queue, settings.executor_id, silence_s=settings.executor_silence_s, taken=runner.wake)
+        background = [runner.take, runner.listen, keeper.beat]
+        if alone:
+            # The leaves are up already: then nothing is left held when the first call comes in.
+            await runner.end_left_over(wait_s=1.0)
+        if settings.executor_id != COMMAND:
+            await keeper.begin(alone=alone)
+            background.append(keeper.look)
 
         forwarded = {
             debate_pb2.DESCRIPTOR.services_by_name["DebateService"]: channels["debate"],
@@ -105,7 +120,7 @@ async def open_service(settings: GatewaySettings) -> AsyncIterator[Service]:
                 ),
                 *((leaf, forwarder, add_forwarder) for leaf, forwarder in forwarders),
             ],
-            background=[runner.listen],
+            background=background,
             public=True,
-            on_drain=[forwarder.end_watches for _, forwarder in forwarders],
+            on_drain=[runner.take_no_more, *(forwarder.end_watches for _, forwarder in forwarders)],
         )

@@ -106,6 +106,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     ) -> AsyncIterator[run_pb2.WatchRunResponse]:
         run = await self._store.get(current_identity().tenant, request.run_id)
         sequence, ended = request.after_sequence, False
+        loop, beat_s = asyncio.get_running_loop(), self._settings.heartbeat_s
+        said_at = loop.time()
         with self._watchers.bell(run.run_id) as bell, ExitStack() as stack:
             drafting = stack.enter_context(self._watchers.listener(run.run_id, bell)) if request.deltas else None
             while True:
@@ -122,6 +124,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                     if last:
                         return
                 if events:
+                    said_at = loop.time()
                     continue
                 if ended:
                     return  # the caller had seen the last event before
@@ -130,17 +133,20 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                     continue  # its last event may have come since this loop looked for events
                 if problem := self._watchers.stuck(run.run_id):
                     raise problem
-                try:
-                    async with asyncio.timeout(self._settings.heartbeat_s):
+                # No bell rings here for what another gateway does.
+                wait_s = beat_s if self._runner.has(run.run_id) else min(_LOOK_S, beat_s)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
                         await bell.wait()
-                except TimeoutError:
+                if loop.time() - said_at >= beat_s:
+                    said_at = loop.time()
                     yield run_pb2.WatchRunResponse(event=run_pb2.RunEvent(heartbeat=run_pb2.Heartbeat()))
 
     async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Context) -> run_pb2.CancelRunResponse:
         run = await self._store.get(current_identity().tenant, request.run_id)
         order = Order(kind=CANCEL, by=_caller(), reason=request.reason)
         if await self._ordered(run, order, request):
-            await self._runner.hear([run.run_id])
+            await self._runner.cancel(run.run_id)
             run = await self._ended(run)
         return run_pb2.CancelRunResponse(run=run)
 

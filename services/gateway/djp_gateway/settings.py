@@ -32,7 +32,7 @@ class GatewaySettings(BaseSettings):
     governance_address: str = "localhost:7105"
     storage_address: str = "localhost:7106"
     executor_id: str = Field(default_factory=socket.gethostname, min_length=1, max_length=255)
-    """Stable and unique among replicas: after a restart the gateway ends the runs that it left unfinished under it."""
+    """Stable and unique among replicas: after a restart the gateway takes up what it left unfinished under it."""
     debaters: str = Field(default=OFFLINE_DEBATERS, pattern=_MODELS)
     """Model ids, comma separated; a preset says how many of them take part."""
     jurors: str = Field(default="offline/rubric", pattern=_MODELS)
@@ -40,7 +40,11 @@ class GatewaySettings(BaseSettings):
     templates: Path | None = None
     """A folder of templates beside those shipped; of tenants in tenants/TENANT."""
     max_workers: int = Field(default=12, ge=1, validation_alias="MAX_WORKERS")
-    """Runs worked on at once; further ones wait in the queue."""
+    """Runs that this gateway works on at once; further ones wait in the queue."""
+    per_tenant_max_concurrency: int = Field(default=5, ge=1, validation_alias="PER_TENANT_MAX_CONCURRENCY")
+    """Runs of one tenant that are in work at once, at all gateways together."""
+    executor_silence_s: float = Field(default=10.0, ge=0.5, le=600)
+    """After so long without a sign of life a gateway counts as dead, and others take over its runs."""
     reservation_lease_s: int = Field(default=120, ge=0, le=86_400)
     """How long governance holds a run's money after the gateway was last heard of; 0: until the run is ended."""
     heartbeat_s: float = Field(default=15.0, gt=0, le=30)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from djp.llm.offline import DEBATER_MODELS
@@ -13,9 +13,9 @@ from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
 from djp_gateway.asking import listen
 from djp_gateway.citing import cite, search
 from djp_gateway.hiding import hide
-from djp_gateway.ledger import charge, lease, reserve, settle
-from djp_gateway.live import count
-from djp_gateway.publishing import clean_message, publish, redact, store
+from djp_gateway.ledger import charge, lease, reserve, settle, take_up
+from djp_gateway.live import ARTIFACT, DEBATE, JUDGE, count
+from djp_gateway.publishing import artifact_bytes, clean_message, outcome, publish, redact, store
 from djp_gateway.record import RunRecord, summary_of
 
 if TYPE_CHECKING:
@@ -44,28 +44,42 @@ async def work(live: LiveRun, leaves: Leaves, lanes: Lanes) -> None:
         DjpError, grpc.RpcError: a step failed; what the run holds is still to be released.
         TimeoutError: search, debate and judgement took longer than the spec's timeout.
     """
+    async with AsyncExitStack() as stack:
+        kept = live.kept(ARTIFACT)
+        content = kept[-1] if kept else await _answer(live, leaves, lanes, stack)
+        with deadline_scope(_STEP_S):
+            await store(live, leaves, content)
+        with deadline_scope(_STEP_S):
+            await settle(live, leaves)
+    await live.enter(outcome(live.run.result))
+
+
+async def _answer(live: LiveRun, leaves: Leaves, lanes: Lanes, stack: AsyncExitStack) -> bytes:
+    """All that models and money are needed for; the artifact, which is kept. From the reservation on, the stack has its
+    lease."""
     run = live.run
     ends_at = asyncio.get_running_loop().time() + run.spec.timeout.ToTimedelta().total_seconds()
     async with _until(ends_at):
         sent = await hide(live, leaves, await search(live, leaves))
-        await project(live, leaves, sent)
-        lanes.slow(run.tenant, await reserve(live, leaves))
-    async with lease(live, leaves):
-        async with _until(ends_at):
-            debated = await debate(live, leaves, sent)
-            candidates, citations = await cite(live, leaves, sent, debated.drafts)
-            ballots, verdict = await judge(live, leaves, sent, candidates)
-        publication = publish(run.spec, debated.drafts, verdict)
-        record = RunRecord(
-            run, sent, debated, list(live.failures.values()), citations, ballots, verdict, publication, live.calls
-        )
-        with deadline_scope(_STEP_S):
-            await redact(live, leaves, record)
-        with deadline_scope(_STEP_S):
-            await store(live, leaves, record)
-        with deadline_scope(_STEP_S):
-            await settle(live, leaves)
-    await live.enter(outcome(run.result))
+        if live.resumed:
+            await take_up(live, leaves)
+        if not run.reservation_id:
+            await project(live, leaves, sent)
+            lanes.slow(run.tenant, await reserve(live, leaves))
+    await stack.enter_async_context(lease(live, leaves))
+    async with _until(ends_at):
+        debated = await debate(live, leaves, sent)
+        candidates, citations = await cite(live, leaves, sent, debated.drafts)
+        ballots, verdict = await judge(live, leaves, sent, candidates)
+    publication = publish(run.spec, debated.drafts, verdict)
+    record = RunRecord(
+        run, sent, debated, list(live.failures.values()), citations, ballots, verdict, publication, live.calls
+    )
+    with deadline_scope(_STEP_S):
+        await redact(live, leaves, record)
+    content = artifact_bytes(record)
+    await live.keep(ARTIFACT, content)
+    return content
 
 
 @asynccontextmanager
@@ -75,13 +89,6 @@ async def _until(ends_at: float) -> AsyncIterator[None]:
     with deadline_scope(max(0.0, ends_at - asyncio.get_running_loop().time()) + _DEADLINE_SLACK_S):
         async with asyncio.timeout_at(ends_at):
             yield
-
-
-def outcome(result: run_pb2.RunResult) -> run_pb2.RunState.ValueType:
-    """The state in which a run with that result ends."""
-    if not result.draft_id:
-        return run_pb2.RUN_STATE_NO_RESULT
-    return run_pb2.RUN_STATE_ADVISORY if result.advisory_reason else run_pb2.RUN_STATE_PUBLISHED
 
 
 async def project(live: LiveRun, leaves: Leaves, sent: Sent) -> None:
@@ -134,18 +141,27 @@ async def debate(live: LiveRun, leaves: Leaves, sent: Sent) -> debate_pb2.Debate
                 await live.emit(run_pb2.RunEvent(debater_started=response.started))
             case "delta":
                 live.drafting.piece(response.delta, run.run_id, shown, leaves)
+            case _:
+                await live.keep(DEBATE, response.SerializeToString())  # before it is paid: it is never paid twice
+                await absorb(response)
+
+    async def absorb(response: debate_pb2.DebateResponse) -> None:
+        match response.WhichOneof("event"):
             case "draft":
                 draft = response.draft.draft
                 request.completed_drafts.append(draft)
                 live.failures.pop((draft.debater_id, draft.round), None)  # of an attempt before the leaf died
                 live.drafting.ended(draft.debater_id, draft.round)
-                await charge(live, leaves, response.draft.calls, run_pb2.RunEvent(draft_finished=summary_of(draft)))
+                event = run_pb2.RunEvent(draft_finished=summary_of(draft))
+                told = any(one.draft_finished.draft_id == draft.draft_id for one in live.events)
+                await charge(live, leaves, response.draft.calls, *(() if told else (event,)))
             case "failed":
                 failed = response.failed
                 live.failures[failed.debater_id, failed.round] = failed
                 live.drafting.ended(failed.debater_id, failed.round)
                 event = run_pb2.RunEvent(draft_failed=await _failure(live, leaves, failed))
-                await charge(live, leaves, failed.calls, event)
+                told = any(event.draft_failed == one.draft_failed for one in live.events)
+                await charge(live, leaves, failed.calls, *(() if told else (event,)))
             case "finished":
                 finished.append(response.finished)
 
@@ -154,10 +170,13 @@ async def debate(live: LiveRun, leaves: Leaves, sent: Sent) -> debate_pb2.Debate
         return _sum(left, run.projection.judge)
 
     async with live.stage(common_pb2.STAGE_DEBATE) as stage:
-        try:
-            await listen(live, leaves, ask, take, rest)
-        finally:
-            await live.drafting.close()
+        for known in live.kept(DEBATE):
+            await absorb(debate_pb2.DebateResponse.FromString(known))
+        if not finished:
+            try:
+                await listen(live, leaves, ask, take, rest)
+            finally:
+                await live.drafting.close()
         if not finished:
             raise IncompleteStreamError("the debate ended without a result; start the run again")
         stage.summary = _debate_line(finished[-1])
@@ -194,12 +213,17 @@ async def judge(
         return leaves.judge.Judge(request)
 
     async def take(response: judge_pb2.JudgeResponse) -> None:
+        await live.keep(JUDGE, response.SerializeToString())  # before it is paid: it is never paid twice
+        await absorb(response)
+
+    async def absorb(response: judge_pb2.JudgeResponse) -> None:
         match response.WhichOneof("event"):
             case "ballot":
                 ballot = response.ballot.ballot
                 request.completed_ballots.append(ballot)
                 event = run_pb2.RunEvent(ballot=await _shown(ballot, live, leaves))
-                await charge(live, leaves, response.ballot.calls, event)
+                told = any(one.ballot.ballot_id == ballot.ballot_id for one in live.events)
+                await charge(live, leaves, response.ballot.calls, *(() if told else (event,)))
             case "verdict":
                 verdict.append(response.verdict)
 
@@ -207,7 +231,10 @@ async def judge(
         return run.projection.judge
 
     async with live.stage(common_pb2.STAGE_JUDGE) as stage:
-        await listen(live, leaves, ask, take, rest)
+        for known in live.kept(JUDGE):
+            await absorb(judge_pb2.JudgeResponse.FromString(known))
+        if not verdict:
+            await listen(live, leaves, ask, take, rest)
         if not verdict:
             raise IncompleteStreamError("the jury ended without a verdict; start the run again")
         stage.summary = _verdict_line(verdict[-1], request.completed_ballots)

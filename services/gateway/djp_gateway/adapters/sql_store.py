@@ -7,7 +7,7 @@ import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from djp.database import reading, to_us
@@ -16,13 +16,13 @@ from djp.mesh.paging import page_token, read_page_token
 from djp.mesh.times import from_timestamp
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2
-from djp_gateway.adapters.tables import events, hidden_values, runs
-from djp_gateway.ports import Page
+from djp_gateway.adapters.tables import checkpoints, events, hidden_values, runs
+from djp_gateway.ports import Checkpoint, Page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from djp_gateway.seal import Seal
 
@@ -69,6 +69,8 @@ class SqlRunStore:
             "request_id": request_id,
             "request_sha256": self._seal.fingerprint(request_sha256),
             "executor": executor,
+            "waiting": True,
+            "urgency": -run.spec.priority,
             "created_us": run.created_at.ToMicroseconds(),
             "preset": run.spec.preset,
             "workflow": run.spec.workflow,
@@ -86,7 +88,11 @@ class SqlRunStore:
         return run
 
     async def save(
-        self, run: run_pb2.Run, events_: Sequence[run_pb2.RunEvent], hidden: Mapping[str, str] | None = None
+        self,
+        run: run_pb2.Run,
+        events_: Sequence[run_pb2.RunEvent],
+        hidden: Mapping[str, str] | None = None,
+        kept: Sequence[Checkpoint] = (),
     ) -> None:
         first = run.last_sequence + 1
         for sequence, event in enumerate(events_, start=first):
@@ -119,7 +125,34 @@ class SqlRunStore:
                 sealed = self._seal.close(json.dumps(hidden).encode(), _place(run.run_id, "hidden"))
                 await connection.execute(delete(hidden_values).where(hidden_values.c.run_id == run.run_id))
                 await connection.execute(insert(hidden_values).values(run_id=run.run_id, sealed_values=sealed))
+            if kept:
+                await self._keep(connection, run.run_id, kept)
+            if run.state in TERMINAL_STATES:
+                await connection.execute(delete(checkpoints).where(checkpoints.c.run_id == run.run_id))
         run.last_sequence = last
+
+    async def _keep(self, connection: AsyncConnection, run_id: str, kept: Sequence[Checkpoint]) -> None:
+        query = select(func.coalesce(func.max(checkpoints.c.number), 0)).where(checkpoints.c.run_id == run_id)
+        first = (await connection.execute(query)).scalar_one() + 1
+        rows = [
+            {
+                "run_id": run_id,
+                "number": number,
+                "kind": one.kind,
+                "sealed_checkpoint": self._seal.close(one.content, _place(run_id, f"{one.kind}/{number}")),
+            }
+            for number, one in enumerate(kept, start=first)
+        ]
+        await connection.execute(insert(checkpoints), rows)
+
+    async def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:
+        query = select(checkpoints).where(checkpoints.c.run_id == run_id).order_by(checkpoints.c.number)
+        async with reading(self._engine).connect() as connection:
+            rows = (await connection.execute(query)).all()
+        return [
+            Checkpoint(row.kind, self._seal.open(row.sealed_checkpoint, _place(run_id, f"{row.kind}/{row.number}")))
+            for row in rows
+        ]
 
     async def get(self, tenant: str, run_id: str) -> run_pb2.Run:
         query = select(runs).where(runs.c.tenant == tenant, _begins(run_id.lower())).limit(2)
@@ -173,12 +206,6 @@ class SqlRunStore:
             run_pb2.RunEvent.FromString(self._seal.open(row.sealed_event, _place(run_id, row.sequence))) for row in rows
         ]
 
-    async def unfinished(self, executor: str) -> Sequence[tuple[str, str]]:
-        query = select(runs.c.tenant, runs.c.run_id).where(runs.c.executor == executor, runs.c.terminal.is_(False))
-        async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
-        return [(row.tenant, row.run_id) for row in rows]
-
     def _columns(self, run: run_pb2.Run) -> dict[str, Any]:
         state = run_pb2.Run()
         state.CopyFrom(run)
@@ -195,6 +222,7 @@ class SqlRunStore:
 
     def _open(self, row: Row[Any]) -> run_pb2.Run:
         run = run_pb2.Run.FromString(self._seal.open(row.sealed_run, row.run_id))
+        run.attempt = row.attempt  # which is raised by who takes the run over, and knows no more of it
         run.spec.ParseFromString(self._seal.open(row.sealed_spec, _place(row.run_id, "spec")))
         return run
 

@@ -14,6 +14,8 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
+    text,
 )
 
 metadata = MetaData()
@@ -38,10 +40,29 @@ runs = Table(
     Column("last_sequence", BigInteger, nullable=False),
     Column("sealed_spec", LargeBinary, nullable=False),  # apart, for it may be large and never changes
     Column("sealed_run", LargeBinary, nullable=False),
+    Column("waiting", Boolean, nullable=False, server_default=false()),  # for whoever has room; else `executor` has it
+    Column("urgency", Integer, nullable=False, server_default="0"),  # what waits is taken in this order, least first
+    Column("takeovers", Integer, nullable=False, server_default="0"),  # how often an executor died with it
     UniqueConstraint("tenant", "request_id", name="uq_runs_request"),
 )
 Index("ix_runs_newest", runs.c.tenant, runs.c.created_us, runs.c.run_id)
 Index("ix_runs_unfinished", runs.c.executor, runs.c.terminal)
+Index(
+    "ix_runs_waiting",
+    runs.c.tenant,
+    runs.c.urgency,
+    runs.c.created_us,
+    runs.c.run_id,
+    sqlite_where=text("waiting"),
+    postgresql_where=text("waiting"),
+)
+
+executors = Table(
+    "executors",
+    metadata,
+    Column("executor", String(255), primary_key=True),
+    Column("beat", BigInteger, nullable=False),  # grows for as long as it lives; nobody's clock is compared
+)
 
 events = Table(
     "run_events",
@@ -56,6 +77,15 @@ hidden_values = Table(
     metadata,
     Column("run_id", String(36), ForeignKey("runs.run_id"), primary_key=True),
     Column("sealed_values", LargeBinary, nullable=False),  # apart, for only their owner asks for them, and rarely
+)
+
+checkpoints = Table(
+    "run_checkpoints",
+    metadata,
+    Column("run_id", String(36), ForeignKey("runs.run_id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("sealed_checkpoint", LargeBinary, nullable=False),  # what a run needs to go on; gone when it has ended
 )
 
 orders = Table(

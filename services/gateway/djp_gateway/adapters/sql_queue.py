@@ -1,0 +1,147 @@
+"""The queue of runs, in the SQL database that has them: who takes which, and whose are taken from the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, insert, select, text, true, update
+
+from djp.database import reading
+from djp.v1 import run_pb2
+from djp_gateway.adapters.tables import executors, runs
+from djp_gateway.ports import COMMAND, Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+_CLAIM_LOCK = 0x646A7071  # "djpq": the advisory lock of who claims on Postgres, as the write lock is on SQLite
+
+_CLAIM = (runs.c.tenant, runs.c.run_id, runs.c.attempt, runs.c.takeovers)
+_parked = runs.c.state == run_pb2.RUN_STATE_PENDING_APPROVAL  # a person has it
+_in_work = and_(runs.c.terminal.is_(False), runs.c.waiting.is_(False), ~_parked)
+
+
+class SqlRunQueue:
+    """A RunQueue on SQLAlchemy Core; one transaction a call."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
+        self._turn = asyncio.Lock() if self._sqlite else nullcontext()
+
+    async def claim(self, executor: str, *, per_tenant: int, slowed: Collection[str] = ()) -> Claim | None:
+        mine = runs.c.executor == COMMAND if executor == COMMAND else runs.c.executor != COMMAND
+        async with reading(self._engine).connect() as connection:
+            if not await _tenants(connection, mine):
+                return None  # mostly, and without a lock
+        async with self._turn, self._engine.begin() as connection:
+            if not self._sqlite:
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
+            tenants = await _tenants(connection, mine)
+            busy = (
+                select(runs.c.tenant, func.count()).where(_in_work, runs.c.tenant.in_(tenants)).group_by(runs.c.tenant)
+            )
+            counts = dict.fromkeys(tenants, 0) | await _pairs(connection, busy)
+            heads = []
+            for tenant in tenants:
+                if counts[tenant] < per_tenant:
+                    head = (await connection.execute(_head(tenant, mine))).one()
+                    heads.append((tenant in slowed, counts[tenant], head.created_us, head))
+            if not heads:
+                return None
+            head = min(heads, key=lambda one: one[:3])[3]
+            await connection.execute(
+                update(runs).where(runs.c.run_id == head.run_id).values(waiting=False, executor=executor)
+            )
+        return Claim(head.tenant, head.run_id, head.attempt, head.takeovers)
+
+    async def claim_one(self, run_id: str, executor: str) -> Claim | None:
+        async with self._turn, self._engine.begin() as connection:
+            done = await connection.execute(
+                update(runs).where(runs.c.run_id == run_id, runs.c.waiting).values(waiting=False, executor=executor)
+            )
+            if not done.rowcount:
+                return None
+            row = (await connection.execute(select(*_CLAIM).where(runs.c.run_id == run_id))).one()
+        return Claim(*row)
+
+    async def hand_back(self, executor: str) -> None:
+        async with self._turn, self._engine.begin() as connection:
+            await connection.execute(
+                update(runs)
+                .where(runs.c.executor == executor, _in_work)
+                .values(waiting=True, attempt=runs.c.attempt + 1)
+            )
+
+    async def beat(self, executor: str) -> None:
+        async with self._turn, self._engine.begin() as connection:
+            done = await connection.execute(
+                update(executors).where(executors.c.executor == executor).values(beat=executors.c.beat + 1)
+            )
+            if not done.rowcount:
+                await connection.execute(insert(executors).values(executor=executor, beat=1))
+
+    async def beats(self) -> Mapping[str, int]:
+        query = (
+            select(runs.c.executor, func.coalesce(func.max(executors.c.beat), 0))
+            .select_from(runs.outerjoin(executors, executors.c.executor == runs.c.executor))
+            .where(_in_work, runs.c.executor != COMMAND)
+            .group_by(runs.c.executor)
+        )
+        async with reading(self._engine).connect() as connection:
+            return await _pairs(connection, query)
+
+    async def take_from(self, executor: str, beat: int | None, *, taker: str) -> int:
+        last = select(func.coalesce(func.max(executors.c.beat), 0)).where(executors.c.executor == executor)
+        still: ColumnElement[bool] = true() if beat is None else last.scalar_subquery() == beat
+        async with self._turn, self._engine.begin() as connection:
+            taken = await connection.execute(
+                update(runs)
+                .where(runs.c.executor == executor, _in_work, still)
+                .values(waiting=True, executor=taker, attempt=runs.c.attempt + 1, takeovers=runs.c.takeovers + 1)
+            )
+        return int(taken.rowcount)
+
+    async def unfinished(self, executor: str) -> Sequence[Claim]:
+        query = select(*_CLAIM).where(runs.c.executor == executor, runs.c.terminal.is_(False), ~_parked)
+        async with reading(self._engine).connect() as connection:
+            return [Claim(*row) for row in await connection.execute(query)]
+
+    async def depth(self) -> tuple[int, float]:
+        query = select(func.count(), func.min(runs.c.created_us)).where(runs.c.waiting)
+        async with reading(self._engine).connect() as connection:
+            count, oldest_us = (await connection.execute(query)).one()
+        return count, max(0.0, time.time() - oldest_us / 1e6) if count else 0.0
+
+
+async def _pairs(connection: AsyncConnection, query: Select[str, int]) -> dict[str, int]:
+    return {row[0]: row[1] for row in (await connection.execute(query)).all()}
+
+
+async def _tenants(connection: AsyncConnection, mine: ColumnElement[bool]) -> list[str]:
+    """Those that have runs waiting: found by hops through the index, however many runs each of them has."""
+    tenants: list[str] = []
+    first = select(func.min(runs.c.tenant)).where(runs.c.waiting, mine)
+    hops = select(first.scalar_subquery().label("tenant")).cte("hops", recursive=True)
+    following = select(func.min(runs.c.tenant)).where(runs.c.waiting, mine, runs.c.tenant > hops.c.tenant)
+    hops = hops.union_all(select(following.scalar_subquery()).where(hops.c.tenant.is_not(None)))
+    for (tenant,) in await connection.execute(select(hops.c.tenant)):
+        if tenant is not None:
+            tenants.append(tenant)
+    return tenants
+
+
+def _head(tenant: str, mine: ColumnElement[bool]) -> Select[Any]:
+    """The tenant's next run."""
+    return (
+        select(*_CLAIM, runs.c.created_us)
+        .where(runs.c.waiting, mine, runs.c.tenant == tenant)
+        .order_by(runs.c.urgency, runs.c.created_us, runs.c.run_id)
+        .limit(1)
+    )

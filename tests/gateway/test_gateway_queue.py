@@ -1,0 +1,217 @@
+"""Store, queue and orders, the same on SQLite and on Postgres: who gets which run, and who may still write to it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import djp_gateway
+from djp.database import open_engine
+from djp.mesh.errors import FailedPrecondition, NotFound, RequestIdReused
+from djp.v1 import run_pb2
+from djp_gateway.adapters.sql_orders import SqlRunOrders
+from djp_gateway.adapters.sql_queue import SqlRunQueue
+from djp_gateway.adapters.sql_store import SqlRunStore
+from djp_gateway.adapters.tables import metadata
+from djp_gateway.keeping import Keeper
+from djp_gateway.ports import CANCEL, COMMAND, Checkpoint, Claim, Order
+from djp_gateway.seal import Seal
+from tests.governance.ledger_postgres import new_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+MIGRATIONS = Path(djp_gateway.__file__).parent / "migrations"
+
+
+@dataclass
+class Base:
+    """A database with the gateway's adapters on it."""
+
+    store: SqlRunStore
+    queue: SqlRunQueue
+    orders: SqlRunOrders
+    engine: Any
+    made: int = 0
+
+    async def add(self, tenant: str = "t", executor: str = "a", priority: int = 0) -> str:
+        """A run that waits; later ones are younger."""
+        self.made += 1
+        spec = run_pb2.RunSpec(task="Why?", priority=priority)
+        run = run_pb2.Run(run_id=str(uuid.uuid4()), tenant=tenant, state=run_pb2.RUN_STATE_QUEUED, spec=spec, attempt=1)
+        run.created_at.FromMicroseconds(1_700_000_000_000_000 + self.made)
+        await self.store.create(run, request_id=str(uuid.uuid4()), request_sha256="x", executor=executor)
+        return run.run_id
+
+    async def claim(self, executor: str = "a", per_tenant: int = 5, **more: Any) -> Claim | None:
+        return await self.queue.claim(executor, per_tenant=per_tenant, **more)
+
+    async def order(self, count: int, **more: Any) -> list[str]:
+        """The runs in which `count` claims are granted."""
+        claims = [await self.claim(**more) for _ in range(count)]
+        return [claim.run_id for claim in claims if claim]
+
+    async def end(self, tenant: str, run_id: str) -> None:
+        run = await self.store.get(tenant, run_id)
+        run.state = run_pb2.RUN_STATE_FAILED
+        await self.store.save(run, [])
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with new_postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Base]:
+    postgres = request.param == "postgres"
+    url = request.getfixturevalue("postgres") if postgres else f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}"
+    engine = await open_engine(url, MIGRATIONS, metadata)
+    if postgres:
+        async with engine.begin() as connection:
+            for table in reversed(metadata.sorted_tables):
+                await connection.execute(table.delete())
+    seal = Seal(b"k" * 32)
+    yield Base(SqlRunStore(engine, seal), SqlRunQueue(engine), SqlRunOrders(engine, seal), engine)
+    await engine.dispose()
+
+
+async def test_every_run_is_claimed_once_however_many_ask_at_once(base: Base) -> None:
+    runs = {await base.add(tenant) for tenant in ("a", "b", "c") for _ in range(4)}
+    claims = await asyncio.gather(*(base.claim(f"executor-{number}", per_tenant=100) for number in range(20)))
+    claimed = [claim.run_id for claim in claims if claim]
+    assert len(claimed) == 12
+    assert set(claimed) == runs
+    assert await base.claim() is None
+
+
+async def test_a_flood_of_one_tenant_does_not_delay_the_first_run_of_another(base: Base) -> None:
+    flood = [await base.add("flood") for _ in range(20)]
+    other = [await base.add("other") for _ in range(2)]
+    assert await base.order(1) == flood[:1]
+    assert await base.order(2) == [other[0], flood[1]]
+    assert await base.order(2) == [other[1], flood[2]]
+
+
+async def test_a_tenant_has_so_many_runs_in_work_and_no_more(base: Base) -> None:
+    runs = [await base.add() for _ in range(4)]
+    assert await base.order(4, per_tenant=2) == runs[:2]
+    await base.end("t", runs[0])
+    assert await base.order(4, per_tenant=2) == runs[2:3]
+
+
+async def test_the_urgent_come_first_among_a_tenants_own_runs_only(base: Base) -> None:
+    low, usual, high = [await base.add("a", priority=priority) for priority in (-5, 0, 5)]
+    other = await base.add("b", priority=-100)
+    assert await base.order(4) == [high, other, usual, low]
+
+
+async def test_slowed_tenants_come_after_all_others(base: Base) -> None:
+    slowed = await base.add("slowed")
+    others = [await base.add("other") for _ in range(3)]
+    assert await base.order(4, slowed={"slowed"}) == [*others, slowed]
+
+
+async def test_a_command_has_its_own_runs_and_nobody_elses(base: Base) -> None:
+    its, ours = await base.add(executor=COMMAND), await base.add(executor="a")
+    assert await base.order(2, executor="b") == [ours]
+    assert await base.order(2, executor=COMMAND) == [its]
+
+
+async def test_what_is_taken_from_an_executor_it_cannot_write_any_more(base: Base) -> None:
+    run_id = await base.add()
+    await base.claim("slow")
+    slow = await base.store.get("t", run_id)
+    await base.queue.beat("slow")
+    (beat,) = (await base.queue.beats()).values()
+    assert await base.queue.take_from("slow", beat + 1, taker="quick") == 0  # it has shown that it lives
+    assert await base.queue.take_from("slow", beat, taker="quick") == 1
+    with pytest.raises(FailedPrecondition, match="taken over"):
+        await base.store.save(slow, [run_pb2.RunEvent(warning="I live")])
+    assert await base.claim("quick") == Claim("t", run_id, attempt=2, takeovers=1)
+    assert (await base.store.get("t", run_id)).attempt == 2
+    assert await base.store.events_after(run_id, 0) == []
+
+
+async def test_what_is_handed_back_counts_as_no_death(base: Base) -> None:
+    run_id, waiting = await base.add(), await base.add()
+    await base.claim("leaving")
+    await base.queue.hand_back("leaving")
+    assert await base.claim("other") == Claim("t", run_id, attempt=2, takeovers=0)
+    assert await base.claim("other") == Claim("t", waiting, attempt=1, takeovers=0)
+
+
+async def test_a_run_that_waits_can_be_claimed_out_of_turn_and_once(base: Base) -> None:
+    first, second = await base.add(), await base.add()
+    claims = await asyncio.gather(*(base.queue.claim_one(second, f"e{number}") for number in range(5)))
+    assert [claim for claim in claims if claim] == [Claim("t", second, 1, 0)]
+    assert await base.order(2) == [first]
+
+
+async def test_checkpoints_are_kept_in_order_until_the_run_ends(base: Base) -> None:
+    run_id = await base.add()
+    run = await base.store.get("t", run_id)
+    kept = [Checkpoint("debate", b"one"), Checkpoint("judge", b""), Checkpoint("debate", b"\x00\xff" * 100_000)]
+    await base.store.save(run, [], kept=kept[:2])
+    await base.store.save(run, [run_pb2.RunEvent(warning="ünïcode 🙂")], kept=kept[2:])
+    assert await base.store.checkpoints(run_id) == kept
+    await base.end("t", run_id)
+    assert await base.store.checkpoints(run_id) == []
+
+
+async def test_depth_tells_how_many_wait_and_since_when(base: Base) -> None:
+    assert await base.queue.depth() == (0, 0.0)
+    await base.add()
+    await base.add()
+    count, age_s = await base.queue.depth()
+    assert count == 2
+    assert age_s > 1_000_000  # they are from 2023
+
+
+async def test_an_order_is_given_once_and_the_first_counts(base: Base) -> None:
+    run_id, other = await base.add(), await base.add()
+    request = {"request_id": str(uuid.uuid4()), "request_sha256": "body"}
+    first, second = Order(CANCEL, "tenant t", "first 🙂"), Order(CANCEL, "tenant t", "second")
+    await asyncio.gather(*(base.orders.give("t", run_id, first, **request) for _ in range(5)))
+    await base.orders.give("t", run_id, second, request_id=str(uuid.uuid4()), request_sha256="body")
+    assert await base.orders.first([run_id, other], CANCEL) == {run_id: first}
+    assert await base.orders.earlier("t", request["request_id"], "body") == run_id
+    assert await base.orders.earlier("u", request["request_id"], "body") is None
+    with pytest.raises(RequestIdReused):
+        await base.orders.give("t", run_id, second, request_id=request["request_id"], request_sha256="another")
+
+
+async def test_the_same_request_at_once_makes_one_run(base: Base) -> None:
+    def run() -> run_pb2.Run:
+        made = run_pb2.Run(run_id=str(uuid.uuid4()), tenant="t", state=run_pb2.RUN_STATE_QUEUED, attempt=1)
+        made.created_at.GetCurrentTime()
+        return made
+
+    request = {"request_id": str(uuid.uuid4()), "request_sha256": "body", "executor": "a"}
+    made = await asyncio.gather(*(base.store.create(run(), **request) for _ in range(50)))
+    assert len({one.run_id for one in made}) == 1
+    with pytest.raises(NotFound):
+        await base.store.get("u", made[0].run_id)
+
+
+async def test_the_dead_are_found_by_their_silence_and_the_living_left_alone(base: Base) -> None:
+    dead, living = await base.add(), await base.add()
+    await base.queue.claim("dead", per_tenant=5)
+    await base.queue.claim("living", per_tenant=5)
+    taken = asyncio.Event()
+    watcher = Keeper(base.queue, "watcher", silence_s=0.5, taken=taken.set)
+    other = Keeper(base.queue, "living", silence_s=0.5, taken=lambda: None)
+    tasks = [asyncio.create_task(work) for work in (watcher.look(), other.beat())]
+    async with asyncio.timeout(60):
+        await taken.wait()
+    assert await base.claim("watcher") == Claim("t", dead, attempt=2, takeovers=1)
+    assert (await base.store.get("t", living)).attempt == 1
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
