@@ -36,8 +36,6 @@ Result = TypeVar("Result")
 DEFAULT_TOP_K = 8
 """Passages a search gives unless it asks for another number: 1,600 words, which fits any prompt."""
 
-_AT_ONCE = 2_500  # a question and twenty passages: half a millisecond
-
 
 def _names_folder_errors(
     method: Callable[Concatenate[Corpora, Arguments], Result],
@@ -224,17 +222,17 @@ class Corpora:
         _, snapshot = self._snapshot(tenant, corpus, version)
         return snapshot.version, snapshot.search(query, top_k or DEFAULT_TOP_K, token_budget, per_document)
 
-    def searched_at_once(self, tenant: str, corpus: str, version: str, effort: int) -> bool:
-        """Whether a search takes less than handing it to a thread and back: of a small query in an open version.
-
-        `effort` is the query's length in code points, with a hundred for each passage asked for.
-        """
-        if effort > _AT_ONCE:
-            return False
+    def at_hand(self, tenant: str, corpus: str, version: str) -> Snapshot | None:
+        """A version (the current one if not named) if it is open already and nothing has to be waited for."""
         folder = self._folder(tenant, corpus)
         current = folder.current()
+        if not current or (version and not folder.has(version)):
+            return None
         snapshot = self._snapshots.opened(folder, version or current)
-        return bool(current and snapshot and snapshot.open and (not version or folder.has(version)))
+        if snapshot is None or not snapshot.open:
+            return None
+        self._follow(folder, version)
+        return snapshot
 
     @_names_folder_errors
     def check_citations(self, tenant: str, corpus: str, text: str, version: str = "") -> tuple[str, list[Citation]]:

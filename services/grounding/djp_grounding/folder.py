@@ -50,7 +50,9 @@ class CorpusFolder:
         check_name(corpus)
         self.corpus = corpus
         self.path = tenant_folder / corpus
-        self._current = f"{self.path}/CURRENT"  # read at every search: a path object would cost more than the reading
+        self._current = (
+            f"{self.path}/CURRENT"  # read at every search: path and file objects would cost more than the reading
+        )
         self._lock = tenant_folder / ".locks" / corpus
 
     @contextlib.contextmanager
@@ -75,10 +77,13 @@ class CorpusFolder:
     def current(self) -> str:
         """The name of the current version; empty if there is none."""
         try:
-            with open(self._current, encoding="ascii", errors="replace") as file:
-                name = file.read().strip()
+            descriptor = os.open(self._current, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return ""
+        try:
+            name = os.read(descriptor, 1024).decode("ascii", "replace").strip()
+        finally:
+            os.close(descriptor)
         return name if _VERSION.fullmatch(name) else ""
 
     def resolve(self, version: str) -> str:
