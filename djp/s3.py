@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,13 @@ class S3Account:
     secret_key: str = ""
     credentials_file: Path | None = None
     ca: Path | None = None
+
+
+def checked_endpoint(endpoint: str) -> str:
+    """The address without a slash at its end. Raises ValueError for what is none."""
+    if not re.fullmatch(r"https?://[^/@\s]+/?", endpoint):
+        raise ValueError("not an address; write http://host:port or https://host:port")
+    return endpoint.rstrip("/")
 
 
 def connect(account: S3Account, *, pool: int = 10) -> tuple[minio.Minio, urllib3.PoolManager]:

@@ -19,7 +19,7 @@ from djp.v1 import common_pb2, governance_pb2, governance_pb2_grpc
 from djp_governance.server import open_service
 from djp_governance.settings import GovernanceSettings
 from tests.governance.ledger_audit import audit
-from tests.governance.ledger_postgres import new_postgres
+from tests.governance.ledger_postgres import new_database, new_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -240,13 +240,8 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres: str) -> Iterator[str]:
     """A new, empty database on Postgres."""
-    name = f"ledger_{uuid.uuid4().hex[:12]}"
-    engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        yield sa.make_url(postgres).set(database=name).render_as_string(hide_password=False)
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    with new_database(postgres, "ledger") as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -163,7 +163,9 @@ class Books(Windows):
             if so_far + more <= 0:
                 del self.counted[key]
         uncovered = sum(one.cost for one in new.values()) > before.rest - after.rest
-        uncovered |= sum(one.input_tokens + one.output_tokens for one in new.values()) > before.rest_tokens - after.rest_tokens
+        uncovered |= (
+            sum(one.input_tokens + one.output_tokens for one in new.values()) > before.rest_tokens - after.rest_tokens
+        )
         over = uncovered or after.charged > after.amount or after.charged_tokens > after.tokens
         if over:
             self._tell_of(OVER, after)

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@contextmanager
+def new_database(postgres: str, kind: str) -> Iterator[str]:
+    """A new, empty database on that Postgres, and its URL; gone after the block."""
+    name = f"{kind}_{uuid.uuid4().hex[:12]}"
+    engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        yield sa.make_url(postgres).set(database=name).render_as_string(hide_password=False)
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
 
 
 @contextmanager

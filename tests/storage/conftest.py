@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import sqlalchemy as sa
 
 from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import storage_pb2, storage_pb2_grpc
@@ -18,7 +17,7 @@ from djp_storage.adapters.s3_store import S3Store
 from djp_storage.model import Tier
 from djp_storage.server import open_service
 from djp_storage.settings import StorageSettings
-from tests.governance.ledger_postgres import new_postgres
+from tests.governance.ledger_postgres import new_database, new_postgres
 from tests.grounding.minio_server import MinioServer
 
 if TYPE_CHECKING:
@@ -124,13 +123,8 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres: str) -> Iterator[str]:
     """A new, empty database on Postgres."""
-    name = f"storage_{uuid.uuid4().hex[:12]}"
-    engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        yield sa.make_url(postgres).set(database=name).render_as_string(hide_password=False)
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    with new_database(postgres, "storage") as url:
+        yield url
 
 
 def new_buckets() -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from djp.mesh.settings import djp_home
+from djp.s3 import checked_endpoint
 from djp_grounding.limits import Limits
 from djp_grounding.pdf import PdfLimits
 
@@ -63,9 +64,7 @@ class GroundingSettings(BaseSettings):
     @field_validator("s3_endpoint")
     @classmethod
     def _endpoint_is_an_address(cls, endpoint: str) -> str:
-        if not re.fullmatch(r"https?://[^/@\s]+/?", endpoint):
-            raise ValueError("not an address; write http://host:port or https://host:port")
-        return endpoint.rstrip("/")
+        return checked_endpoint(endpoint)
 
     @property
     def object_store(self) -> ObjectStore | None:

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from djp.mesh.settings import djp_home
-from djp.s3 import S3Account
+from djp.s3 import S3Account, checked_endpoint
 from djp_storage.model import Tier
 from djp_storage.retention import Days
 
@@ -93,9 +93,7 @@ class StorageSettings(BaseSettings):
     @field_validator("s3_endpoint")
     @classmethod
     def _endpoint_is_an_address(cls, endpoint: str) -> str:
-        if not re.fullmatch(r"https?://[^/@\s]+/?", endpoint):
-            raise ValueError("not an address; write http://host:port or https://host:port")
-        return endpoint.rstrip("/")
+        return checked_endpoint(endpoint)
 
     @property
     def tier_buckets(self) -> dict[Tier, str]:
