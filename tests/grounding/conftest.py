@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, TextStringObject
 
 from djp.mesh.identity import Identity, identity_scope
+from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import grounding_pb2, grounding_pb2_grpc
 from djp_grounding.adapters.s3_bucket import S3Bucket
 from djp_grounding.adapters.s3_store import S3Store
@@ -23,9 +25,10 @@ from djp_grounding.settings import GroundingSettings
 from tests.grounding.minio_server import KEY, SECRET, MinioServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from djp.mesh.errors import DjpError
     from djp_grounding.limits import Limits
     from djp_grounding.model import Created, Hit
     from djp_grounding.resolve import Citation
@@ -139,6 +142,13 @@ class Client:
             fields.setdefault("request_id", str(uuid.uuid4()))
         with identity_scope(Identity(tenant)):
             return await getattr(self.stub, method)(getattr(grounding_pb2, f"{method}Request")(**fields))
+
+
+async def refused(call: Awaitable[Any]) -> DjpError:
+    """The error of a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call
+    return error_from_rpc(failed.value)
 
 
 @pytest.fixture

@@ -7,20 +7,18 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 
 from djp.corpus_files import MAX_FILE_BYTES
-from djp.mesh.errors import DjpError, InvalidInput
-from djp.mesh.rpc_errors import error_from_rpc
+from djp.mesh.errors import InvalidInput
 from djp_grounding.adapters.folder_source import FolderSource
 from djp_grounding.adapters.s3_source import S3Source
 from djp_grounding.model import Skipped
 from djp_grounding.ports import StoreAway
-from tests.grounding.conftest import bucket_of
+from tests.grounding.conftest import bucket_of, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from djp_grounding.ports import CorpusSource
@@ -121,12 +119,6 @@ def test_links_lead_nowhere_else(tmp_path: Path) -> None:
 
 
 # -- the RPC ---------------------------------------------------------------------------------------------------------
-
-
-async def refused(call: Awaitable[Any]) -> DjpError:
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    return error_from_rpc(failed.value)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import grounding_pb2
-from tests.grounding.test_grounding_import import refused
+from tests.grounding.conftest import refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

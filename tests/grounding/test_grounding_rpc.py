@@ -8,36 +8,26 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 
 from djp.mesh.errors import (
     AlreadyExists,
-    DjpError,
     FailedPrecondition,
     InvalidInput,
     NotFound,
     Unavailable,
 )
-from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, grounding_pb2
 from djp_grounding.folder import CorpusFolder
+from tests.grounding.conftest import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
     from pathlib import Path
 
 DOCS = {
     "budgets.md": "# Budgets\n\nMoney is reserved before a model is called.",
     "sub/jury.md": "# The Jury\n\nJurors see drafts without names.",
 }
-
-
-async def refused(call: Awaitable[Any]) -> DjpError:
-    """The error of a call that must fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    return error_from_rpc(failed.value)
 
 
 async def test_a_corpus_from_files_to_checked_citations(client: Any, pdf: Any) -> None:

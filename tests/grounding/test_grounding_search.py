@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from djp.llm.tokens import count_tokens
 from djp.mesh.errors import NotFound
 from djp_grounding.analysis import analyser, spaced, spaced_analyser
 
@@ -130,6 +131,9 @@ def test_passages_come_from_several_documents(library: Any) -> None:
     assert {"Ships", "Ports"} <= set(titles)
     assert titles.count("Whales") == 3, "for want of others"
     assert [hit.score for hit in spread] == sorted((hit.score for hit in spread), reverse=True)
+    tight = library.search("whales in the sea", top_k=20, per_document=1, token_budget=200)
+    assert {hit.document.title for hit in tight} == {"Whales", "Ships", "Ports"}
+    assert sum(count_tokens(hit.passage.text) for hit in tight) <= 200
     alone = library.search("swim", top_k=4, per_document=1)
     assert [hit.document.title for hit in alone] == ["Whales"] * 4
 

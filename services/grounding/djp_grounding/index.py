@@ -171,7 +171,7 @@ class IndexReader:
         """The best passages by BM25, best first, equal scores in the order of the corpus.
 
         The query is a set of words, each counted as often as it stands there; it has no operators. A document gives at
-        most `per_document` of them (0: no limit) as long as others match too.
+        most `per_document` of them (0: no limit) as long as others match too; what it gives beyond that comes last.
         """
         terms = query_terms(query)
         return self._best(self._clauses(terms), top_k, per_document) if terms and self.passages else []
@@ -240,11 +240,11 @@ class IndexReader:
 
 
 def _spread(documents: Sequence[int], top_k: int, per_document: int) -> list[int]:
-    """Places of the best `top_k`; those beyond `per_document` of their document come in only for want of others."""
+    """Places of the best `top_k`, those beyond `per_document` of their document last: they come for want of others."""
     taken: Counter[int] = Counter()
     kept: list[int] = []
     surplus: list[int] = []
     for number, document in enumerate(documents):
         taken[document] += 1
         (surplus if taken[document] > per_document else kept).append(number)
-    return sorted([*kept, *surplus][:top_k])
+    return [*kept, *surplus][:top_k]

@@ -77,7 +77,7 @@ class Snapshot:
                 if tokens > token_budget:
                     break
             hits.append(Hit(document, passage, one.score))
-        return hits
+        return sorted(hits, key=lambda hit: -hit.score) if per_document else hits
 
     def check_citations(self, text: str) -> list[Citation]:
         """Every citation in `text`: the document of this version it resolves to, if any, and whether that backs it."""
