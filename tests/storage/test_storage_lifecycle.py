@@ -312,7 +312,7 @@ async def test_what_a_dead_process_left_is_removed_and_finished_by_the_next_run(
             artifact = await dead.catalogue.get((await _keys(dead))[0])
             half = replace(artifact, tier=Tier.WARM, object_id="feedfeedfeed")
             await dead.worker.announce(half.object_name)
-            await dead.store.copy(artifact.object_name, half.object_name)
+            await dead.store.copy(artifact.object_name, half.object_name, "")
             branch = dead.retention.branches(clock(), "")[-1]
             await dead.lifecycle._store.claim(dead.worker.id, branch, None, 100)
             dead.worker.close = _nothing  # type: ignore[method-assign]

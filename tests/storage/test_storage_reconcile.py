@@ -17,7 +17,7 @@ from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import common_pb2, storage_pb2
 from djp_storage.adapters.directory_store import DirectoryStore
 from djp_storage.adapters.s3_store import S3Store
-from djp_storage.description import read_description
+from djp_storage.description import describe, read_description
 from djp_storage.model import ObjectName, Tier
 from djp_storage.object_names import id_of, names_of
 from djp_storage.settings import StorageSettings
@@ -90,7 +90,7 @@ async def stored(store: ObjectStore, *tiers: Tier) -> list[Artifact]:
 async def copied(store: ObjectStore, artifact: Artifact, tier: Tier) -> ObjectName:
     """Another object of the same artifact."""
     copy = replace(artifact, tier=tier, object_id=uuid.uuid4().hex[:12])
-    await store.copy(artifact.object_name, copy.object_name)
+    await store.copy(artifact.object_name, copy.object_name, describe(artifact))
     return copy.object_name
 
 

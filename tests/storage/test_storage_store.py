@@ -117,10 +117,12 @@ async def test_a_copy_is_the_same_and_lives_alone(store: ObjectStore) -> None:
     for size in (0, 10, 6 * 2**20):
         content, source = os.urandom(size), another()
         await put(store, content, source)
+        await store.copy(source, long := another(), "d" * 5000)
+        assert await store.description(Tier.HOT, store.path(long)) == "d" * 5000
         for tier in Tier:
             copy = another(tier)
-            await store.copy(source, copy)
-            await store.copy(source, copy)  # as after a crash
+            await store.copy(source, copy, DESCRIPTION)
+            await store.copy(source, copy, DESCRIPTION)  # as after a crash
             assert await get(store, copy) == content
             assert await store.description(tier, store.path(copy)) == DESCRIPTION
         await store.remove(source)
@@ -130,7 +132,8 @@ async def test_a_copy_is_the_same_and_lives_alone(store: ObjectStore) -> None:
 
 async def test_what_is_not_there_cannot_be_copied(store: ObjectStore) -> None:
     with pytest.raises(ObjectMissing):
-        await store.copy(NAME, another())
+        await store.copy(NAME, missing := another(), DESCRIPTION)
+    await store.remove(missing)
     assert await listed(store) == []
 
 

@@ -162,8 +162,8 @@ class Moves:
         return ZSTD if self._compress and tier in (Tier.WARM, Tier.COLD) else ""
 
     async def _copy(self, artifact: Artifact, now: Artifact) -> None:
-        if artifact.object_id and artifact.encoding == now.encoding:
-            await self._store.copy(artifact.object_name, now.object_name)
+        if artifact.encoding == now.encoding:
+            await self._store.copy(artifact.object_name, now.object_name, describe(now))
             return
         async with self._store.upload(now.object_name) as upload:
             async with aclosing(encoded(self.content(artifact), now.encoding)) as chunks:

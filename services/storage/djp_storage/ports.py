@@ -57,8 +57,8 @@ class ObjectStore(Protocol):
     def read(self, name: ObjectName) -> AsyncGenerator[bytes, None]:
         """The object in chunks; an empty object has none. Raises ObjectMissing."""
 
-    async def copy(self, source: ObjectName, target: ObjectName) -> None:
-        """Make a second object of the same bytes and description, durably, without reading them here if possible.
+    async def copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
+        """Make a second object of the same bytes, durably, without reading them here if possible.
 
         May be done again. Raises ObjectMissing, DiskFull.
         """

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from djp.data_folder import folder_errors, make_data_folder
-from djp_storage.adapters.directory_upload import INCOMING, DirectoryUpload
+from djp_storage.adapters.directory_upload import INCOMING, DirectoryUpload, write_description
 from djp_storage.errors import ObjectMissing
 from djp_storage.model import ArtifactKey, ObjectName, Stored, Tier
 from djp_storage.names import description_leaf, is_description, object_path
@@ -62,9 +62,9 @@ class DirectoryStore:
             while chunk := await in_thread(file.read, READ_BYTES):
                 yield chunk
 
-    async def copy(self, source: ObjectName, target: ObjectName) -> None:
+    async def copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
         """A second name of the same file where the disk has such; both are written once only."""
-        await in_thread(self._copy, source, target)
+        await in_thread(self._copy, source, target, description)
 
     async def remove(self, name: ObjectName) -> None:
         """First the object, so that no object is without its description."""
@@ -96,16 +96,14 @@ class DirectoryStore:
     async def close(self) -> None:
         """There is nothing to let go of."""
 
-    def _copy(self, source: ObjectName, target: ObjectName) -> None:
+    def _copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
         leaf, copy = object_path(source)[-1], object_path(target)[-1]
         with (
             self._missing_is_told(source),
             self.opened(*_folders(source)) as there,
             self.opened(*_folders(target), make=True) as here,
         ):
-            if target.object_id:
-                with suppress(FileNotFoundError):  # those of the first release have no description
-                    _duplicate(description_leaf(leaf), there, description_leaf(copy), here)
+            write_description(copy, here, description)
             _duplicate(leaf, there, copy, here)
             os.fsync(here)
 

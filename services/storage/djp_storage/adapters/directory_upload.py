@@ -83,14 +83,16 @@ class DirectoryUpload:
         ):
             self._file.flush()
             os.fsync(self._file.fileno())
-            _write_whole(description_leaf(leaf), folder, description)
+            write_description(leaf, folder, description)
             os.rename(self._temporary, leaf, src_dir_fd=incoming, dst_dir_fd=folder)
             os.fsync(folder)
 
 
-def _write_whole(leaf: str, folder: int, text: str) -> None:
-    """Not yet visible as an object's: the object comes after it."""
-    descriptor = os.open(leaf, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+def write_description(leaf: str, folder: int, text: str) -> None:
+    """Of the object of that name, which comes after it. Raises OSError."""
+    descriptor = os.open(
+        description_leaf(leaf), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=folder
+    )
     with open(descriptor, "wb") as file:
         file.write(text.encode())
         file.flush()

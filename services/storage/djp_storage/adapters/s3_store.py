@@ -69,10 +69,10 @@ class S3Store:
             response.close()
             response.release_conn()
 
-    async def copy(self, source: ObjectName, target: ObjectName) -> None:
+    async def copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
         """Inside the server."""
         with self.told(source):
-            await self.call(self._copy, source, target)
+            await self.call(self._copy, source, target, description)
 
     async def remove(self, name: ObjectName) -> None:
         """The object and its description in one request."""
@@ -119,20 +119,22 @@ class S3Store:
 
     def put(self, name: ObjectName, data: Any, length: int, part_bytes: int, description: str | None) -> None:
         """Blocks. With a length of -1 until `data` ends; a description that is None is placed by `put_description`."""
-        path, bucket, fits = self.path(name), self._buckets[name.tier], False
-        if description is not None:
-            fits = len(description) <= _META_BYTES
-            if not fits:
-                self.put_description(name, description)
         self._client.put_object(
-            bucket,
-            path,
+            self._buckets[name.tier],
+            self.path(name),
             data,
             length,
             part_size=part_bytes if length < 0 else 0,
             num_parallel_uploads=1,
-            metadata={_META: description} if fits and description else None,
+            metadata=self._metadata(name, description) if description is not None else None,
         )
+
+    def _metadata(self, name: ObjectName, description: str) -> dict[str, Any]:
+        """Metadata with the description; one that is too long for them is placed beside the object, before it."""
+        if len(description) > _META_BYTES:
+            self.put_description(name, description)
+            return {}
+        return {_META: description}
 
     def put_description(self, name: ObjectName, description: str) -> None:
         """Blocks. As an object of its own."""
@@ -155,17 +157,16 @@ class S3Store:
             raise
         return response, chunk, len(chunk) == int(response.headers.get("content-length", "-1"))
 
-    def _copy(self, source: ObjectName, target: ObjectName) -> None:
-        from minio.commonconfig import CopySource
-        from minio.error import S3Error
+    def _copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
+        from minio.commonconfig import REPLACE, CopySource
 
-        bucket, path = self._buckets[source.tier], self.path(source)
-        to_bucket, to_path = self._buckets[target.tier], self.path(target)
-        told = self._client.stat_object(bucket, path)
-        if not _described(told):
-            with suppress_absent(S3Error):
-                self._client.copy_object(to_bucket, _beside(to_path), CopySource(bucket, _beside(path)))
-        self._client.copy_object(to_bucket, to_path, CopySource(bucket, path))
+        self._client.copy_object(
+            self._buckets[target.tier],
+            self.path(target),
+            CopySource(self._buckets[source.tier], self.path(source)),
+            metadata=self._metadata(target, description),
+            metadata_directive=REPLACE,
+        )
 
     def _remove(self, name: ObjectName) -> None:
         from minio.deleteobjects import DeleteObject
