@@ -148,10 +148,15 @@ class StorageClient:
         return await answer_of(self._storage.GetLifecycleStatus(request, timeout=_TIMEOUT_S))
 
     async def reconcile(
-        self, *, mend: bool, verify: bool = False
+        self, *, mend: bool, verify: bool = False, forget_lost: bool = False
     ) -> AsyncGenerator[storage_pb2.ReconcileResponse, None]:
-        """Every difference between catalogue and objects, mended if asked to; with `verify` every byte is read."""
-        request = storage_pb2.ReconcileRequest(request_id=str(uuid.uuid4()), mend=mend, verify=verify)
+        """Every difference between catalogue and objects, mended if asked to; with `verify` every byte is read.
+
+        With `mend` and `forget_lost` artifacts whose bytes are nowhere leave the catalogue.
+        """
+        request = storage_pb2.ReconcileRequest(
+            request_id=str(uuid.uuid4()), mend=mend, verify=verify, forget_lost=forget_lost
+        )
         async for response in _stream(self._storage.Reconcile(request, timeout=_STREAM_TIMEOUT_S)):
             yield response
 

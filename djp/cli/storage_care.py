@@ -113,7 +113,7 @@ async def print_events(
     return Exit.OK
 
 
-async def reconcile(gateway: str | None, *, mend: bool, verify: bool, as_json: bool) -> int:
+async def reconcile(gateway: str | None, *, mend: bool, verify: bool, as_json: bool, forget_lost: bool = False) -> int:
     """Print every difference between catalogue and objects; PROBLEM when one is left."""
     differences: list[storage_pb2.ReconcileResponse] = []
     so_far = storage_pb2.ReconcileSummary()
@@ -121,7 +121,8 @@ async def reconcile(gateway: str | None, *, mend: bool, verify: bool, as_json: b
         try:
             async with connected(gateway) as client:
                 with identity_scope(Identity(role="operator")):
-                    async with aclosing(client.storage.reconcile(mend=mend, verify=verify)) as found:
+                    stream = client.storage.reconcile(mend=mend, verify=verify, forget_lost=forget_lost)
+                    async with aclosing(stream) as found:
                         async for one in found:
                             so_far.CopyFrom(one.so_far)
                             progress.tell(f"{so_far.objects:,} objects, {so_far.artifacts:,} artifacts compared")

@@ -307,6 +307,9 @@ def import_(
 def reconcile(
     mend: Annotated[bool, typer.Option("--mend", help="Mend what differs; without it, only say so.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every object and check its hash, too.")] = False,
+    forget_lost: Annotated[
+        bool, typer.Option("--forget-lost", help="With --mend: take artifacts out whose bytes are nowhere.")
+    ] = False,
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -317,4 +320,8 @@ def reconcile(
     from djp.cli.session import execute
     from djp.cli.storage_care import reconcile
 
-    execute(lambda: reconcile(gateway, mend=mend, verify=verify, as_json=as_json), as_json=as_json)
+    if forget_lost and not mend:
+        raise typer.BadParameter("--forget-lost goes with --mend")
+    execute(
+        lambda: reconcile(gateway, mend=mend, verify=verify, forget_lost=forget_lost, as_json=as_json), as_json=as_json
+    )

@@ -852,21 +852,25 @@ class ReconcileRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MEND_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
+    FORGET_LOST_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     mend: _builtins.bool
     """False: only reports."""
     verify: _builtins.bool
     """True: reads every object and compares its hash, too."""
+    forget_lost: _builtins.bool
+    """With mend, true: artifacts whose bytes are nowhere leave the catalogue, and damaged objects go. An event tells each."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         mend: _builtins.bool = ...,
         verify: _builtins.bool = ...,
+        forget_lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mend", b"mend", "request_id", b"request_id", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forget_lost", b"forget_lost", "mend", b"mend", "request_id", b"request_id", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

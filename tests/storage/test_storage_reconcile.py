@@ -59,10 +59,10 @@ def sql(whereabouts: dict[str, Any]) -> Any:
     return execute
 
 
-async def compared(client: Any, *, mend: bool = False, verify: bool = False) -> list[storage_pb2.ReconcileResponse]:
+async def compared(client: Any, **how: bool) -> list[storage_pb2.ReconcileResponse]:
     """The differences; the counts of the last message must be theirs."""
     with identity_scope(Identity("ops", "operator")):
-        request = storage_pb2.ReconcileRequest(request_id=str(uuid.uuid4()), mend=mend, verify=verify)
+        request = storage_pb2.ReconcileRequest(request_id=str(uuid.uuid4()), **how)
         told = [one async for one in client.stub.Reconcile(request)]
     found = [one for one in told if one.difference]
     assert (told[-1].so_far.differences, told[-1].so_far.mended) == (len(found), sum(one.mended for one in found))
@@ -199,7 +199,7 @@ async def test_what_no_copy_mends_a_backup_does(
     else:
         await overwritten(store, artifact, damage)
     told = await compared(client, mend=True, verify=True)
-    assert [(one.difference, one.mended) for one in told][:1] == [(found, False)]
+    assert [(one.difference, one.mended) for one in told] == [(found, False)]
     assert "djp storage import" in told[0].error
     parts = [
         storage_pb2.ImportTenantRequest(request_id=str(uuid.uuid4())),
@@ -210,6 +210,33 @@ async def test_what_no_copy_mends_a_backup_does(
     assert (answer.imported, answer.unchanged, answer.refused) == (1, 1, 0)
     assert (await client.get())[1] == b"text" * 1000
     assert await compared(client, mend=True, verify=True) == []
+
+
+@pytest.mark.parametrize("damage", [None, b"short", b"!" * 4000])
+async def test_what_is_lost_is_given_up_only_when_asked_to(
+    client: Any, store: ObjectStore, damage: bytes | None
+) -> None:
+    for name in ("lost", "copied", "held"):
+        await client.put(b"text" * 1000, artifact=name)
+    await client.call("SetLegalHold", artifact="held", hold=True, reason="case 7")
+    for artifact in await stored(store):
+        if artifact.key.artifact == "copied":
+            await copied(store, artifact, Tier.COLD)
+        if damage is None:
+            await store.remove(artifact.object_name)
+        else:
+            await overwritten(store, artifact, damage)
+    told = await compared(client, mend=True, verify=damage != b"short", forget_lost=True)
+    assert [one.mended for one in told if "copied" in one.location] == [True]
+    assert [one.mended for one in told if "lost" in one.location] == [True]
+    [held] = [one for one in told if "held" in one.location]
+    assert held.difference in ("artifact without its object", "wrong hash")
+    assert "legal hold" in held.error
+    assert sorted(await client.names()) == ["copied", "held"]
+    assert (await client.get("copied"))[1] == b"text" * 1000
+    assert "lost" in await client.actions()
+    await client.put(b"text" * 1000, artifact="lost")
+    assert len(await compared(client, mend=True, verify=True, forget_lost=True)) == 1
 
 
 async def test_what_an_erased_artifact_left_behind_goes(client: Any, store: ObjectStore, clock: Any) -> None:
@@ -248,6 +275,8 @@ async def test_a_damaged_object_is_not_entered(client: Any, store: ObjectStore, 
         "its bytes are damaged",
     )
     assert await client.names() == []
+    assert await kinds(client, mend=True, forget_lost=True) == [("object without an artifact", True)]
+    assert await stored(store) == []
 
 
 async def test_comparing_disturbs_nobody_and_finds_nothing_that_is_only_on_its_way(client: Any, clock: Any) -> None:

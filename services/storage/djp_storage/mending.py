@@ -74,6 +74,11 @@ class Mending:
         await self._worker.discard([artifact.object_name])
         return True
 
+    async def forget(self, artifact: Artifact, by: By) -> None:
+        """Take an artifact whose bytes are lost out of the catalogue. Raises LegalHold."""
+        await self._inventory.forget(artifact, by)
+        await self._worker.discard([artifact.object_name])
+
     async def replace(self, artifact: Artifact, content: AsyncIterable[bytes], by: By) -> None:
         """Give an artifact, whose object is broken, a new one. Raises HashMismatch for other bytes than its own."""
         now = replace(artifact, object_id=new_object_id(), encoding="")

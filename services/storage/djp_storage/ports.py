@@ -182,6 +182,10 @@ class Inventory(Protocol):
     async def point(self, was: Artifact, now: Artifact, by: By) -> None:
         """Let an artifact be at another object, which is there and is no stray. Raises Moved."""
 
+    async def forget(self, artifact: Artifact, by: By) -> None:
+        """Leave nothing of an artifact whose bytes are lost: no tombstone, so that it may come back. Its object becomes
+        nobody's stray. Raises Moved, LegalHold."""
+
 
 class LifecycleStore(Protocol):
     """What is due, who claims it, and the jobs that move it."""

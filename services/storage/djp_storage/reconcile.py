@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from djp.mesh.errors import DjpError
 from djp_storage.description import read_description
-from djp_storage.errors import ObjectMissing
+from djp_storage.errors import LegalHold, ObjectMissing
 from djp_storage.model import Artifact, Tier
 from djp_storage.object_names import id_of, names_of
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from djp_storage.mending import Mending
-    from djp_storage.model import By, ObjectName, Stored
+    from djp_storage.model import ArtifactKey, By, ObjectName, Stored
     from djp_storage.ports import Catalogue, Inventory, ObjectStore
 
 _BATCH = 500
 _AT_ONCE = 16
+_SUSPECTS = 10_000
+"""So many objects of wrong sizes are remembered until all copies are known; `verify` finds the others."""
 
 NO_ROW = "object without an artifact"
 TWO_COPIES = "second copy"
@@ -71,8 +73,12 @@ class Reconciliation:
         *,
         mend: bool,
         verify: bool,
+        forget_lost: bool,
     ) -> None:
-        """With `verify` every object is read and its hash compared. `by` makes who did it of a reason."""
+        """With `verify` every object is read and its hash compared. `by` makes who did it of a reason.
+
+        With `mend` and `forget_lost` nothing is kept of artifacts whose bytes are lost.
+        """
         self._catalogue = catalogue
         self._inventory = inventory
         self._store = store
@@ -80,13 +86,15 @@ class Reconciliation:
         self._by = by
         self._mend = mend
         self._verify = verify
+        self._forget = mend and forget_lost
+        self._suspects: set[ArtifactKey] = set()
         self.compared = Compared()
 
     async def run(self) -> AsyncGenerator[Difference | None, None]:
         """The differences as they are found; None now and then, so that it can be told how far it is.
 
-        First every object is looked for in the catalogue, then every artifact among the objects: what the first pass
-        has mended is no difference in the second.
+        First every object is looked for in the catalogue, then every artifact among the objects. What the first pass
+        has mended is no difference in the second, and nothing is given up before all copies of it were looked at.
         """
         for tier in Tier:
             async with aclosing(self._store.objects(tier)) as objects:
@@ -120,9 +128,16 @@ class Reconciliation:
         strange = []
         for stored in batch:
             row = next((rows[name.key] for name in names[stored] if self._is_at(rows.get(name.key), stored)), None)
-            if row is None or (not row.encoding and stored.size != row.size):
+            if row is None:
                 strange.append(stored)
+            else:
+                self._suspect(row, stored)
         return [found for stored in strange if (found := await self._told(self._strange, stored)) is not None]
+
+    def _suspect(self, row: Artifact, stored: Stored) -> None:
+        """Remember an artifact whose object has a wrong size: what it is to become depends on its other copies."""
+        if not row.encoding and stored.size != row.size and len(self._suspects) < _SUSPECTS:
+            self._suspects.add(row.key)
 
     def _is_at(self, row: Artifact | None, stored: Stored) -> bool:
         return row is not None and row.tier is stored.tier and self._store.path(row.object_name) == stored.path
@@ -148,7 +163,8 @@ class Reconciliation:
                 return None  # on its way in or out
             row = (await self._inventory.find([artifact.key])).get(artifact.key)
             if row is not None and row.object_name == name:
-                return None if row.encoding or stored.size == row.size else await self._damaged(row)
+                self._suspect(row, stored)
+                return None
             # What was on its way may have arrived between the two questions.
             await self._store.description(stored.tier, stored.path)
             if await self._catalogue.known([name]):
@@ -195,6 +211,9 @@ class Reconciliation:
             await self._mending.remove(artifact.object_name)
             return Difference(where, what, mended=True)
         mended = await self._mending.adopt(artifact, self._by(f"reconcile: {what}"))
+        if not mended and self._forget:
+            await self._mending.remove(artifact.object_name)
+            mended = True
         return Difference(where, what, mended, "" if mended else "its bytes are damaged")
 
     async def _second(self, row: Artifact, copy: Artifact, where: str) -> Difference:
@@ -216,17 +235,18 @@ class Reconciliation:
         return [found for found in await asyncio.gather(*map(look, page)) if found is not None]
 
     async def _missing(self, artifact: Artifact) -> Difference | None:
-        """An artifact whose object is not there, or, if that is to be verified, is not whole."""
+        """An artifact whose object is not there, or, if that is doubtful, is not whole."""
         try:
             await self._store.description(artifact.tier, self._store.path(artifact.object_name))
         except ObjectMissing:
             pass
         else:
-            return await self._damaged(artifact) if self._verify else None
+            suspect = self._verify or artifact.key in self._suspects
+            return await self._damaged(artifact) if suspect else None
         now = (await self._inventory.find([artifact.key])).get(artifact.key)
         if now is None or now.object_name != artifact.object_name:
             return None  # it has moved
-        return Difference(self._place(artifact.object_name), NO_OBJECT, error=_FROM_BACKUP)
+        return await self._lost(artifact, NO_OBJECT)
 
     async def _damaged(self, artifact: Artifact) -> Difference | None:
         if await self._mending.whole(artifact):
@@ -234,7 +254,17 @@ class Reconciliation:
         now = (await self._inventory.find([artifact.key])).get(artifact.key)
         if now is None or now.object_name != artifact.object_name:
             return None
-        return Difference(self._place(artifact.object_name), WRONG, error=_FROM_BACKUP)
+        return await self._lost(artifact, WRONG)
+
+    async def _lost(self, artifact: Artifact, what: str) -> Difference:
+        where = self._place(artifact.object_name)
+        if not self._forget:
+            return Difference(where, what, error=_FROM_BACKUP)
+        try:
+            await self._mending.forget(artifact, self._by(f"reconcile: {what}"))
+        except LegalHold as error:
+            return Difference(where, what, error=error.message)
+        return Difference(where, what, mended=True)
 
     def _place(self, name: ObjectName) -> str:
         key = name.key

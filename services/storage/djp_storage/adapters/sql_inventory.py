@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, bindparam, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, select, tuple_, update
 
 from djp.upserts import insert_if_new
 from djp_storage.adapters.rows import artifact_row, key_values, of_key, place_columns, to_artifact
 from djp_storage.adapters.sql_events import append_event
 from djp_storage.adapters.sql_strays import turn_out
-from djp_storage.adapters.tables import artifacts, tombstones
-from djp_storage.errors import Moved
+from djp_storage.adapters.tables import artifacts, holds, tombstones
+from djp_storage.errors import LegalHold, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 _KEY = (artifacts.c.tenant, artifacts.c.workflow, artifacts.c.artifact)
 _ERASED = select(tombstones.c.sha256).where(of_key(tombstones))
-_POINT = update(artifacts).where(
-    and_(of_key(artifacts), artifacts.c.object_id == bindparam("was_object"), artifacts.c.tier == bindparam("was_tier"))
+_THIS_OBJECT = and_(
+    of_key(artifacts), artifacts.c.object_id == bindparam("was_object"), artifacts.c.tier == bindparam("was_tier")
 )
+_POINT = update(artifacts).where(_THIS_OBJECT)
+_FORGET = delete(artifacts).where(_THIS_OBJECT, artifacts.c.hold == 0)
+_HELD = select(holds.c.tenant).where(holds.c.tenant == bindparam("by_tenant"))
 
 
 class SqlInventory:
@@ -72,10 +75,27 @@ class SqlInventory:
         """The old object becomes nobody's stray."""
 
         async def work(connection: AsyncConnection) -> None:
-            place = {"was_object": was.object_id, "was_tier": was.tier.value, **place_columns(now)}
-            if not (await connection.execute(_POINT, {**key_values(was.key), **place})).rowcount:
+            if not (await connection.execute(_POINT, {**_at(was), **place_columns(now)})).rowcount:
                 raise Moved(was)
             await turn_out(connection, was.object_name, by.at)
             await append_event(connection, "mended", was.key, by, from_tier=was.tier, to_tier=now.tier)
 
         await self._transactions.change(work)
+
+    async def forget(self, artifact: Artifact, by: By) -> None:
+        """What is held may be looked for elsewhere, so its entry stays."""
+
+        async def work(connection: AsyncConnection) -> None:
+            held = (await connection.execute(_HELD, {"by_tenant": artifact.key.tenant})).one_or_none() is not None
+            if held or artifact.hold:
+                raise LegalHold.of(artifact.key, whole_tenant=held)
+            if not (await connection.execute(_FORGET, _at(artifact))).rowcount:
+                raise Moved(artifact)
+            await turn_out(connection, artifact.object_name, by.at)
+            await append_event(connection, "lost", artifact.key, by, from_tier=artifact.tier)
+
+        await self._transactions.change(work)
+
+
+def _at(artifact: Artifact) -> dict[str, str]:
+    return {**key_values(artifact.key), "was_object": artifact.object_id, "was_tier": artifact.tier.value}

@@ -45,6 +45,7 @@ class ReconcileRpcs(storage_pb2_grpc.StorageServiceServicer):
             parts.artifacts.by,
             mend=request.mend,
             verify=request.verify,
+            forget_lost=request.forget_lost,
         )
         async with aclosing(reconciliation.run()) as differences:
             async for found in differences:
