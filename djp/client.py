@@ -23,6 +23,8 @@ from djp.storage_client import StorageClient
 from djp.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
+    dead_letter_pb2,
+    dead_letter_pb2_grpc,
     debate_pb2,
     debate_pb2_grpc,
     governance_pb2,
@@ -89,6 +91,7 @@ class DjpClient:
         self.storage = StorageClient(channel)
         self._runs = run_pb2_grpc.RunServiceStub(channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(channel)
+        self._dead_letters = dead_letter_pb2_grpc.DeadLetterServiceStub(channel)
         self._debate = debate_pb2_grpc.DebateServiceStub(channel)
         self._governance = governance_pb2_grpc.GovernanceServiceStub(channel)
         self._grounding = grounding_pb2_grpc.GroundingServiceStub(channel)
@@ -201,9 +204,51 @@ class DjpClient:
         request = run_pb2.CancelRunRequest(request_id=request_id or str(uuid.uuid4()), run_id=run_id, reason=reason)
         return (await _answer(self._runs.CancelRun(request, timeout=CALL_TIMEOUT_S))).run
 
+    async def approve_run(self, run_id: str, *, reason: str = "", request_id: str | None = None) -> run_pb2.Run:
+        """Let a run be published that waits for approval. Answers with the run when it has ended, or as it then is."""
+        request = run_pb2.ApproveRunRequest(request_id=request_id or str(uuid.uuid4()), run_id=run_id, reason=reason)
+        return (await _answer(self._runs.ApproveRun(request, timeout=CALL_TIMEOUT_S))).run
+
+    async def reject_run(self, run_id: str, *, reason: str, request_id: str | None = None) -> run_pb2.Run:
+        """End a run that waits for approval without publishing it. Answers as `approve_run`."""
+        request = run_pb2.RejectRunRequest(request_id=request_id or str(uuid.uuid4()), run_id=run_id, reason=reason)
+        return (await _answer(self._runs.RejectRun(request, timeout=CALL_TIMEOUT_S))).run
+
     async def list_runs(self, request: run_pb2.ListRunsRequest) -> run_pb2.ListRunsResponse:
         """Runs, newest first; a page's `next_page_token` is the next request's `page_token`."""
         return await _answer(self._runs.ListRuns(request, timeout=CALL_TIMEOUT_S))
+
+    async def list_dead_letters(
+        self, wanted: dead_letter_pb2.DeadLetterFilter, *, page_size: int = 0, page_token: str = ""
+    ) -> dead_letter_pb2.ListDeadLettersResponse:
+        """The caller's runs that were denied or failed and fit, the latest first."""
+        request = dead_letter_pb2.ListDeadLettersRequest(filter=wanted, page_size=page_size, page_token=page_token)
+        return await _answer(self._dead_letters.ListDeadLetters(request, timeout=CALL_TIMEOUT_S))
+
+    async def get_dead_letter(self, dead_letter_id: str) -> dead_letter_pb2.GetDeadLetterResponse:
+        """One dead letter with its run, whose id it has."""
+        request = dead_letter_pb2.GetDeadLetterRequest(dead_letter_id=dead_letter_id)
+        return await _answer(self._dead_letters.GetDeadLetter(request, timeout=CALL_TIMEOUT_S))
+
+    async def replay_dead_letters(
+        self,
+        wanted: dead_letter_pb2.DeadLetterFilter,
+        *,
+        window_share: float | None = None,
+        request_id: str | None = None,
+    ) -> dead_letter_pb2.ReplayDeadLettersResponse:
+        """Queue those that fit again, each once; together they use at most the share (0.5) of each budget window."""
+        request = dead_letter_pb2.ReplayDeadLettersRequest(
+            request_id=request_id or str(uuid.uuid4()), filter=wanted, window_share=window_share
+        )
+        return await _answer(self._dead_letters.ReplayDeadLetters(request, timeout=UPLOAD_TIMEOUT_S))
+
+    async def purge_dead_letters(
+        self, wanted: dead_letter_pb2.DeadLetterFilter, *, request_id: str | None = None
+    ) -> int:
+        """Forget those that fit; their runs stay. How many that were."""
+        request = dead_letter_pb2.PurgeDeadLettersRequest(request_id=request_id or str(uuid.uuid4()), filter=wanted)
+        return (await _answer(self._dead_letters.PurgeDeadLetters(request, timeout=CALL_TIMEOUT_S))).purged
 
     async def list_presets(self) -> Sequence[catalogue_pb2.Preset]:
         """The presets that a run may name."""

@@ -20,6 +20,7 @@ class Exit(IntEnum):
     DENIED = 5
     FAILED = 6
     UNAVAILABLE = 7
+    PENDING = 8
     INTERRUPTED = 130
 
 
@@ -30,8 +31,9 @@ MEANINGS = {
     Exit.ADVISORY: "the text is advice only: the policy or the jury does not let it be published",
     Exit.NO_RESULT: "every draft was disqualified, there is no text",
     Exit.DENIED: "a budget refused the run, nothing was called",
-    Exit.FAILED: "the run failed or was cancelled; what it had not spent is given back",
+    Exit.FAILED: "the run failed, or was cancelled or rejected; what it had not spent is given back",
     Exit.UNAVAILABLE: "no gateway answers, or no mesh can start here: the data folder is in use or damaged",
+    Exit.PENDING: "the text waits for approval, see `djp runs approve` and `djp runs reject`",
     Exit.INTERRUPTED: "stopped by Ctrl-C",
 }
 

@@ -77,6 +77,7 @@ class RunFlags:
     redact: Literal["on", "off", "all"] = "on"
     redaction_rules: Path | None = None
     restore_values: bool = False
+    require_approval: bool = False
     timeout: float | None = None
     debaters: tuple[str, ...] = ()
     jurors: tuple[str, ...] = ()
@@ -147,6 +148,7 @@ def run_request(flags: RunFlags) -> run_pb2.RunRequest:
             request.redaction_options.CopyFrom(rules_options(flags.redaction_rules, "redaction_rules"))
         except InvalidInput as error:
             problems.extend(error.violations)
+    request.require_approval = flags.require_approval
     if flags.timeout is not None:
         if 0 < flags.timeout <= 86_400:
             request.timeout.FromNanoseconds(round(flags.timeout * 1e9))

@@ -12,6 +12,7 @@ from djp.cli.ageing import lifecycle_app
 from djp.cli.catalogue import policies_app, presets_app, templates_app
 from djp.cli.corpora import corpus_app
 from djp.cli.db import db_app
+from djp.cli.dead_letters import dlq_app
 from djp.cli.exits import MEANINGS
 from djp.cli.flags import RunFlags
 from djp.cli.options import AsJson, Gateway
@@ -33,7 +34,9 @@ app = typer.Typer(
         "help_option_names": ["-h", "--help"],
     },
 )
-runs_app = typer.Typer(help="Look at runs, and stop them.", no_args_is_help=True, rich_markup_mode=None)
+runs_app = typer.Typer(
+    help="Look at runs; cancel, approve and reject them.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(runs_app, name="runs")
 app.add_typer(cost_app, name="cost")
 app.add_typer(budgets_app, name="budgets")
@@ -44,6 +47,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(templates_app, name="templates")
 app.add_typer(presets_app, name="presets")
 app.add_typer(policies_app, name="policies")
+app.add_typer(dlq_app, name="dlq")
 
 RunId = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, 8 or more of its first characters, or `latest`.")
@@ -169,6 +173,9 @@ def run(
     restore_values: Annotated[
         bool, typer.Option("--restore-values", help="With --redact all: show the text with the values put back.")
     ] = False,
+    require_approval: Annotated[
+        bool, typer.Option("--require-approval", help="Publish nothing before somebody approves it.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the models may take.")] = None,
     workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Groups runs for reports and artifacts.")] = None,
     trace_name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name to find the run by.")] = None,
@@ -210,6 +217,7 @@ def run(
         redact=redact.value,
         redaction_rules=redaction_rules,
         restore_values=restore_values,
+        require_approval=require_approval,
         timeout=timeout,
         debaters=tuple(debater or ()),
         jurors=tuple(juror or ()),
@@ -289,6 +297,34 @@ def cancel_run(
     from djp.cli.session import execute
 
     execute(lambda: runs.cancel_run(gateway, run, reason=reason, as_json=as_json), as_json=as_json)
+
+
+@runs_app.command("approve", epilog=_EXIT_CODES)
+def approve_run(
+    run: RunId,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")] = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a run be published that waits for approval, and show it."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(lambda: runs.decide_run(gateway, run, approve=True, reason=reason, as_json=as_json), as_json=as_json)
+
+
+@runs_app.command("reject")
+def reject_run(
+    run: RunId,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")],
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a run that waits for approval: its text is not published, and no artifact of it is stored."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(lambda: runs.decide_run(gateway, run, approve=False, reason=reason, as_json=as_json), as_json=as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`djp runs list`, `djp runs show` and `djp runs cancel`."""
+"""`djp runs`: list and show runs, cancel, approve and reject them."""
 
 from __future__ import annotations
 
@@ -136,6 +136,26 @@ async def cancel_run(gateway: str | None, wanted: str, *, reason: str, as_json: 
     else:
         out().print(f"Run {one_line(run.run_id)[:8]} is being cancelled.")
     return Exit.OK
+
+
+async def decide_run(gateway: str | None, wanted: str, *, approve: bool, reason: str, as_json: bool) -> int:
+    """Approve or reject a run that waits for it, follow it to its end, and show it."""
+    async with connected(gateway) as client:
+        run_id = (await find_run(client, wanted)).run_id
+        decide = client.approve_run if approve else client.reject_run
+        run = await decide(run_id, reason=reason)
+        if run.state not in TERMINAL_STATES:  # its artifact cannot be stored at once
+            async with aclosing(client.watch(run_id, after_sequence=run.last_sequence)) as events:
+                async for _ in events:
+                    pass
+            run = await client.get_run(run_id)
+    if as_json:
+        print(json.dumps({"run": run_document(run)}, indent=2))
+    else:
+        print_run(run, gateway=gateway)
+    if not approve and run.state == run_pb2.RUN_STATE_REJECTED:
+        return Exit.OK
+    return EXIT_OF_STATE.get(run.state, Exit.FAILED)
 
 
 async def find_run(client: DjpClient, wanted: str) -> run_pb2.Run:

@@ -29,6 +29,7 @@ EXIT_OF_STATE = {
     run_pb2.RUN_STATE_ADVISORY: Exit.ADVISORY,
     run_pb2.RUN_STATE_NO_RESULT: Exit.NO_RESULT,
     run_pb2.RUN_STATE_DENIED: Exit.DENIED,
+    run_pb2.RUN_STATE_PENDING_APPROVAL: Exit.PENDING,
 }
 """Exit code of `djp run` for each state that a run can end in; FAILED for every other."""
 
@@ -109,6 +110,8 @@ def why(run: run_pb2.Run) -> str:
     """Why a run has ended otherwise than published, in one line; empty if it was published or still goes on."""
     if run.HasField("error"):
         return one_line(run.error.message)
+    if run.state == run_pb2.RUN_STATE_PENDING_APPROVAL:
+        return "nobody has approved it yet"
     if run.state in (run_pb2.RUN_STATE_ADVISORY, run_pb2.RUN_STATE_NO_RESULT):
         reasons = (run.result.advisory_reason, run.result.grounded_fail_reason, run.result.verdict.reason)
         return one_line("; ".join(dict.fromkeys(reason for reason in reasons if reason)))
@@ -129,6 +132,10 @@ def remedy(run: run_pb2.Run) -> str:
             return "give it documents to answer from: --grounded-corpus DIR"
         case run_pb2.RUN_STATE_ADVISORY:
             return "give a corpus that speaks about the task, or ask in the words of its documents"
+        case run_pb2.RUN_STATE_PENDING_APPROVAL:
+            until = run.approval.expires_at.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
+            run_id = one_line(run.run_id)[:8]
+            return f"`djp runs approve {run_id}`, or `djp runs reject {run_id} --reason TEXT`, until {until} UTC"
         case run_pb2.RUN_STATE_NO_RESULT if not run.result.verdict.disqualified:
             return "`djp models` shows which models can be called; --juror names others"
         case run_pb2.RUN_STATE_NO_RESULT:

@@ -224,17 +224,23 @@ class ReplayDeadLettersResponse(_message.Message):
 
     QUEUED_FIELD_NUMBER: _builtins.int
     ALREADY_REPLAYED_FIELD_NUMBER: _builtins.int
+    RUN_IDS_FIELD_NUMBER: _builtins.int
     queued: _builtins.int
     already_replayed: _builtins.int
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The runs that replay them, those that were queued before too."""
+
     def __init__(
         self,
         *,
         queued: _builtins.int = ...,
         already_replayed: _builtins.int = ...,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_replayed", b"already_replayed", "queued", b"queued"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_replayed", b"already_replayed", "queued", b"queued", "run_ids", b"run_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -476,6 +476,8 @@ class Run(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     OFFLINE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     tenant: _builtins.str
     state: Global___RunState.ValueType
@@ -508,6 +510,14 @@ class Run(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """Set when somebody is to decide, or has decided, whether the text may be published."""
+
+    @_builtins.property
+    def replay(self) -> Global___Replay:
+        """Set when the run repeats another one."""
+
     def __init__(
         self,
         *,
@@ -528,14 +538,81 @@ class Run(_message.Message):
         last_sequence: _builtins.int = ...,
         offline: _builtins.bool = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        approval: Global___Approval | None = ...,
+        replay: Global___Replay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "projection", b"projection", "result", b"result", "spec", b"spec", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "projection", b"projection", "replay", b"replay", "result", b"result", "spec", b"spec", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "last_sequence", b"last_sequence", "offline", b"offline", "projection", b"projection", "reservation_id", b"reservation_id", "result", b"result", "run_id", b"run_id", "spec", b"spec", "stage", b"stage", "started_at", b"started_at", "state", b"state", "tenant", b"tenant", "trace_id", b"trace_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "attempt", b"attempt", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "last_sequence", b"last_sequence", "offline", b"offline", "projection", b"projection", "replay", b"replay", "reservation_id", b"reservation_id", "result", b"result", "run_id", b"run_id", "spec", b"spec", "stage", b"stage", "started_at", b"started_at", "state", b"state", "tenant", b"tenant", "trace_id", b"trace_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class Replay(_message.Message):
+    """Which run is repeated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    WINDOW_SHARE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    window_share: _builtins.float
+    """Share of each budget window that replays of dead letters may use together; 0: such a bound does not count."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        window_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "window_share", b"window_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replay: _TypeAlias = Replay  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """What a person decides about a run whose text waits in `result`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    approved: _builtins.bool
+    decided_by: _builtins.str
+    """Who decided, for people."""
+    reason: _builtins.str
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Afterwards nobody can decide any more, and the run is rejected."""
+
+    @_builtins.property
+    def decided_at(self) -> _timestamp_pb2.Timestamp:
+        """Unset while nobody has decided."""
+
+    def __init__(
+        self,
+        *,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        decided_at: _timestamp_pb2.Timestamp | None = ...,
+        approved: _builtins.bool = ...,
+        decided_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved", b"approved", "decided_at", b"decided_at", "decided_by", b"decided_by", "expires_at", b"expires_at", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
 
 @_typing.final
 class RunError(_message.Message):

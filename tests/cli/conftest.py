@@ -200,6 +200,7 @@ class FakeGateway(
         self.projected: list[run_pb2.RunRequest] = []
         self.listed: list[run_pb2.ListRunsRequest] = []
         self.cancelled: list[run_pb2.CancelRunRequest] = []
+        self.decided: list[tuple[str, str, str]] = []
         self.cancelled_as = "CANCELLED"
         """The state in which a run then is."""
         self.watched_after: list[int] = []
@@ -244,6 +245,15 @@ class FakeGateway(
         if self.refusal:
             raise self.refusal
         return run_pb2.CancelRunResponse(run=finished_run(self.cancelled_as, result={"totalNanoUsd": "2200000"}))
+
+    async def ApproveRun(self, request: run_pb2.ApproveRunRequest, context: Any) -> run_pb2.ApproveRunResponse:
+        self.decided.append(("approve", request.run_id, request.reason))
+        return run_pb2.ApproveRunResponse(run=finished_run())
+
+    async def RejectRun(self, request: run_pb2.RejectRunRequest, context: Any) -> run_pb2.RejectRunResponse:
+        self.decided.append(("reject", request.run_id, request.reason))
+        error = {"reason": "ERROR_REASON_APPROVAL_REJECTED", "message": "rejected by tenant default: not true"}
+        return run_pb2.RejectRunResponse(run=finished_run("REJECTED", error=error))
 
     async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Any) -> run_pb2.ListRunsResponse:
         self.listed.append(request)

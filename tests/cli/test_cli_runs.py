@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from djp.cli.runs import cancel_run, list_runs, show_run
+from djp.cli.runs import cancel_run, decide_run, list_runs, show_run
 from djp.cli.session import execute
 from djp.mesh.errors import NotFound
 from djp.v1 import run_pb2
@@ -139,3 +139,18 @@ async def test_cancel_can_be_read_by_a_program(djp_at: Any) -> None:
     ended = await djp_at("runs", "cancel", "3f2b8c1e", "--json")
     assert ended.code == 0
     assert json.loads(ended.out)["run"]["state"] == "RUN_STATE_CANCELLED"
+
+
+@pytest.mark.parametrize(("approve", "told"), [(True, "Published"), (False, "rejected by tenant default: not true")])
+async def test_a_decision_is_sent_and_shown(
+    gateway: Any, capsys: pytest.CaptureFixture[str], approve: bool, told: str
+) -> None:
+    assert await decide_run(gateway.address, "3f2b8c1e", approve=approve, reason="because", as_json=False) == 0
+    assert told in capsys.readouterr().out
+    assert gateway.decided == [("approve" if approve else "reject", gateway.run.run_id, "because")]
+
+
+async def test_a_rejection_needs_a_reason(djp_at: Any) -> None:
+    ended = await djp_at("runs", "reject", "3f2b8c1e")
+    assert ended.code == 2
+    assert "--reason" in ended.err

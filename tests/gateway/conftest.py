@@ -110,6 +110,8 @@ class Leaves:
         self.reservations: dict[str, Reservation] = {}
         self.warnings: list[str] = []
         self.pace_ms = 0
+        self.windows: list[governance_pb2.BudgetWindow] = []
+        """Of the tenant's budget."""
         self.artifacts: dict[tuple[str, str, str], bytes] = {}
         self.servers: dict[str, MeshServer] = {}
 
@@ -422,6 +424,10 @@ class FakeGovernance(governance_pb2_grpc.GovernanceServiceServicer):
             warnings=self.leaves.warnings,
             pace_ms=self.leaves.pace_ms,
         )
+
+    async def GetBudget(self, request: Any, context: Any) -> Any:
+        await self.leaves.take("GetBudget", request)
+        return governance_pb2.GetBudgetResponse(budget=governance_pb2.Budget(windows=self.leaves.windows))
 
     async def Charge(self, request: Any, context: Any) -> Any:
         await self.leaves.take("Charge", request)

@@ -151,7 +151,7 @@ async def test_an_order_outlives_the_gateway_that_should_have_heard_it(
     await first.close()
     monkeypatch.undo()
     monkeypatch.setenv("DJP_HOME", str(mesh.folder))
-    monkeypatch.setattr("djp_gateway.servicer._CANCEL_S", 0.0)  # nobody is there to end it
+    monkeypatch.setattr("djp_gateway.ordering._END_S", 0.0)  # nobody is there to end it
     second = await mesh.gateway(executor_id="second")
     assert (await cancel(second, run.run_id, "too slow")).state == run_pb2.RUN_STATE_RUNNING
     third = await mesh.gateway(executor_id="first")

@@ -180,7 +180,9 @@ async def test_an_order_is_given_once_and_the_first_counts(base: Base) -> None:
     first, second = Order(CANCEL, "tenant t", "first 🙂"), Order(CANCEL, "tenant t", "second")
     await asyncio.gather(*(base.orders.give("t", run_id, first, **request) for _ in range(5)))
     await base.orders.give("t", run_id, second, request_id=str(uuid.uuid4()), request_sha256="body")
-    assert await base.orders.first([run_id, other], CANCEL) == {run_id: first}
+    ((found, kept),) = (await base.orders.first([run_id, other], CANCEL)).items()
+    assert (found, kept.by, kept.reason) == (run_id, first.by, first.reason)
+    assert kept.at
     assert await base.orders.earlier("t", request["request_id"], "body") == run_id
     assert await base.orders.earlier("u", request["request_id"], "body") is None
     with pytest.raises(RequestIdReused):

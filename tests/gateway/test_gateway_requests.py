@@ -113,8 +113,6 @@ async def test_every_bad_field_is_named_at_once(gateway: Any, leaves: Any) -> No
             policy="none",
             grounded_required=2,
             jurors=twice,
-            require_approval=True,
-            priority=5,
             redaction=run_pb2.REDACTION_MODE_OFF,
             redaction_options=redaction_pb2.RedactionOptions(keep_titles=["x"]),
             timeout=Duration(seconds=-1),
@@ -122,7 +120,7 @@ async def test_every_bad_field_is_named_at_once(gateway: Any, leaves: Any) -> No
         )
     assert refusal.fields == {
         "run.task", "run.template", "run.preset", "run.policy", "run.grounded_required", "run.jurors",
-        "run.jurors[1].model", "run.require_approval", "run.priority", "run.redaction_options",
+        "run.jurors[1].model", "run.redaction_options",
         "run.timeout", "run.tags",
     }  # fmt: skip
     assert not leaves.asked

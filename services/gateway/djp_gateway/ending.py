@@ -28,7 +28,9 @@ _log = logging.getLogger(__name__)
 
 _DENIALS = frozenset({common_pb2.ERROR_REASON_BUDGET_EXCEEDED, common_pb2.ERROR_REASON_RUN_BUDGET_EXCEEDED})
 _STATES = dict.fromkeys(_DENIALS, run_pb2.RUN_STATE_DENIED) | {
-    common_pb2.ERROR_REASON_CANCELLED: run_pb2.RUN_STATE_CANCELLED
+    common_pb2.ERROR_REASON_CANCELLED: run_pb2.RUN_STATE_CANCELLED,
+    common_pb2.ERROR_REASON_APPROVAL_REJECTED: run_pb2.RUN_STATE_REJECTED,
+    common_pb2.ERROR_REASON_APPROVAL_EXPIRED: run_pb2.RUN_STATE_REJECTED,
 }
 """The state of a run that ends for such a reason; FAILED for every other."""
 _END_S = 5.0  # one attempt to give a run's money back and to end it

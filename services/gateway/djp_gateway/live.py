@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from djp.mesh.telemetry import span
 from djp.run_states import TERMINAL_STATES
@@ -16,6 +16,7 @@ from djp_gateway.ports import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from djp.mesh.errors import DjpError
     from djp_gateway.ports import RunStore
@@ -120,8 +121,8 @@ class LiveRun:
             event.at.GetCurrentTime()
         await to_the_end(self._save(events))
 
-    async def _save(self, events: Sequence[run_pb2.RunEvent]) -> None:
-        await self._store.save(self.run, events)
+    async def _save(self, events: Sequence[run_pb2.RunEvent], **more: Any) -> None:
+        await self._store.save(self.run, events, **more)
         self._watchers.wake(self.run.run_id)
 
     async def begin(self) -> None:
@@ -155,12 +156,23 @@ class LiveRun:
         await to_the_end(self._store.save(self.run, [], kept=[Checkpoint(kind, content)]))
 
     async def hidden_before(self) -> Mapping[str, str]:
-        """What earlier attempts hid from the run's models, by the placeholders' names."""
-        return (await self._store.hidden(self.run.run_id) or {}) if self.resumed else {}
+        """What earlier attempts, or the run that it replays, hid from models, by the placeholders' names."""
+        run = self.run
+        before = await self._store.hidden(run.run_id) if self.resumed else None
+        if before is None and run.replay.run_id:
+            before = await self._store.hidden(run.replay.run_id)
+        return before or {}
 
     async def keep_hidden(self, values: Mapping[str, str]) -> None:
         """Keep what is hidden from the run's models, by the placeholders' names; nobody is told."""
         await to_the_end(self._store.save(self.run, [], hidden=values))
+
+    async def park(self, until: datetime, state: run_pb2.RunState.ValueType) -> None:
+        """Leave the run, in that state, until the time or an order."""
+        self.run.state = state
+        event = run_pb2.RunEvent(state=run_pb2.StateChanged(state=self.run.state))
+        event.at.GetCurrentTime()
+        await to_the_end(self._save([event], parked_until=until))
 
     async def enter(self, state: run_pb2.RunState.ValueType) -> None:
         """Change the run's state; a terminal one ends it, and its event keeps the run, all but the spec."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
 
-    from djp.v1 import run_pb2
+    from djp.v1 import dead_letter_pb2, run_pb2
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,16 @@ class Order:
     """What somebody wants of a run."""
 
     kind: str
-    """CANCEL."""
+    """CANCEL, APPROVE or REJECT."""
     by: str
     """Who, for people."""
     reason: str
     """In their words; may be empty."""
+    at: datetime | None = None
+    """When it was given; filled in by who keeps it."""
 
 
-CANCEL = "cancel"
+CANCEL, APPROVE, REJECT = "cancel", "approve", "reject"
 
 
 class RunStore(Protocol):
@@ -72,12 +75,13 @@ class RunStore(Protocol):
         events: Sequence[run_pb2.RunEvent],
         hidden: Mapping[str, str] | None = None,
         kept: Sequence[Checkpoint] = (),
+        parked_until: datetime | None = None,
     ) -> None:
         """Store the run as it is now and append events, all or nothing; the events get their numbers here.
 
         `run.last_sequence` is moved on. Once a run is terminal it never changes again, and its checkpoints are gone.
         `hidden`: what is hidden from the run's models, by the placeholders' names, takes the place of what was. `kept`
-        is appended to the run's checkpoints.
+        is appended to the run's checkpoints. `parked_until`: nobody works on it any more, until that time or an order.
 
         Raises:
             FailedPrecondition: another attempt has taken the run over, or it has ended.
@@ -128,8 +132,8 @@ class Claim:
 class RunQueue(Protocol):
     """Runs that wait for an executor, and executors that show that they live.
 
-    A run is either waiting, or one executor's, or waits for a person, or has ended. What is taken from an executor gets
-    a higher `attempt`, so that one that was only slow can write nothing any more.
+    A run is either waiting, or one executor's, or parked until a person decides or a time comes, or has ended. What is
+    taken from an executor gets a higher `attempt`, so that one that was only slow can write nothing any more.
     """
 
     async def claim(self, executor: str, *, per_tenant: int, slowed: Collection[str] = ()) -> Claim | None:
@@ -142,7 +146,7 @@ class RunQueue(Protocol):
         ...
 
     async def claim_one(self, run_id: str, executor: str) -> Claim | None:
-        """Take this run, out of turn; None: it does not wait."""
+        """Take this run, out of turn; None: it neither waits nor is parked."""
         ...
 
     async def hand_back(self, executor: str) -> None:
@@ -162,6 +166,11 @@ class RunQueue(Protocol):
 
         Nothing happens if it has shown since `beat` that it lives; None: whatever it has shown.
         """
+        ...
+
+    async def wake_parked(self, taker: str) -> int:
+        """Let the parked runs wait for an executor whose time is over, or about which something was ordered; how many
+        that were. A command wakes those only that need no more money."""
         ...
 
     async def unfinished(self, executor: str) -> Sequence[Claim]:
@@ -192,6 +201,81 @@ class RunOrders(Protocol):
         """
         ...
 
-    async def first(self, run_ids: Collection[str], kind: str) -> Mapping[str, Order]:
-        """By run, the first order of that kind, for those of the runs that have one."""
+    async def first(self, run_ids: Collection[str], *kinds: str) -> Mapping[str, Order]:
+        """By run, the first order of these kinds, for those of the runs that have one."""
+        ...
+
+
+@dataclass(frozen=True)
+class DeadRun:
+    """A run that was denied or has failed, and the run that replays it, if any does."""
+
+    run: run_pb2.Run
+    replayed_as: str
+    replayed_at: datetime | None
+
+
+class DeadLetters(Protocol):
+    """Runs that ended without a result and wait for somebody."""
+
+    async def get(self, tenant: str, dead_letter_id: str) -> DeadRun:
+        """The dead letter, which has the id of its run.
+
+        Raises:
+            NotFound: the tenant has none of that id, or it was purged.
+        """
+        ...
+
+    async def list(
+        self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter, *, page_size: int, page_token: str
+    ) -> tuple[Sequence[DeadRun], str]:
+        """Those that fit, latest deaths first, and the token of the next page.
+
+        Raises:
+            InvalidInput: the page token is not from this list, or a time is not one.
+        """
+        ...
+
+    async def replay(
+        self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter, *, window_share: float, executor: str, at_most: int
+    ) -> Sequence[str]:
+        """Queue the oldest of those that fit and are not replayed yet, each once; the new runs. Empty: none is left."""
+        ...
+
+    async def replayed(self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter) -> Sequence[str]:
+        """The runs that replay those that fit."""
+        ...
+
+    async def purge(self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter) -> int:
+        """Forget that those that fit are dead letters; the runs stay. How many that were."""
+        ...
+
+    async def take_share(
+        self, run: run_pb2.Run, amount_nano_usd: int, windows: Sequence[tuple[datetime, int]]
+    ) -> int | None:
+        """Let a run that replays a dead letter count against the share of each window, of which it has the beginning
+        and the nano-dollars that replays may use together; the place of a window that has no room for it, else None.
+
+        A window that no replay has used yet has room for any. Done again, it changes nothing.
+        """
+        ...
+
+
+class Answers(Protocol):
+    """What requests were answered that must not be done twice."""
+
+    async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> bytes | None:
+        """What the tenant's request_id was answered before, if anything.
+
+        Raises:
+            RequestIdReused: it came with another body.
+        """
+        ...
+
+    async def keep(self, tenant: str, request_id: str, request_sha256: str, answer: bytes) -> bytes:
+        """Keep an answer; the one that counts, for the same request may have been answered at the same time.
+
+        Raises:
+            RequestIdReused: the request_id came with another body.
+        """
         ...

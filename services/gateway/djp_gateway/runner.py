@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry.trace import Status, StatusCode, format_trace_id
@@ -15,6 +16,7 @@ from djp.mesh.telemetry import run_scope, service_scope, span
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, run_pb2
 from djp_gateway import steps
+from djp_gateway.approving import Approvals
 from djp_gateway.ending import INTERRUPTED, Ending, cancelled
 from djp_gateway.lanes import Lanes
 from djp_gateway.live import LiveRun, Watchers
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine, Iterator
 
     from djp_gateway.adapters.leaves import Leaves
-    from djp_gateway.ports import Claim, RunOrders, RunQueue, RunStore
+    from djp_gateway.ports import Claim, DeadLetters, RunOrders, RunQueue, RunStore
 
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -55,6 +57,7 @@ class Runner:
         store: RunStore,
         queue: RunQueue,
         orders: RunOrders,
+        dead: DeadLetters,
         leaves: Leaves,
         watchers: Watchers,
         *,
@@ -62,6 +65,7 @@ class Runner:
         max_workers: int,
         per_tenant: int,
         lease_s: float,
+        approval_s: float,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -73,6 +77,7 @@ class Runner:
         self._per_tenant = per_tenant
         self._lanes = Lanes()
         self._lease_s = lease_s
+        self._gates = steps.Gates(self._lanes, Approvals(orders, timedelta(seconds=approval_s)), dead)
         self._ending = Ending(store, leaves, watchers)
         self._accepting: set[asyncio.Task[run_pb2.Run]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,11 +136,13 @@ class Runner:
             await asyncio.sleep(_LISTEN_S)
             try:
                 await self._hear(list(self._runs))
+                if await self._queue.wake_parked(self._executor):
+                    self.wake()
             except Exception as error:
                 _log.warning("orders cannot be read (%s); trying again", type(error).__name__)
 
-    async def cancel(self, run_id: str) -> None:
-        """Do what was ordered of the run, if it waits or is this gateway's; else its own gateway hears of it."""
+    async def obey(self, run_id: str) -> None:
+        """Do what was ordered of the run, if it waits, is parked or is this gateway's; else its own hears of it."""
         if claim := await self._queue.claim_one(run_id, self._executor):
             self._begin(claim)  # which begins with its orders
         else:
@@ -207,7 +214,7 @@ class Runner:
                 else:
                     live.run.trace_id = format_trace_id(root.get_span_context().trace_id)
                     await live.begin()
-                    await steps.work(live, self._leaves, self._lanes)
+                    await steps.work(live, self._leaves, self._gates)
                     return
             except asyncio.CancelledError:
                 if run_id in self._cancelled:

@@ -15,6 +15,8 @@ from djp.mesh.settings import djp_home
 from djp.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
+    dead_letter_pb2,
+    dead_letter_pb2_grpc,
     debate_pb2,
     governance_pb2,
     grounding_pb2,
@@ -24,12 +26,15 @@ from djp.v1 import (
     storage_pb2,
 )
 from djp_gateway.adapters.leaves import leaves_over
+from djp_gateway.adapters.sql_answers import SqlAnswers
+from djp_gateway.adapters.sql_dead import SqlDeadLetters
 from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
 from djp_gateway.catalogue import load_catalogue
 from djp_gateway.catalogue_servicer import CatalogueServicer
+from djp_gateway.dead_letters import DeadLetterServicer
 from djp_gateway.forward import Forwarder, add_forwarder
 from djp_gateway.keeping import Keeper
 from djp_gateway.live import Watchers
@@ -74,17 +79,20 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         leaves = leaves_over(channels)
+        dead, answers = SqlDeadLetters(engine, store), SqlAnswers(engine, seal)
         watchers = Watchers()
         runner = Runner(
             store,
             queue,
             orders,
+            dead,
             leaves,
             watchers,
             executor=settings.executor_id,
             max_workers=settings.max_workers,
             per_tenant=settings.per_tenant_max_concurrency,
             lease_s=settings.reservation_lease_s,
+            approval_s=settings.approval_expiry_s,
         )
         stack.push_async_callback(runner.stop)
         keeper = Keeper(queue, settings.executor_id, silence_s=settings.executor_silence_s, taken=runner.wake)
@@ -117,6 +125,11 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
                     catalogue_pb2.DESCRIPTOR.services_by_name["CatalogueService"],
                     CatalogueServicer(catalogue, templates),
                     catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server,
+                ),
+                (
+                    dead_letter_pb2.DESCRIPTOR.services_by_name["DeadLetterService"],
+                    DeadLetterServicer(dead, answers, runner, settings.executor_id),
+                    dead_letter_pb2_grpc.add_DeadLetterServiceServicer_to_server,
                 ),
                 *((leaf, forwarder, add_forwarder) for leaf, forwarder in forwarders),
             ],

@@ -20,7 +20,8 @@ from djp.run_states import TERMINAL_STATES
 from djp.v1 import grounding_pb2, redaction_pb2, run_pb2, run_pb2_grpc
 from djp_gateway.citing import find_passages
 from djp_gateway.hiding import hidden, put_back
-from djp_gateway.ports import CANCEL, Order
+from djp_gateway.ordering import Ordering
+from djp_gateway.ports import APPROVE, CANCEL, REJECT
 from djp_gateway.spec import resolve
 from djp_gateway.steps import bound
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from djp_gateway.templates.making import Made, Templates
 
 _ANSWER_S = 30.0  # a leaf that is asked before there is a run answers in milliseconds, or is frozen
-_CANCEL_S = 5.0  # a cancelled run mostly ends within 2 s; what is under way in a leaf that hangs gets 5
 _LOOK_S = 0.2  # until the store is asked again, for no bell rings here for another gateway's run
 _MODELS_S = 10.0  # the first question about a real model loads prices and tokenizers
 
@@ -60,7 +60,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         self._settings = settings
         self._catalogue = catalogue
         self._store = store
-        self._orders = orders
+        self._ordering = Ordering(store, orders, runner, watchers)
         self._runner = runner
         self._watchers = watchers
         self._leaves = leaves
@@ -143,40 +143,13 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                     yield run_pb2.WatchRunResponse(event=run_pb2.RunEvent(heartbeat=run_pb2.Heartbeat()))
 
     async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Context) -> run_pb2.CancelRunResponse:
-        run = await self._store.get(current_identity().tenant, request.run_id)
-        order = Order(kind=CANCEL, by=_caller(), reason=request.reason)
-        if await self._ordered(run, order, request):
-            await self._runner.cancel(run.run_id)
-            run = await self._ended(run)
-        return run_pb2.CancelRunResponse(run=run)
+        return run_pb2.CancelRunResponse(run=await self._ordering.give(CANCEL, request))
 
-    async def _ordered(self, run: run_pb2.Run, order: Order, request: run_pb2.CancelRunRequest) -> bool:
-        """Keep the order of a request; whether the run can still be told of it.
+    async def ApproveRun(self, request: run_pb2.ApproveRunRequest, context: Context) -> run_pb2.ApproveRunResponse:
+        return run_pb2.ApproveRunResponse(run=await self._ordering.give(APPROVE, request))
 
-        Raises:
-            RequestIdReused: the request_id came with another body.
-        """
-        body = (order.kind, run.run_id, order.reason)
-        request_sha256 = sha256(repr(body).encode()).hexdigest()
-        known = await self._orders.earlier(run.tenant, request.request_id, request_sha256)
-        if run.state in TERMINAL_STATES:
-            return False
-        if not known:
-            await self._orders.give(
-                run.tenant, run.run_id, order, request_id=request.request_id, request_sha256=request_sha256
-            )
-        return True
-
-    async def _ended(self, run: run_pb2.Run) -> run_pb2.Run:
-        """The run when it has ended, or as it is after a moment: another gateway may have to hear of it."""
-        with self._watchers.bell(run.run_id) as bell, suppress(TimeoutError):
-            async with asyncio.timeout(_CANCEL_S):
-                while (run := await self._store.get(run.tenant, run.run_id)).state not in TERMINAL_STATES:
-                    bell.clear()
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(_LOOK_S):
-                            await bell.wait()
-        return run
+    async def RejectRun(self, request: run_pb2.RejectRunRequest, context: Context) -> run_pb2.RejectRunResponse:
+        return run_pb2.RejectRunResponse(run=await self._ordering.give(REJECT, request))
 
     async def _resolve(self, request: run_pb2.RunRequest) -> run_pb2.RunSpec:
         made: Made | None = None
@@ -230,14 +203,6 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         except DjpError as error:
             if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise  # those that are away are told by the run itself, which is patient
-
-
-def _caller() -> str:
-    """Who calls, as it is kept with what they order."""
-    identity = current_identity()
-    return (
-        f"tenant {identity.tenant}" if identity.role == "tenant" else f"an {identity.role} as tenant {identity.tenant}"
-    )
 
 
 @contextmanager

@@ -45,6 +45,8 @@ class GatewaySettings(BaseSettings):
     """Runs of one tenant that are in work at once, at all gateways together."""
     executor_silence_s: float = Field(default=10.0, ge=0.5, le=600)
     """After so long without a sign of life a gateway counts as dead, and others take over its runs."""
+    approval_expiry_s: float = Field(default=7 * 86_400, gt=0, le=366 * 86_400)
+    """How long a run waits for somebody to approve it; then it is rejected."""
     reservation_lease_s: int = Field(default=120, ge=0, le=86_400)
     """How long governance holds a run's money after the gateway was last heard of; 0: until the run is ended."""
     heartbeat_s: float = Field(default=15.0, gt=0, le=30)

@@ -138,7 +138,9 @@ def resolve(
         redaction=request.redaction or run_pb2.REDACTION_MODE_ON,
         redaction_options=request.redaction_options if request.HasField("redaction_options") else None,
         timeout=request.timeout if request.HasField("timeout") else Duration(seconds=int(preset["timeout_s"])),
+        require_approval=request.require_approval,
         trace_name=request.trace_name,
+        priority=request.priority,
         tags=request.tags,
         blocking_safety_flags=list(policy.get("blocking_safety_flags", [])),
         top_k=_top_k(request),
@@ -176,12 +178,6 @@ def _check_task(request: run_pb2.RunRequest, made: Made | None, violations: list
 
 
 def _check_limits(request: run_pb2.RunRequest, violations: list[Violation]) -> None:
-    for field, given in (
-        ("run.require_approval", request.require_approval),
-        ("run.priority", request.priority != 0),
-    ):
-        if given:
-            violations.append(Violation(field, "is not available yet; leave it out"))
     if request.redaction == run_pb2.REDACTION_MODE_OFF and request.HasField("redaction_options"):
         violations.append(Violation("run.redaction_options", "says how to redact, but run.redaction is off; drop one"))
     timeout = request.timeout

@@ -1,9 +1,10 @@
-"""The steps of a run, in order: search, hide, project, reserve, debate, cite, judge, publish, redact, store, settle."""
+"""The steps of a run: search, hide, project, reserve, debate, cite, judge, publish, redact, approve, store, settle."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from djp.llm.offline import DEBATER_MODELS
@@ -15,6 +16,7 @@ from djp_gateway.citing import cite, search
 from djp_gateway.hiding import hide
 from djp_gateway.ledger import charge, lease, reserve, settle, take_up
 from djp_gateway.live import ARTIFACT, DEBATE, JUDGE, count
+from djp_gateway.pacing import has_share
 from djp_gateway.publishing import artifact_bytes, clean_message, outcome, publish, redact, store
 from djp_gateway.record import RunRecord, summary_of
 
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.approving import Approvals
     from djp_gateway.hiding import Sent
     from djp_gateway.lanes import Lanes
     from djp_gateway.live import LiveRun
+    from djp_gateway.ports import DeadLetters
 
 _DEADLINE_SLACK_S = 1.0
 _STEP_S = 120.0  # what redaction, storage and settlement get, each; they call no model
@@ -37,8 +41,17 @@ class IncompleteStreamError(DjpError):
     reason = "INTERNAL"
 
 
-async def work(live: LiveRun, leaves: Leaves, lanes: Lanes) -> None:
-    """Take a run from its spec to its end.
+@dataclass(frozen=True)
+class Gates:
+    """What can hold up a run on its way."""
+
+    lanes: Lanes
+    approvals: Approvals
+    dead: DeadLetters
+
+
+async def work(live: LiveRun, leaves: Leaves, gates: Gates) -> None:
+    """Take a run from its spec to its end, or to where a person has to decide.
 
     Raises:
         DjpError, grpc.RpcError: a step failed; what the run holds is still to be released.
@@ -46,7 +59,15 @@ async def work(live: LiveRun, leaves: Leaves, lanes: Lanes) -> None:
     """
     async with AsyncExitStack() as stack:
         kept = live.kept(ARTIFACT)
-        content = kept[-1] if kept else await _answer(live, leaves, lanes, stack)
+        content = kept[-1] if kept else await _answer(live, leaves, gates, stack)
+        if content is None:
+            return
+        if live.run.spec.require_approval:
+            if not live.run.approval.HasField("expires_at"):
+                with deadline_scope(_STEP_S):
+                    await settle(live, leaves)  # no model is called any more, and a decision may take days
+            if not await gates.approvals.approved(live):
+                return
         with deadline_scope(_STEP_S):
             await store(live, leaves, content)
         with deadline_scope(_STEP_S):
@@ -54,9 +75,11 @@ async def work(live: LiveRun, leaves: Leaves, lanes: Lanes) -> None:
     await live.enter(outcome(live.run.result))
 
 
-async def _answer(live: LiveRun, leaves: Leaves, lanes: Lanes, stack: AsyncExitStack) -> bytes:
-    """All that models and money are needed for; the artifact, which is kept. From the reservation on, the stack has its
-    lease."""
+async def _answer(live: LiveRun, leaves: Leaves, gates: Gates, stack: AsyncExitStack) -> bytes | None:
+    """All that models and money are needed for; the artifact, which is kept, or None where the run is parked before.
+
+    From the reservation on, the stack has its lease.
+    """
     run = live.run
     ends_at = asyncio.get_running_loop().time() + run.spec.timeout.ToTimedelta().total_seconds()
     async with _until(ends_at):
@@ -65,7 +88,9 @@ async def _answer(live: LiveRun, leaves: Leaves, lanes: Lanes, stack: AsyncExitS
             await take_up(live, leaves)
         if not run.reservation_id:
             await project(live, leaves, sent)
-            lanes.slow(run.tenant, await reserve(live, leaves))
+            if not await has_share(live, leaves, gates.dead):
+                return None
+            gates.lanes.slow(run.tenant, await reserve(live, leaves))
     await stack.enter_async_context(lease(live, leaves))
     async with _until(ends_at):
         debated = await debate(live, leaves, sent)

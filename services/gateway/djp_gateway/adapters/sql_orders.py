@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from djp.database import reading
+from djp.database import from_us, reading
 from djp.mesh.errors import RequestIdReused
 from djp_gateway.adapters.tables import orders
 from djp_gateway.ports import Order
@@ -65,12 +65,12 @@ class SqlRunOrders:
             if not await self.earlier(tenant, request_id, request_sha256):
                 raise
 
-    async def first(self, run_ids: Collection[str], kind: str) -> Mapping[str, Order]:
+    async def first(self, run_ids: Collection[str], *kinds: str) -> Mapping[str, Order]:
         if not run_ids:
             return {}
         query = (
             select(orders)
-            .where(orders.c.run_id.in_(list(run_ids)), orders.c.kind == kind)
+            .where(orders.c.run_id.in_(list(run_ids)), orders.c.kind.in_(kinds))
             .order_by(orders.c.ordered_us.desc())
         )
         async with reading(self._engine).connect() as connection:
@@ -79,7 +79,7 @@ class SqlRunOrders:
 
     def _open(self, row: Row[Any]) -> Order:
         told = json.loads(self._seal.open(row.sealed_order, _place(row.run_id, row.request_id)))
-        return Order(kind=row.kind, by=told["by"], reason=told["reason"])
+        return Order(kind=row.kind, by=told["by"], reason=told["reason"], at=from_us(row.ordered_us))
 
 
 def _place(run_id: str, request_id: str) -> str:

@@ -7,11 +7,11 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, insert, select, text, true, update
+from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, text, true, update
 
 from djp.database import reading
 from djp.v1 import run_pb2
-from djp_gateway.adapters.tables import executors, runs
+from djp_gateway.adapters.tables import executors, orders, runs
 from djp_gateway.ports import COMMAND, Claim
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CLAIM_LOCK = 0x646A7071  # "djpq": the advisory lock of who claims on Postgres, as the write lock is on SQLite
 
 _CLAIM = (runs.c.tenant, runs.c.run_id, runs.c.attempt, runs.c.takeovers)
-_parked = runs.c.state == run_pb2.RUN_STATE_PENDING_APPROVAL  # a person has it
+_parked = runs.c.due_us.is_not(None)  # until a person decides, or a time comes
 _in_work = and_(runs.c.terminal.is_(False), runs.c.waiting.is_(False), ~_parked)
 
 
@@ -64,7 +64,9 @@ class SqlRunQueue:
     async def claim_one(self, run_id: str, executor: str) -> Claim | None:
         async with self._turn, self._engine.begin() as connection:
             done = await connection.execute(
-                update(runs).where(runs.c.run_id == run_id, runs.c.waiting).values(waiting=False, executor=executor)
+                update(runs)
+                .where(runs.c.run_id == run_id, runs.c.terminal.is_(False), or_(runs.c.waiting, _parked))
+                .values(waiting=False, executor=executor, due_us=None)
             )
             if not done.rowcount:
                 return None
@@ -107,6 +109,19 @@ class SqlRunQueue:
                 .values(waiting=True, executor=taker, attempt=runs.c.attempt + 1, takeovers=runs.c.takeovers + 1)
             )
         return int(taken.rowcount)
+
+    async def wake_parked(self, taker: str) -> int:
+        now_us = time.time_ns() // 1000
+        ordered = select(orders.c.run_id).where(orders.c.run_id == runs.c.run_id).exists()
+        ready = and_(_parked, runs.c.terminal.is_(False), or_(runs.c.due_us <= now_us, ordered))
+        if taker == COMMAND:
+            ready = and_(ready, runs.c.state == run_pb2.RUN_STATE_PENDING_APPROVAL)
+        async with reading(self._engine).connect() as connection:
+            if not (await connection.execute(select(runs.c.run_id).where(ready).limit(1))).first():
+                return 0  # mostly, and without a lock
+        async with self._turn, self._engine.begin() as connection:
+            done = await connection.execute(update(runs).where(ready).values(waiting=True, executor=taker, due_us=None))
+        return int(done.rowcount)
 
     async def unfinished(self, executor: str) -> Sequence[Claim]:
         query = select(*_CLAIM).where(runs.c.executor == executor, runs.c.terminal.is_(False), ~_parked)

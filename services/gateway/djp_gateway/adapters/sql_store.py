@@ -21,12 +21,14 @@ from djp_gateway.ports import Checkpoint, Page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from djp_gateway.seal import Seal
 
 DEFAULT_PAGE_SIZE = 50
+_DEAD = (run_pb2.RUN_STATE_DENIED, run_pb2.RUN_STATE_FAILED)  # such a run is a dead letter
 PAGE_BYTES = 4 << 20  # a page is one message of at most 16 MiB; a run may have megabytes of text
 
 
@@ -49,7 +51,7 @@ class SqlRunStore:
         async with reading(self._engine).connect() as connection:
             row = (await connection.execute(select(runs).limit(1))).one_or_none()
         if row:
-            self._open(row)
+            self.opened(row)
 
     async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> run_pb2.Run | None:
         query = select(runs).where(runs.c.tenant == tenant, runs.c.request_id == request_id)
@@ -59,10 +61,23 @@ class SqlRunStore:
             return None
         if row.request_sha256 != self._seal.fingerprint(request_sha256):
             raise RequestIdReused.by(request_id)
-        return self._open(row)
+        return self.opened(row)
 
     async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
-        row = {
+        row = self.row_of(run, request_id=request_id, request_sha256=request_sha256, executor=executor)
+        try:
+            async with self._turn, self._engine.begin() as connection:
+                await connection.execute(insert(runs).values(row))
+        except IntegrityError:
+            # The same request at the same time was quicker.
+            if found := await self.earlier(run.tenant, request_id, request_sha256):
+                return found
+            raise
+        return run
+
+    def row_of(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> dict[str, Any]:
+        """A new run as its row, for who adds some within a transaction of their own."""
+        return {
             **self._columns(run),
             "run_id": run.run_id,
             "tenant": run.tenant,
@@ -77,15 +92,6 @@ class SqlRunStore:
             "grounded": bool(run.spec.corpus),
             "sealed_spec": self._seal.close(run.spec.SerializeToString(), _place(run.run_id, "spec")),
         }
-        try:
-            async with self._turn, self._engine.begin() as connection:
-                await connection.execute(insert(runs).values(row))
-        except IntegrityError:
-            # The same request at the same time was quicker.
-            if found := await self.earlier(run.tenant, request_id, request_sha256):
-                return found
-            raise
-        return run
 
     async def save(
         self,
@@ -93,6 +99,7 @@ class SqlRunStore:
         events_: Sequence[run_pb2.RunEvent],
         hidden: Mapping[str, str] | None = None,
         kept: Sequence[Checkpoint] = (),
+        parked_until: datetime | None = None,
     ) -> None:
         first = run.last_sequence + 1
         for sequence, event in enumerate(events_, start=first):
@@ -108,7 +115,10 @@ class SqlRunStore:
             runs.c.terminal.is_(False),
         )
         async with self._turn, self._engine.begin() as connection:
-            done = await connection.execute(update(runs).where(fence).values(self._columns(stored)))
+            columns = self._columns(stored) | ({"due_us": to_us(parked_until)} if parked_until else {})
+            if run.state in _DEAD:
+                columns |= {"died_us": run.finished_at.ToMicroseconds(), "error_reason": run.error.reason}
+            done = await connection.execute(update(runs).where(fence).values(columns))
             if done.rowcount != 1:
                 raise FailedPrecondition(f"run {run.run_id} has ended or was taken over by another attempt")
             if events_:
@@ -162,7 +172,7 @@ class SqlRunStore:
             raise NotFound(f"there is no run {run_id}; `djp runs list` shows those there are", field="run_id")
         if len(rows) > 1:
             raise InvalidInput(f"several runs begin with {run_id}; give more of the id", field="run_id")
-        return self._open(rows[0])
+        return self.opened(rows[0])
 
     async def hidden(self, run_id: str) -> Mapping[str, str] | None:
         query = select(hidden_values.c.sealed_values).where(hidden_values.c.run_id == run_id)
@@ -192,7 +202,7 @@ class SqlRunStore:
                     break
                 found.append(row)
             await rows.close()
-        return Page([self._open(row) for row in found], token)
+        return Page([self.opened(row) for row in found], token)
 
     async def events_after(self, run_id: str, sequence: int) -> Sequence[run_pb2.RunEvent]:
         query = (
@@ -220,7 +230,8 @@ class SqlRunStore:
             "sealed_run": self._seal.close(state.SerializeToString(), run.run_id),
         }
 
-    def _open(self, row: Row[Any]) -> run_pb2.Run:
+    def opened(self, row: Row[Any]) -> run_pb2.Run:
+        """The run of a whole row."""
         run = run_pb2.Run.FromString(self._seal.open(row.sealed_run, row.run_id))
         run.attempt = row.attempt  # which is raised by who takes the run over, and knows no more of it
         run.spec.ParseFromString(self._seal.open(row.sealed_spec, _place(row.run_id, "spec")))

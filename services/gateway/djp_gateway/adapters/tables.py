@@ -43,6 +43,13 @@ runs = Table(
     Column("waiting", Boolean, nullable=False, server_default=false()),  # for whoever has room; else `executor` has it
     Column("urgency", Integer, nullable=False, server_default="0"),  # what waits is taken in this order, least first
     Column("takeovers", Integer, nullable=False, server_default="0"),  # how often an executor died with it
+    Column("due_us", BigInteger),  # set while it is parked: until when, if nobody decides before
+    Column("died_us", BigInteger),  # set while it is a dead letter
+    Column("error_reason", Integer, nullable=False, server_default="0"),
+    Column("replayed_as", String(36)),
+    Column("replayed_us", BigInteger),
+    Column("share_us", BigInteger),  # of a run that replays a dead letter: when it took its share of the budget
+    Column("share_nano_usd", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("tenant", "request_id", name="uq_runs_request"),
 )
 Index("ix_runs_newest", runs.c.tenant, runs.c.created_us, runs.c.run_id)
@@ -55,6 +62,36 @@ Index(
     runs.c.run_id,
     sqlite_where=text("waiting"),
     postgresql_where=text("waiting"),
+)
+Index(
+    "ix_runs_due",
+    runs.c.due_us,
+    sqlite_where=text("due_us IS NOT NULL"),
+    postgresql_where=text("due_us IS NOT NULL"),
+)
+Index(
+    "ix_runs_dead",
+    runs.c.tenant,
+    runs.c.died_us,
+    runs.c.run_id,
+    sqlite_where=text("died_us IS NOT NULL"),
+    postgresql_where=text("died_us IS NOT NULL"),
+)
+Index(
+    "ix_runs_share",
+    runs.c.tenant,
+    runs.c.share_us,
+    sqlite_where=text("share_us IS NOT NULL"),
+    postgresql_where=text("share_us IS NOT NULL"),
+)
+
+answers = Table(
+    "request_answers",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("request_id", String(36), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("answer", LargeBinary, nullable=False),  # has no texts, only ids and numbers
 )
 
 executors = Table(

@@ -1,0 +1,174 @@
+"""Dead letters, in the SQL database that has the runs: each is a column or two of its run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import nullcontext
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Row, and_, case, func, insert, or_, select, text, update
+
+from djp.database import from_us, reading, to_us
+from djp.mesh.errors import NotFound
+from djp.mesh.paging import page_token as token_of
+from djp.mesh.paging import read_page_token
+from djp.mesh.times import from_timestamp
+from djp.v1 import run_pb2
+from djp_gateway.adapters.sql_store import PAGE_BYTES
+from djp_gateway.adapters.tables import runs
+from djp_gateway.ports import DeadRun
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from djp.v1 import dead_letter_pb2
+    from djp_gateway.adapters.sql_store import SqlRunStore
+
+_SHARE_LOCK = 0x646A7073  # "djps": the advisory lock of who takes a share on Postgres, as the write lock is on SQLite
+
+
+class SqlDeadLetters:
+    """DeadLetters on SQLAlchemy Core; one transaction a call."""
+
+    def __init__(self, engine: AsyncEngine, store: SqlRunStore) -> None:
+        self._engine = engine
+        self._store = store
+        self._sqlite = engine.dialect.name == "sqlite"
+        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
+        self._turn = asyncio.Lock() if self._sqlite else nullcontext()
+
+    async def get(self, tenant: str, dead_letter_id: str) -> DeadRun:
+        query = select(runs).where(
+            runs.c.tenant == tenant, runs.c.run_id == dead_letter_id.lower(), runs.c.died_us.is_not(None)
+        )
+        async with reading(self._engine).connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"there is no dead letter {dead_letter_id}; `djp dlq list` shows those there are",
+                field="dead_letter_id",
+            )
+        return self._opened(row)
+
+    async def list(
+        self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter, *, page_size: int, page_token: str
+    ) -> tuple[Sequence[DeadRun], str]:
+        where = _fitting(tenant, wanted)
+        if place := read_page_token(page_token, int, str):
+            died_us, run_id = place
+            where.append(or_(runs.c.died_us < died_us, and_(runs.c.died_us == died_us, runs.c.run_id < run_id)))
+        query = select(runs).where(*where).order_by(runs.c.died_us.desc(), runs.c.run_id.desc()).limit(page_size + 1)
+        found: list[Row[Any]] = []
+        token, taken = "", 0
+        async with reading(self._engine).connect() as connection:
+            rows = await connection.stream(query.execution_options(max_row_buffer=20))
+            async for row in rows:
+                taken += len(row.sealed_spec) + len(row.sealed_run)
+                if found and (len(found) == page_size or taken > PAGE_BYTES):
+                    token = token_of(found[-1].died_us, found[-1].run_id)
+                    break
+                found.append(row)
+            await rows.close()
+        return [self._opened(row) for row in found], token
+
+    async def replay(
+        self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter, *, window_share: float, executor: str, at_most: int
+    ) -> Sequence[str]:
+        where = and_(*_fitting(tenant, wanted), runs.c.replayed_as.is_(None))
+        query = select(runs).where(where).order_by(runs.c.died_us, runs.c.run_id).limit(at_most)
+        if not self._sqlite:
+            query = query.with_for_update()  # who replays the same at the same time finds them replayed
+        made = []
+        async with self._turn, self._engine.begin() as connection:
+            dead = (await connection.execute(query)).all()
+            for row in dead:
+                run = _again(self._store.opened(row), window_share)
+                made.append(
+                    self._store.row_of(
+                        run,
+                        request_id=str(uuid.uuid5(uuid.UUID(row.run_id), "replay request")),
+                        request_sha256=sha256(row.run_id.encode()).hexdigest(),
+                        executor=executor,
+                    )
+                )
+                await connection.execute(
+                    update(runs)
+                    .where(runs.c.run_id == row.run_id)
+                    .values(replayed_as=run.run_id, replayed_us=run.created_at.ToMicroseconds())
+                )
+            if made:
+                await connection.execute(insert(runs), made)
+        return [row["run_id"] for row in made]
+
+    async def replayed(self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter) -> Sequence[str]:
+        where = and_(*_fitting(tenant, wanted, replayed=True), runs.c.replayed_as.is_not(None))
+        query = select(runs.c.replayed_as).where(where).order_by(runs.c.died_us, runs.c.run_id)
+        async with reading(self._engine).connect() as connection:
+            return (await connection.execute(query)).scalars().all()
+
+    async def purge(self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter) -> int:
+        async with self._turn, self._engine.begin() as connection:
+            done = await connection.execute(update(runs).where(*_fitting(tenant, wanted)).values(died_us=None))
+        return int(done.rowcount)
+
+    async def take_share(
+        self, run: run_pb2.Run, amount_nano_usd: int, windows: Sequence[tuple[datetime, int]]
+    ) -> int | None:
+        now_us = time.time_ns() // 1000
+        async with self._turn, self._engine.begin() as connection:
+            if not self._sqlite:
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SHARE_LOCK})
+            mine = runs.c.run_id == run.run_id
+            if (await connection.execute(select(runs.c.share_us).where(mine))).scalar_one() is not None:
+                return None
+            used = case((runs.c.terminal, runs.c.cost_nano_usd), else_=runs.c.share_nano_usd)
+            for place, (begins, allowed) in enumerate(windows):
+                taken = select(func.coalesce(func.sum(used), 0)).where(
+                    runs.c.tenant == run.tenant, runs.c.share_us >= to_us(begins)
+                )
+                already = int((await connection.execute(taken)).scalar_one())
+                if already and already + amount_nano_usd > allowed:
+                    return place
+            await connection.execute(update(runs).where(mine).values(share_us=now_us, share_nano_usd=amount_nano_usd))
+        return None
+
+    def _opened(self, row: Row[Any]) -> DeadRun:
+        at = None if row.replayed_us is None else from_us(row.replayed_us)
+        return DeadRun(self._store.opened(row), row.replayed_as or "", at)
+
+
+def _again(dead: run_pb2.Run, window_share: float) -> run_pb2.Run:
+    """The one run that replays a dead one: its id comes from that one's, so there can be no second."""
+    run = run_pb2.Run(
+        run_id=str(uuid.uuid5(uuid.UUID(dead.run_id), "replay")),
+        tenant=dead.tenant,
+        state=run_pb2.RUN_STATE_QUEUED,
+        spec=dead.spec,
+        attempt=1,
+        replay=run_pb2.Replay(run_id=dead.run_id, window_share=window_share),
+    )
+    run.created_at.GetCurrentTime()
+    return run
+
+
+def _fitting(
+    tenant: str, wanted: dead_letter_pb2.DeadLetterFilter, *, replayed: bool = False
+) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [runs.c.tenant == tenant, runs.c.died_us.is_not(None)]
+    if not (replayed or wanted.include_replayed):
+        found.append(runs.c.replayed_as.is_(None))
+    if wanted.reason:
+        found.append(runs.c.error_reason == wanted.reason)
+    if wanted.created.HasField("since"):
+        found.append(runs.c.died_us >= to_us(from_timestamp(wanted.created.since, "filter.created.since")))
+    if wanted.created.HasField("until"):
+        found.append(runs.c.died_us < to_us(from_timestamp(wanted.created.until, "filter.created.until")))
+    if wanted.dead_letter_ids:
+        found.append(runs.c.run_id.in_([one.lower() for one in wanted.dead_letter_ids]))
+    return found
