@@ -479,14 +479,14 @@ class SlowStore(DirectoryStore):
         self.goes_on = asyncio.Event()
         self.refuses_copies = False
 
-    async def copy(self, source: ObjectName, target: ObjectName) -> None:
+    async def copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
         if self.refuses_copies:
             raise FailedPrecondition("the bucket may only be read; mend its policy")
         if self.copies_left is not None:
             self.copies_left -= 1
             if self.copies_left < 0:
                 await self.goes_on.wait()
-        await super().copy(source, target)
+        await super().copy(source, target, description)
 
 
 @dataclass
