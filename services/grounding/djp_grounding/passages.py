@@ -24,7 +24,8 @@ before if that has no more, so that what stands on both sides of a cut is found 
 SECTION_TOKENS = 96
 """A heading starts a new passage once the one before holds so many; shorter sections share a passage."""
 
-_PASSAGE, _OVERLAP, _SECTION = (tokens * BYTES_PER_TOKEN for tokens in (PASSAGE_TOKENS, OVERLAP_TOKENS, SECTION_TOKENS))
+PASSAGE_BYTES = PASSAGE_TOKENS * BYTES_PER_TOKEN
+_OVERLAP, _SECTION = OVERLAP_TOKENS * BYTES_PER_TOKEN, SECTION_TOKENS * BYTES_PER_TOKEN
 _WORD = re.compile(r"\S+")
 _HEADING = re.compile(r"#{1,6}[ \t]")
 _FENCE = re.compile(r"[ ]{0,3}(```|~~~)")
@@ -67,14 +68,14 @@ def _pack(text: str, pieces: Iterable[_Piece]) -> Iterator[_Piece]:
             held = piece
             continue
         joined = _joined(text, held, piece)
-        if joined.bytes <= _PASSAGE and not (piece.section and held.bytes >= _SECTION):
+        if joined.bytes <= PASSAGE_BYTES and not (piece.section and held.bytes >= _SECTION):
             held, last = joined, piece
             continue
         yield held
         held, overlap, last = piece, last, None
         if overlap and overlap.whole and overlap.bytes <= _OVERLAP and not piece.section:
             joined = _joined(text, overlap, piece)
-            if joined.bytes <= _PASSAGE:
+            if joined.bytes <= PASSAGE_BYTES:
                 held, last = joined, piece
     if held is not None:
         yield held
@@ -143,7 +144,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _sentences_if_long(text: str, start: int, end: int) -> Iterator[_Piece]:
     size = _bytes(text, start, end)
-    if size <= _PASSAGE:
+    if size <= PASSAGE_BYTES:
         yield _Piece(start, end, size)
         return
     at = start
@@ -164,10 +165,10 @@ def _ends_sentence(text: str, start: int, end: int) -> bool:
 
 def _words_if_long(text: str, start: int, end: int) -> Iterator[_Piece]:
     size = _bytes(text, start, end)
-    if size <= _PASSAGE:
+    if size <= PASSAGE_BYTES:
         yield _Piece(start, end, size)
         return
-    longest = _PASSAGE if text.isascii() else _PASSAGE // 4  # a code point has at most four bytes
+    longest = PASSAGE_BYTES if text.isascii() else PASSAGE_BYTES // 4  # a code point has at most four bytes
     for word in _WORD.finditer(text, start, end):
         for at in range(word.start(), word.end(), longest):
             stop = min(at + longest, word.end())

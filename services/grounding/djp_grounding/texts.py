@@ -1,24 +1,26 @@
-"""The passages of an index, one after the other in files that are mapped into memory: to be read without a copy.
+"""The passages of an index, one after the other in files of their own: what is not asked for is never in memory.
 
 passages.START                          records from the offset START on; the next file goes on where it ends
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 import struct
+import weakref
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from djp_grounding.model import Passage
+from djp_grounding.passages import PASSAGE_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME = "passages."
 _HEAD = struct.Struct("<QIIIII")  # document, ordinal, page, start, end, bytes of the text
+_AT_ONCE = _HEAD.size + PASSAGE_BYTES  # the longest record
 _FILES = 4  # an index that was changed so often gets them in one: each open index holds them open
 
 
@@ -68,19 +70,25 @@ class TextReader:
     def __init__(self, folder: Path) -> None:
         """Raises OSError or ValueError."""
         self._starts: list[int] = []
-        self._maps: list[mmap.mmap] = []
+        self._files: list[int] = []
+        weakref.finalize(self, _close, self._files)
         for path in text_files(folder):
-            with path.open("rb") as file:
-                self._maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             self._starts.append(int(path.name.removeprefix(_NAME)))
+            self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
     def read(self, place: int) -> Record:
         """The passage that was added there."""
         number = bisect_right(self._starts, place) - 1
-        data, at = self._maps[number], place - self._starts[number]
-        document, ordinal, page, start, end, size = _HEAD.unpack_from(data, at)
-        at += _HEAD.size
-        return Record(document, Passage(ordinal, page, start, end, data[at : at + size].decode()))
+        file, at = self._files[number], place - self._starts[number]
+        found = os.pread(file, _AT_ONCE, at)
+        document, ordinal, page, start, end, size = _HEAD.unpack_from(found)
+        text = found[_HEAD.size : _HEAD.size + size]
+        return Record(document, Passage(ordinal, page, start, end, text.decode()))
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
 
 
 def text_files(folder: Path) -> list[Path]:
