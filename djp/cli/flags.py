@@ -39,6 +39,10 @@ _FLAGS = {
     "to_tier": "--to-tier",
     "tenant": "--tenant",
     "days": "--days",
+    "rate": "--rate",
+    "seconds": "--seconds",
+    "run_seconds": "--run-seconds",
+    "png": "--png",
     "scope": "SCOPE",
     "reason": "--reason",
 }

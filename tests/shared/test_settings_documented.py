@@ -20,10 +20,11 @@ ELSEWHERE = {"DJP_GATEWAY"}
 
 def settings_variables() -> set[str]:
     """The variables of all settings classes, by the rule that pydantic-settings has for their names."""
-    for package in ("djp.mesh", "djp.llm", *(f"djp_{service}" for service in SERVICES)):
+    for package in ("djp.mesh", "djp.llm", "djp.scaling", *(f"djp_{service}" for service in SERVICES)):
         folder = importlib.import_module(package).__path__
         if "settings" in {module.name for module in pkgutil.iter_modules(folder)}:
             importlib.import_module(f"{package}.settings")
+    importlib.import_module("djp.rest")
     found = set[str]()
     for cls in BaseSettings.__subclasses__():
         if not cls.__module__.startswith("djp"):
