@@ -56,8 +56,8 @@ SIZES = {"4 KB": (4096, 400), "10 MB": (10 * 10**6, 24)}
 FILL = """
     INSERT INTO artifacts (tenant, workflow, artifact, tier, size, sha256, content_type, run_id, tags, created_us,
         modified_us, tier_since_us, object_id, encoding, came_from, hold)
-    SELECT 'acme', 'w' || n % 50, 'a' || n, CASE n % 4 WHEN 0 THEN 'hot' WHEN 1 THEN 'warm' ELSE 'cold' END,
-        CAST(n AS BIGINT) * 7919 % 1000003, '{hash}', 'application/json', 'r' || n / 10, '{{}}',
+    SELECT 'acme', 'w' || (n % 50), 'a' || n, CASE n % 4 WHEN 0 THEN 'hot' WHEN 1 THEN 'warm' ELSE 'cold' END,
+        CAST(n AS BIGINT) * 7919 % 1000003, '{hash}', 'application/json', 'r' || (n / 10), '{{}}',
         {now} - CAST(n AS BIGINT) * 1000, {now} - CAST(n AS BIGINT) * 1000, {now} - CAST(n AS BIGINT) * 1000,
         'none', '', '', 0
     FROM {numbers}"""
