@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from djp.mesh.errors import InvalidInput, Unavailable
 from djp.mesh.identity import current_identity
 from djp_storage.description import describe
-from djp_storage.errors import Conflict, HashMismatch, ObjectMissing
+from djp_storage.errors import HashMismatch, ObjectMissing
 from djp_storage.model import Artifact, By, RequestKey, Tier
 from djp_storage.names import label_violations, name_violations, refuse
 from djp_storage.worker import new_object_id
@@ -73,7 +73,7 @@ class Artifacts:
                 artifact = await self._upload(artifact, header.sha256, chunks, announced)
             finally:
                 announced.add_done_callback(_seen)
-            entered = await self._enter(artifact, request_key(header, artifact, request_id))
+            entered = await self._catalogue.add(artifact, request_key(header, artifact, request_id), self.by(""))
             making.kept = entered.object_name == artifact.object_name
         return entered
 
@@ -99,13 +99,6 @@ class Artifacts:
             await announced
             await upload.place(describe(whole))
         return whole
-
-    async def _enter(self, artifact: Artifact, request: RequestKey) -> Artifact:
-        by = self.by("")
-        try:
-            return await self._catalogue.add(artifact, request, by)
-        except Conflict:  # another put of the key: now there is its artifact to compare with
-            return await self._catalogue.add(artifact, request, by)
 
     async def stat(self, key: ArtifactKey) -> Artifact:
         """What the catalogue knows. Raises NotFound."""

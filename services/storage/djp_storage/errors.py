@@ -39,10 +39,3 @@ class Moved(Unavailable):
 
     def __init__(self, artifact: Artifact) -> None:
         super().__init__(f"artifact {artifact.key.artifact!r} was moved by somebody else at this moment; try again")
-
-
-class Conflict(Unavailable):
-    """Somebody else has put an artifact of that key at this moment."""
-
-    def __init__(self) -> None:
-        super().__init__("another put of the same artifact came at this moment; try again")

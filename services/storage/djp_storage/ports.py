@@ -103,8 +103,8 @@ class Catalogue(Protocol):
         """Enter a new artifact, whose object is a stray until then; or find the same one entered before.
 
         Returns what the catalogue now has: if that is another object, the new one is still a stray. One that was purged
-        comes back; one that was erased may come back, with the content that it had. Raises AlreadyExists, Conflict
-        (another put came at this moment: the next call finds it), and Unavailable when the stray was removed meanwhile.
+        comes back; one that was erased may come back, with the content that it had. Raises AlreadyExists, and
+        Unavailable when the stray was removed meanwhile.
         """
 
     async def get(self, key: ArtifactKey) -> Artifact:

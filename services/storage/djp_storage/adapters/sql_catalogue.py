@@ -17,7 +17,7 @@ from djp_storage.adapters.sql_events import append_event
 from djp_storage.adapters.sql_strays import SqlStrays, take_in, turn_out
 from djp_storage.adapters.tables import artifacts, holds, tombstones
 from djp_storage.adapters.transactions import answer_of, claim_request, find_request, remember
-from djp_storage.errors import Conflict, LegalHold, Moved
+from djp_storage.errors import LegalHold, Moved
 from djp_storage.model import Artifact, ArtifactKey, Page, Tier, Total
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class SqlCatalogue(SqlStrays):
         async def work(connection: AsyncConnection) -> Artifact:
             key = artifact.key
             known = await claim_request(connection, request, key, by)
+            if known is None and await _enter(connection, artifact, by):
+                return artifact
             found = await _find(connection, key)
-            if known is not None and found is None:
-                raise await _gone(connection, key)
             if found is None:
-                return await _enter(connection, artifact, by)
+                raise await _gone(connection, key)
             if not found.same_content(artifact):
                 if known is not None:  # of the first release, whose requests have no hash
                     raise RequestIdReused.by(request.request_id, "header.request_id")
@@ -240,10 +240,13 @@ async def _gone(connection: AsyncConnection, key: ArtifactKey) -> NotFound:
     return NotFound(f"{told}; ListArtifacts shows those there are", field="key.artifact")
 
 
-async def _enter(connection: AsyncConnection, artifact: Artifact, by: By) -> Artifact:
-    """Raises Conflict where another put of the key commits at this moment: then there is one to compare with."""
-    key, tombstone = artifact.key, await _tombstone(connection, artifact.key)
-    if tombstone is not None:
+async def _enter(connection: AsyncConnection, artifact: Artifact, by: By) -> bool:
+    """Whether the key was free. Another put of it that commits at this moment is waited for."""
+    key = artifact.key
+    new = insert_if_new(connection.dialect.name, artifacts, artifacts.c.artifact)
+    if (await connection.execute(new, artifact_row(artifact))).one_or_none() is None:
+        return False
+    if (tombstone := await _tombstone(connection, key)) is not None:
         if tombstone.sha256 != artifact.sha256:
             raise AlreadyExists(
                 f"artifact {key.artifact!r} of workflow {key.workflow!r} was erased, and it had other content; a name "
@@ -251,12 +254,9 @@ async def _enter(connection: AsyncConnection, artifact: Artifact, by: By) -> Art
                 field="header.key.artifact",
             )
         await connection.execute(_RAISE, key_values(key))
-    new = insert_if_new(connection.dialect.name, artifacts, artifacts.c.artifact)
-    if (await connection.execute(new, artifact_row(artifact))).one_or_none() is None:
-        raise Conflict
     await _take_in(connection, artifact)
     await append_event(connection, "put", key, by, to_tier=artifact.tier)
-    return artifact
+    return True
 
 
 async def _move(connection: AsyncConnection, was: Artifact, now: Artifact, action: str, by: By) -> Artifact:
