@@ -39,6 +39,34 @@ def transfer_bar(what: str, *, then: str = "", silent: bool) -> Iterator[Callabl
         yield went
 
 
+@contextmanager
+def counted(what: str, many: int, *, silent: bool) -> Iterator[Callable[[str], None]]:
+    """Takes a word about each of many as it is done; without a terminal every tenth part is a line."""
+    if silent or not err().is_terminal:
+        step, done = max(1, many // 10), 0
+
+        def line(so_far: str) -> None:
+            nonlocal done
+            done += 1
+            if not silent and (done % step == 0 or done == many):
+                err().print(f"{what}: {done} of {many}{f', {so_far}' if so_far else ''}", soft_wrap=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=err(), transient=True) as progress:
+        task = progress.add_task("", total=many)
+        yield lambda so_far: progress.update(task, advance=1, description=so_far)
+
+
 class Doing:
     """A line that says what goes on, and lines of the result above it. Both do well where there is no terminal."""
 

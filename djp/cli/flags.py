@@ -19,6 +19,8 @@ _VOICES = {"debaters": "--debater", "jurors": "--juror"}
 
 _FLAGS = {
     "budget_nano_usd": "--budget-usd",
+    "input": "--input",
+    "max_cost": "--max-cost",
     "corpus": "--grounded-corpus",
     "redaction": "--redact",
     "redaction_options": "--redaction-rules",

@@ -243,6 +243,60 @@ def run(
     execute(lambda: command.run(flags), as_json=as_json, verbose=verbose)
 
 
+@app.command()
+def batch(
+    source: Annotated[
+        Path,
+        typer.Option("--input", parser=_path, metavar="FILE.csv", help="A row a run; a heading names the columns."),
+    ],
+    output: Annotated[Path, typer.Option(parser=_path, metavar="DIR", help="Where texts and summary.csv go.")],
+    template: Annotated[
+        str, typer.Option(metavar="NAME", help="Columns are its inputs; without one there is a single column, task.")
+    ] = "",
+    max_cost: Annotated[
+        str | None, typer.Option(metavar="DOLLARS", help="Take no further row when this could be passed.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Rows that run at once.")] = 3,
+    batch_id: Annotated[
+        str, typer.Option(metavar="NAME", help="To go on with later; default: from what the rows ask for.")
+    ] = "",
+    preset: Annotated[str, typer.Option(metavar="NAME", help="A named set of settings.")] = "",
+    policy: Annotated[str, typer.Option(metavar="NAME", help="Which models may publish.")] = "",
+    grounded_corpus: Annotated[
+        Path | None, typer.Option(parser=_path, metavar="DIR", help="Folder of documents that all rows answer from.")
+    ] = None,
+    grounded_required: Annotated[int | None, typer.Option(metavar="N", help="Citations a draft needs.")] = None,
+    redact: Annotated[Redact, typer.Option(help="As for `djp run`.")] = Redact.ON,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run every row of a CSV file, under one cost cap.
+
+    All rows are checked before the first is run. The same command goes on where it stopped: a row that was started
+    before is not started again. A number in `--max-cost` is what the rows may cost together, with those under way at
+    the most that they can cost.
+    """
+    from djp.cli import batch as command
+    from djp.cli.session import execute
+
+    flags = command.BatchFlags(
+        source=source,
+        output=output,
+        template=template,
+        preset=preset,
+        policy=policy,
+        max_cost=max_cost,
+        concurrency=concurrency,
+        batch_id=batch_id,
+        grounded_corpus=grounded_corpus,
+        grounded_required=grounded_required,
+        redact=redact.value,
+        as_json=as_json,
+        gateway=gateway,
+    )
+    execute(lambda: command.batch(flags), as_json=as_json)
+
+
 @runs_app.command("list")
 def list_runs(
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many, newest first.")] = 20,

@@ -449,3 +449,30 @@ async def test_large_tasks(gateway: Any, leaves: Any, real: Callable[..., Awaita
     assert "@" not in leaves.requests("Debate")[0].task
     assert run.result.text == "Ask [EMAIL_1]."
     assert "@example.com" in (await restored(gateway, run.run_id)).result.text
+
+
+async def test_the_inputs_of_a_template_are_hidden_with_the_task(
+    mesh: Any, leaves: Any, folder: Path, real: Callable[..., Awaitable[None]]
+) -> None:
+    await real("redaction")
+    own = folder / "templates"
+    await asyncio.to_thread(own.mkdir)
+    head = 'name: Letter\nversion: "1.0"\ndescription: d\ncontext: markdown\ninputs:\n'
+    inputs = "  - {id: recipient, label: R, type: string}\n  - {id: mail, label: M, type: email}\n"
+    text = f"{head}{inputs}rendering:\n  body: Write to {{{{ recipient }}}} at {{{{ mail }}}}.\n"
+    await asyncio.to_thread((own / "letter.yaml").write_text, text)
+    gateway = await mesh.gateway(templates=own)
+    given = {"recipient": f"the owner of {CARD}", "mail": OTHER_MAIL}
+    run = await gateway.do(task="", template="letter", inputs=given, redaction=ALL)
+    assert run.state == run_pb2.RUN_STATE_PUBLISHED, run.error
+    (debated,) = leaves.requests("Debate")
+    assert debated.task == "Write to the owner of [CREDIT_CARD_1] at [EMAIL_1]."
+    sent = [leaves.requests(name) for name in ("Debate", "ProjectDebate", "Judge", "ProjectJudge", "Reserve")]
+    kept = [content.decode() for content in leaves.artifacts.values()]
+    assert sent[0]
+    assert kept
+    for text in map(str, (*sent, *kept)):
+        assert CARD not in text
+        assert "joe@" not in text
+    assert not leaking_files(folder)
+    assert run.spec.inputs["mail"] == OTHER_MAIL, "its own tenant reads what it gave"
