@@ -31,6 +31,8 @@ from djp.v1 import (
     governance_pb2_grpc,
     grounding_pb2,
     grounding_pb2_grpc,
+    key_pb2,
+    key_pb2_grpc,
     redaction_pb2,
     redaction_pb2_grpc,
     run_pb2,
@@ -93,6 +95,7 @@ class DjpClient:
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(channel)
         self._dead_letters = dead_letter_pb2_grpc.DeadLetterServiceStub(channel)
         self._debate = debate_pb2_grpc.DebateServiceStub(channel)
+        self._keys = key_pb2_grpc.KeyServiceStub(channel)
         self._governance = governance_pb2_grpc.GovernanceServiceStub(channel)
         self._grounding = grounding_pb2_grpc.GroundingServiceStub(channel)
         self._redaction = redaction_pb2_grpc.RedactionServiceStub(channel)
@@ -250,6 +253,20 @@ class DjpClient:
         request = dead_letter_pb2.PurgeDeadLettersRequest(request_id=request_id or str(uuid.uuid4()), filter=wanted)
         return (await _answer(self._dead_letters.PurgeDeadLetters(request, timeout=CALL_TIMEOUT_S))).purged
 
+    async def create_key(self, request: key_pb2.CreateKeyRequest) -> key_pb2.CreateKeyResponse:
+        """A new API key, with its secret, which is shown only now. For admins."""
+        return await _answer(self._keys.CreateKey(request, timeout=CALL_TIMEOUT_S))
+
+    async def list_keys(self, tenant: str = "") -> Sequence[key_pb2.Key]:
+        """The API keys of a tenant, or all, newest first. For admins."""
+        request = key_pb2.ListKeysRequest(tenant=tenant, page_size=_PAGE_SIZE)
+        return [one async for page in _pages(self._keys.ListKeys, request) for one in page.keys]
+
+    async def revoke_key(self, key_id: str, *, request_id: str | None = None) -> key_pb2.Key:
+        """Let an API key work no more, everywhere within a second. For admins."""
+        request = key_pb2.RevokeKeyRequest(request_id=request_id or str(uuid.uuid4()), key_id=key_id)
+        return (await _answer(self._keys.RevokeKey(request, timeout=CALL_TIMEOUT_S))).key
+
     async def list_presets(self) -> Sequence[catalogue_pb2.Preset]:
         """The presets that a run may name."""
         request = catalogue_pb2.ListPresetsRequest()
@@ -394,15 +411,20 @@ async def _pages(call: Callable[..., Awaitable[Any]], request: Any) -> AsyncIter
 
 
 @asynccontextmanager
-async def connect(address: str, *, retry_waits_s: Sequence[float] = RETRY_WAITS_S) -> AsyncIterator[DjpClient]:
+async def connect(
+    address: str, *, api_key: str = "", retry_waits_s: Sequence[float] = RETRY_WAITS_S
+) -> AsyncIterator[DjpClient]:
     """A client of the gateway at `host:port` or `unix:/path`; TLS as DJP_TLS_* say. Connects at the first call.
+
+    `api_key` is what `djp keys create` printed; without TLS anybody on the way can read it.
 
     A call of one answer whose failure may pass (`UNAVAILABLE`, `RATE_LIMITED`, …) is made again after each of
     `retry_waits_s`, within its deadline and with its `request_id`; streams of events resume. A refusal by a budget is
     final, and so are uploads: call again, what was sent of a corpus is known. Raises InvalidInput for a malformed
     address.
     """
-    async with open_channel(address, interceptors=[Retrying(retry_waits_s)]) as channel:
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else None
+    async with open_channel(address, interceptors=[Retrying(retry_waits_s)], headers=headers) as channel:
         yield DjpClient(channel)
 
 

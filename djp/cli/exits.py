@@ -51,6 +51,7 @@ def exit_of(error: DjpError) -> Exit:
     return {
         "INVALID_ARGUMENT": Exit.BAD_INPUT,
         "NOT_FOUND": Exit.BAD_INPUT,
+        "UNAUTHENTICATED": Exit.BAD_INPUT,
         "UNAVAILABLE": Exit.UNAVAILABLE,
         "DEADLINE_EXCEEDED": Exit.UNAVAILABLE,
     }.get(error.code, Exit.FAILED)

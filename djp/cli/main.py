@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from djp.cli.ageing import lifecycle_app
+from djp.cli.api_keys import keys_app
 from djp.cli.catalogue import policies_app, presets_app, templates_app
 from djp.cli.corpora import corpus_app
 from djp.cli.db import db_app
@@ -50,6 +51,7 @@ app.add_typer(templates_app, name="templates")
 app.add_typer(presets_app, name="presets")
 app.add_typer(policies_app, name="policies")
 app.add_typer(dlq_app, name="dlq")
+app.add_typer(keys_app, name="keys")
 
 RunId = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, 8 or more of its first characters, or `latest`.")

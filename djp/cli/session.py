@@ -43,7 +43,8 @@ async def connected(gateway: str | None) -> AsyncIterator[DjpClient]:
     from djp.client import connect
 
     if gateway:
-        async with connect(gateway, retry_waits_s=()) as client:  # who sits at a terminal is told at once
+        key = os.environ.get("DJP_API_KEY", "")
+        async with connect(gateway, api_key=key, retry_waits_s=()) as client:  # a person is told at once
             try:
                 yield client
             except Unavailable as error:
@@ -61,6 +62,14 @@ async def connected(gateway: str | None) -> AsyncIterator[DjpClient]:
         except FailedPrecondition as error:
             raise CommandError(error, Exit.UNAVAILABLE) from error
         yield await stack.enter_async_context(connect(address))
+
+
+@asynccontextmanager
+async def connected_as_admin(gateway: str | None) -> AsyncIterator[DjpClient]:
+    """As `connected`, for who hands out keys: a mesh in this process believes it, a port wants an admin's key."""
+    async with connected(gateway) as client:
+        with identity_scope(Identity(role="admin")):
+            yield client
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from djp.mesh.telemetry import trace_metadata
 from djp.mesh.tls import channel_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from djp.mesh.settings import TlsFiles
 
@@ -25,13 +25,17 @@ _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 
 def open_channel(
-    address: str, *, tls: TlsFiles | None = None, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+    address: str,
+    *,
+    tls: TlsFiles | None = None,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    headers: Mapping[str, str] | None = None,
 ) -> grpc.aio.Channel:
     """A channel to `unix:/path`, `host:port` or `dns:///host:port`; connects at the first call.
 
     TLS is taken from `tls`, else from DJP_TLS_*, and never used on a Unix socket, which its folder's mode protects.
-    `interceptors` see each call before ours do. Close it, or use it in `async with`. Raises InvalidInput for a
-    malformed address.
+    `interceptors` see each call before ours do; `headers` are metadata of every call. Close it, or use it in
+    `async with`. Raises InvalidInput for a malformed address.
     """
     settings = MeshSettings()
     target = _target(address)
@@ -47,7 +51,8 @@ def open_channel(
         ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name, how long one attempt to connect may take
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
-    chain = (*interceptors, _UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream())
+    kinds = (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
+    chain = (*interceptors, *(kind(headers or {}) for kind in kinds))
     files = tls or settings.tls
     if files is None or target.startswith("unix:"):
         return grpc.aio.insecure_channel(target, options=options, interceptors=chain)
@@ -63,10 +68,10 @@ def _target(address: str) -> str:
     return f"dns:///{host_port}"
 
 
-def _outgoing(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+def _outgoing(details: grpc.aio.ClientCallDetails, headers: Mapping[str, str]) -> grpc.aio.ClientCallDetails:
     """The details of a call with what the current context adds; metadata the caller gave itself wins."""
     metadata = grpc.aio.Metadata(*(details.metadata or ()))
-    for key, value in (identity_metadata() | trace_metadata()).items():
+    for key, value in {**identity_metadata(), **trace_metadata(), **headers}.items():
         if metadata.get(key) is None:
             metadata.add(key, value)
     return grpc.aio.ClientCallDetails(
@@ -74,30 +79,37 @@ def _outgoing(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails
     )
 
 
+class _WithHeaders:
+    """An interceptor that knows the metadata of every call."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+
 # grpc sorts interceptors by class and takes one that is of several kinds for the first only, hence four classes.
-class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+class _UnaryUnary(_WithHeaders, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        return await continuation(_outgoing(client_call_details), request)
+        return await continuation(_outgoing(client_call_details, self._headers), request)
 
 
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+class _UnaryStream(_WithHeaders, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        return await continuation(_outgoing(client_call_details), request)
+        return await continuation(_outgoing(client_call_details, self._headers), request)
 
 
-class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+class _StreamUnary(_WithHeaders, grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request_iterator: Any
     ) -> Any:
-        return await continuation(_outgoing(client_call_details), request_iterator)
+        return await continuation(_outgoing(client_call_details, self._headers), request_iterator)
 
 
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+class _StreamStream(_WithHeaders, grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(
         self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request_iterator: Any
     ) -> Any:
-        return await continuation(_outgoing(client_call_details), request_iterator)
+        return await continuation(_outgoing(client_call_details, self._headers), request_iterator)

@@ -8,7 +8,8 @@ import logging
 import time
 import uuid
 from contextlib import ExitStack, aclosing, nullcontext
-from typing import TYPE_CHECKING, Any, Never
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Never, Protocol
 
 import grpc
 
@@ -20,12 +21,27 @@ from djp.mesh.telemetry import BAGGAGE_KEY, server_span
 from djp.mesh.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from djp.mesh.identity import Identity
     from djp.mesh.metrics import CallMetrics
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
+
+_RECHECK_S = 0.5
+_still: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("djp_still", default=None)
+"""Raises when the caller of this stream may not call any more. Every call has a context of its own."""
+
+
+class Authenticate(Protocol):
+    """Says who calls, from what a call presents; None: it presents nothing. May raise any DjpError.
+
+    `trusted`: the connection is its owner's own, a Unix socket. `again`: it is no new call, but a stream that goes on.
+    """
+
+    async def __call__(self, metadata: Mapping[str, str], *, trusted: bool, again: bool = False) -> Identity | None: ...
+
 
 # Health and reflection are for probes and tools: no identity, no span, no metrics.
 _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
@@ -40,11 +56,21 @@ class CallPipeline(grpc.aio.ServerInterceptor):
     is cancelled. (Were the wrapper itself a generator, a cancelled call would leave it to the garbage collector, which
     closes it in another context, where no context variable can be reset.)
 
-    Of `strangers` nothing is believed: their calls are the default tenant's, and part of no run.
+    Of `strangers` nothing is believed: their calls are the default tenant's, and part of no run. Where there is an
+    `authenticate`, it says who calls, and None where it knows nobody.
     """
 
-    def __init__(self, service: str, *, metrics: CallMetrics | None = None, strangers: bool = False) -> None:
+    def __init__(
+        self,
+        service: str,
+        *,
+        metrics: CallMetrics | None = None,
+        strangers: bool = False,
+        authenticate: Authenticate | None = None,
+    ) -> None:
         self._service = service
+        self._strangers = strangers
+        self._authenticate = authenticate
         self._disbelieved = frozenset({TENANT_KEY, ROLE_KEY, BAGGAGE_KEY}) if strangers else frozenset()
         self._metrics = metrics
         self._wrapped: dict[str, Handler] = {}
@@ -112,14 +138,31 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             for key, value in context.invocation_metadata() or ()
             if isinstance(value, str) and key not in self._disbelieved
         }
+        identity = None
+        if self._authenticate:
+            presented = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            identity = await self._authenticate(presented, trusted=not self._strangers)
+            _still.set(self._rechecking(self._authenticate, presented))
         with ExitStack() as scopes:
-            scopes.enter_context(identity_scope(identity_from_metadata(metadata)))
+            scopes.enter_context(identity_scope(identity or identity_from_metadata(metadata)))
             scopes.enter_context(deadline_scope(context.time_remaining()))
             scopes.enter_context(server_span(self._service, method, metadata))
             if hasattr(request, "__aiter__"):
                 return await body(_validated(request))
             validate(request)
             return await body(request)
+
+    def _rechecking(self, authenticate: Authenticate, presented: Mapping[str, str]) -> Callable[[], Awaitable[None]]:
+        """What a stream asks before each message: whoever may not call any more is told nothing more."""
+        checked_at = time.monotonic()
+
+        async def recheck() -> None:
+            nonlocal checked_at
+            if time.monotonic() - checked_at >= _RECHECK_S:
+                checked_at = time.monotonic()
+                await authenticate(presented, trusted=not self._strangers, again=True)
+
+        return recheck
 
 
 async def _abort(context: Context, error: errors.DjpError) -> Never:
@@ -152,6 +195,8 @@ def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str
                 return
             async with aclosing(result) if hasattr(result, "aclose") else nullcontext():
                 async for response in result:
+                    if still := _still.get():
+                        await still()
                     await context.write(response)
 
         await around(method, context, request, body)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from djp.mesh.interceptors import Authenticate
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +50,8 @@ class Service:
     public: bool = False
     """Callers come from outside: on a port, where anybody may call, what they say they are (tenant, role, run) does not
     count. On a Unix socket it does, for only its owner can open that."""
+    authenticate: Authenticate | None = None
+    """Says who calls, before anything else is done."""
     on_drain: Sequence[Callable[[], None]] = ()
     """Called once a drain has begun and no new call comes in: what ends streams that never end by themselves."""
 
@@ -71,6 +74,7 @@ class MeshServer:
             service.name,
             metrics=call_metrics() if self._settings.metrics_port is not None else None,
             strangers=service.public and not address.startswith("unix:"),
+            authenticate=service.authenticate,
         )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None

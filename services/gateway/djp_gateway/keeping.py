@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from djp_gateway.patience import to_the_end
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,7 +45,7 @@ class Keeper:
         while True:
             await asyncio.sleep(self._silence_s / _BEATS)
             try:
-                await self._queue.beat(self._executor)
+                await to_the_end(self._queue.beat(self._executor))
             except Exception as error:
                 _log.warning("the gateway cannot show that it lives (%s); trying again", type(error).__name__)
 
@@ -51,7 +53,7 @@ class Keeper:
         """Take over the runs of executors that show no life any more, until cancelled."""
         while True:
             try:
-                await self._look()
+                await to_the_end(self._look())
             except Exception as error:
                 self._seen.clear()  # nobody could show anything, either
                 _log.warning("other gateways cannot be watched (%s); trying again", type(error).__name__)

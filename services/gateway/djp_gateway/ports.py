@@ -279,3 +279,60 @@ class Answers(Protocol):
             RequestIdReused: the request_id came with another body.
         """
         ...
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key without its secret."""
+
+    key_id: str
+    tenant: str
+    role: str
+    """One of djp.mesh.identity.ROLES."""
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    rate_limit: int
+    """Calls a minute; 0: as many as it likes."""
+
+
+class KeyStore(Protocol):
+    """API keys, of which only hashes of the secrets are kept."""
+
+    async def add(self, key: ApiKey, secret_sha256: str, *, by: str) -> None:
+        """Keep a new key; `by`: who made it, for people."""
+        ...
+
+    async def find(self, secret_sha256: str) -> ApiKey | None:
+        """The key with that secret."""
+        ...
+
+    async def get(self, key_id: str) -> ApiKey:
+        """The key of that id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    async def list(self, tenant: str, *, page_size: int, page_token: str) -> tuple[Sequence[ApiKey], str]:
+        """A tenant's keys, or all, newest first; and the token of the next page.
+
+        Raises:
+            InvalidInput: the page token is not from this list.
+        """
+        ...
+
+    async def revoke(self, key_id: str, *, by: str) -> ApiKey:
+        """Let the key work no more; done again, it changes nothing.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    async def used(self, key_id: str) -> None:
+        """Note that the key was used now."""
+        ...

@@ -20,6 +20,7 @@ from djp_gateway.approving import Approvals
 from djp_gateway.ending import INTERRUPTED, Ending, cancelled
 from djp_gateway.lanes import Lanes
 from djp_gateway.live import LiveRun, Watchers
+from djp_gateway.patience import to_the_end
 from djp_gateway.ports import CANCEL, COMMAND, Order
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ class Runner:
             self._wake.clear()
             try:
                 while not self._stopping and len(self._working) < self._max_workers:
-                    claim = await self._queue.claim(
-                        self._executor, per_tenant=self._per_tenant, slowed=self._lanes.slowed()
+                    claim = await to_the_end(
+                        self._queue.claim(self._executor, per_tenant=self._per_tenant, slowed=self._lanes.slowed())
                     )
                     if claim is None:
                         break
@@ -135,8 +136,8 @@ class Runner:
         while True:
             await asyncio.sleep(_LISTEN_S)
             try:
-                await self._hear(list(self._runs))
-                if await self._queue.wake_parked(self._executor):
+                await to_the_end(self._hear(list(self._runs)))
+                if await to_the_end(self._queue.wake_parked(self._executor)):
                     self.wake()
             except Exception as error:
                 _log.warning("orders cannot be read (%s); trying again", type(error).__name__)

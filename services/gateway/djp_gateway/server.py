@@ -20,6 +20,8 @@ from djp.v1 import (
     debate_pb2,
     governance_pb2,
     grounding_pb2,
+    key_pb2,
+    key_pb2_grpc,
     redaction_pb2,
     run_pb2,
     run_pb2_grpc,
@@ -28,6 +30,7 @@ from djp.v1 import (
 from djp_gateway.adapters.leaves import leaves_over
 from djp_gateway.adapters.sql_answers import SqlAnswers
 from djp_gateway.adapters.sql_dead import SqlDeadLetters
+from djp_gateway.adapters.sql_keys import SqlKeyStore
 from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
@@ -37,6 +40,8 @@ from djp_gateway.catalogue_servicer import CatalogueServicer
 from djp_gateway.dead_letters import DeadLetterServicer
 from djp_gateway.forward import Forwarder, add_forwarder
 from djp_gateway.keeping import Keeper
+from djp_gateway.key_servicer import KeyServicer
+from djp_gateway.keys import KeyCheck
 from djp_gateway.live import Watchers
 from djp_gateway.ports import COMMAND
 from djp_gateway.runner import Runner
@@ -80,6 +85,9 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
             stack.push_async_callback(channel.close)
         leaves = leaves_over(channels)
         dead, answers = SqlDeadLetters(engine, store), SqlAnswers(engine, seal)
+        keys = SqlKeyStore(engine)
+        check = KeyCheck(keys, required=settings.auth == "keys")
+        stack.push_async_callback(check.close)
         watchers = Watchers()
         runner = Runner(
             store,
@@ -131,9 +139,15 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
                     DeadLetterServicer(dead, answers, runner, settings.executor_id),
                     dead_letter_pb2_grpc.add_DeadLetterServiceServicer_to_server,
                 ),
+                (
+                    key_pb2.DESCRIPTOR.services_by_name["KeyService"],
+                    KeyServicer(keys, answers),
+                    key_pb2_grpc.add_KeyServiceServicer_to_server,
+                ),
                 *((leaf, forwarder, add_forwarder) for leaf, forwarder in forwarders),
             ],
             background=background,
             public=True,
+            authenticate=check,
             on_drain=[runner.take_no_more, *(forwarder.end_watches for _, forwarder in forwarders)],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path  # noqa: TC003  pydantic reads it at run time
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +46,8 @@ class GatewaySettings(BaseSettings):
     """Runs of one tenant that are in work at once, at all gateways together."""
     executor_silence_s: float = Field(default=10.0, ge=0.5, le=600)
     """After so long without a sign of life a gateway counts as dead, and others take over its runs."""
+    auth: Literal["none", "keys"] = "none"
+    """Whether a caller on a port has to present a key; one that it presents counts in any case."""
     approval_expiry_s: float = Field(default=7 * 86_400, gt=0, le=366 * 86_400)
     """How long a run waits for somebody to approve it; then it is rejected."""
     reservation_lease_s: int = Field(default=120, ge=0, le=86_400)

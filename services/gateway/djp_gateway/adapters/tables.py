@@ -137,3 +137,24 @@ orders = Table(
     Column("sealed_order", LargeBinary, nullable=False),  # who, and in which words
 )
 Index("ix_run_orders_run", orders.c.run_id, orders.c.ordered_us)
+
+keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(36), primary_key=True),
+    Column(
+        "secret_sha256", String(64), nullable=False
+    ),  # of 256 random bits, so nothing is gained by salt or stretching
+    Column("tenant", String(63), nullable=False),
+    Column("role", Integer, nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("created_by", String(200), nullable=False),
+    Column("expires_us", BigInteger),
+    Column("revoked_us", BigInteger),
+    Column("revoked_by", String(200), nullable=False),
+    Column("last_used_us", BigInteger),
+    Column("rate_limit", Integer, nullable=False),  # calls a minute; 0: as many as it likes
+    UniqueConstraint("secret_sha256", name="uq_api_keys_secret"),
+)
+Index("ix_api_keys_tenant", keys.c.tenant, keys.c.created_us, keys.c.key_id)

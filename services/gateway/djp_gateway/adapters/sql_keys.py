@@ -1,0 +1,108 @@
+"""API keys, in the SQL database that has the runs."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, true, update
+
+from djp.database import from_us, reading, to_us
+from djp.mesh.errors import NotFound
+from djp.mesh.identity import ROLES
+from djp.mesh.paging import page_token as token_of
+from djp.mesh.paging import read_page_token
+from djp_gateway.adapters.tables import keys
+from djp_gateway.ports import ApiKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+class SqlKeyStore:
+    """A KeyStore on SQLAlchemy Core; one transaction a call."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
+        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+    async def add(self, key: ApiKey, secret_sha256: str, *, by: str) -> None:
+        row = {
+            "key_id": key.key_id,
+            "secret_sha256": secret_sha256,
+            "tenant": key.tenant,
+            "role": ROLES.index(key.role),
+            "name": key.name,
+            "created_us": to_us(key.created_at),
+            "created_by": by,
+            "expires_us": None if key.expires_at is None else to_us(key.expires_at),
+            "revoked_by": "",
+            "rate_limit": key.rate_limit,
+        }
+        async with self._turn, self._engine.begin() as connection:
+            await connection.execute(insert(keys).values(row))
+
+    async def find(self, secret_sha256: str) -> ApiKey | None:
+        return await self._one(keys.c.secret_sha256 == secret_sha256)
+
+    async def get(self, key_id: str) -> ApiKey:
+        found = await self._one(keys.c.key_id == key_id.lower())
+        if found is None:
+            raise NotFound(f"there is no key {key_id}; `djp keys list` shows those there are", field="key_id")
+        return found
+
+    async def list(self, tenant: str, *, page_size: int, page_token: str) -> tuple[Sequence[ApiKey], str]:
+        older: ColumnElement[bool] = true()
+        if place := read_page_token(page_token, int, str):
+            created_us, key_id = place
+            older = or_(keys.c.created_us < created_us, and_(keys.c.created_us == created_us, keys.c.key_id < key_id))
+        query = (
+            select(keys)
+            .where(keys.c.tenant == tenant if tenant else true(), older)
+            .order_by(keys.c.created_us.desc(), keys.c.key_id.desc())
+            .limit(page_size + 1)
+        )
+        async with reading(self._engine).connect() as connection:
+            rows = (await connection.execute(query)).all()
+        page = rows[:page_size]
+        token = token_of(page[-1].created_us, page[-1].key_id) if len(rows) > page_size else ""
+        return [_opened(row) for row in page], token
+
+    async def revoke(self, key_id: str, *, by: str) -> ApiKey:
+        async with self._turn, self._engine.begin() as connection:
+            await connection.execute(
+                update(keys)
+                .where(keys.c.key_id == key_id.lower(), keys.c.revoked_us.is_(None))
+                .values(revoked_us=to_us(datetime.now(UTC)), revoked_by=by)
+            )
+        return await self.get(key_id)
+
+    async def used(self, key_id: str) -> None:
+        async with self._turn, self._engine.begin() as connection:
+            await connection.execute(
+                update(keys).where(keys.c.key_id == key_id).values(last_used_us=to_us(datetime.now(UTC)))
+            )
+
+    async def _one(self, which: ColumnElement[bool]) -> ApiKey | None:
+        async with reading(self._engine).connect() as connection:
+            row = (await connection.execute(select(keys).where(which))).one_or_none()
+        return None if row is None else _opened(row)
+
+
+def _opened(row: Row[Any]) -> ApiKey:
+    return ApiKey(
+        key_id=row.key_id,
+        tenant=row.tenant,
+        role=ROLES[row.role],
+        name=row.name,
+        created_at=from_us(row.created_us),
+        expires_at=None if row.expires_us is None else from_us(row.expires_us),
+        revoked_at=None if row.revoked_us is None else from_us(row.revoked_us),
+        last_used_at=None if row.last_used_us is None else from_us(row.last_used_us),
+        rate_limit=row.rate_limit,
+    )
