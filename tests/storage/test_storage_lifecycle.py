@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from djp.mesh.errors import Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import storage_pb2
 from djp.v1.common_pb2 import TIER_COLD, TIER_HOT, TIER_TRASH, TIER_WARM
-from djp_storage.model import ArtifactKey, Filter, Tier
+from djp_storage.lifecycle import Order
+from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, RequestKey, Tier
 from djp_storage.server import open_parts
 from djp_storage.settings import StorageSettings
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from djp.mesh.errors import DjpError
@@ -333,3 +336,29 @@ async def _keys(parts: Any) -> list[Any]:
 
 async def _nothing() -> None:
     return None
+
+
+async def test_a_service_that_stops_ends_its_runs_and_finishes_what_it_had_begun(whereabouts: Any, clock: Any) -> None:
+    async with open_parts(StorageSettings(**whereabouts, lease_s=1), clock) as parts:
+        for n in range(70):
+            header = ArtifactHeader(ArtifactKey("acme", "w", str(n)))
+            await parts.artifacts.put(header, str(uuid.uuid4()), _text())
+        clock.turn(days=8)
+        order, asked = Order("", live=True, confirm=False), RequestKey("acme", str(uuid.uuid4()), "0" * 64)
+        steps = parts.lifecycle.run(order, parts.artifacts.by(""), asked)
+        await anext(steps)
+        parts.lifecycle.stop()
+        with pytest.raises(Unavailable, match="same request"):
+            async for _ in steps:
+                pass
+    async with open_parts(StorageSettings(**whereabouts, lease_s=1), clock) as parts:
+        (job, done) = await parts.lifecycle._store.last_jobs("")
+        assert (job.stopped, done) == (True, None)
+        last = [step async for step in parts.lifecycle.run(order, parts.artifacts.by(""), asked)][-1].so_far
+        assert (last.stopped, last.errors) == (False, 0)
+        page = await parts.artifacts.list("acme", Filter(), size=100, token="", largest_first=False)
+        assert {one.tier for one in page.artifacts} == {Tier.WARM}
+
+
+async def _text() -> AsyncIterator[bytes]:
+    yield b"text"

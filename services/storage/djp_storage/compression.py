@@ -52,8 +52,8 @@ async def decoded(chunks: AsyncGenerator[bytes, None], encoding: str) -> AsyncGe
                         yield out
         except zstandard.ZstdError:
             raise HashMismatch("the object was changed since it was stored: it is no whole zstd any more") from None
-        if not decompressor.eof:
-            raise HashMismatch("the object was changed since it was stored: its end is missing")
+        if not decompressor.eof or decompressor.unused_data:
+            raise HashMismatch("the object was changed since it was stored: its end is missing, or there is more")
 
 
 def _some(decompressor: zstandard.ZstdDecompressionObj, chunk: bytes, at: int) -> tuple[bytes, int]:
