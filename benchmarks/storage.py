@@ -46,7 +46,7 @@ from tests.grounding.minio_server import MinioServer
 from tests.storage.storage_kills import cluster
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from djp_storage.parts import Parts
 
@@ -316,19 +316,32 @@ async def _chunks(content: bytes) -> AsyncIterator[bytes]:
 def main() -> int:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of everything")
     parser.add_argument("parts", nargs="*", help="rates, rows, many; all if not said")
     options = parser.parse_args()
-    part = 0.1 if options.quick else 1.0
+    part = 0.05 if options.quick else 1.0
     wanted = options.parts or ["rates", "rows", "many"]
     measures = {
         "rates": lambda: rates(part),
         "rows": lambda: rows(int(1_000_000 * part)),
         "many": lambda: many(int(10_000 * part)),
     }
+    figures = {}
     for name in wanted:
-        print(json.dumps({name: asyncio.run(measures[name]())}, indent=2), flush=True)
+        figures[name] = asyncio.run(measures[name]())
+        for line in _lines(name, figures[name]):
+            print(line, flush=True)
+    print(json.dumps({"benchmark": "storage", "figures": figures}))
     return 0
+
+
+def _lines(name: str, figures: Any) -> Iterator[str]:
+    """A line for each figure."""
+    if isinstance(figures, dict):
+        for one, inner in figures.items():
+            yield from _lines(f"{name}, {one}", inner)
+    else:
+        yield f"{name:70} {figures}"
 
 
 if __name__ == "__main__":

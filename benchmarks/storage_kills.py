@@ -37,7 +37,9 @@ def main() -> int:
         "seconds": round(time.monotonic() - began),
         "faults": faults,
     }
-    print(json.dumps(told, indent=2))
+    for name, figure in told.items():
+        print(f"{name:20} {figure}")
+    print(json.dumps({"benchmark": "storage_kills", "figures": told}))
     return 1 if faults else 0
 
 

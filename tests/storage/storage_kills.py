@@ -63,13 +63,24 @@ class Postgres:
 
     def kill(self) -> None:
         """The postmaster and all that it has started."""
-        postmaster = self._server.get_postmaster_info().process
-        for one in (postmaster, *postmaster.children(recursive=True)):
-            with suppress(ProcessLookupError):
-                os.kill(one.pid, signal.SIGKILL)
+        while running := [one for one in self._processes() if one.status() != "zombie"]:
+            for one in running:
+                with suppress(ProcessLookupError):
+                    os.kill(one.pid, signal.SIGKILL)
         # They name a process that stays a zombie where nobody waits for orphans, and would be taken for alive.
         for lock in ("postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
             (self._folder / lock).unlink(missing_ok=True)
+
+    def _processes(self) -> list[Any]:
+        """All that work in its folder: one that outlived the others would write beside the next postmaster."""
+        import psutil
+
+        found = []
+        for one in psutil.process_iter():
+            with suppress(psutil.Error):
+                if one.name().startswith("postgres") and one.cwd() == str(self._folder):
+                    found.append(one)
+        return found
 
     def start(self) -> None:
         """Again, on the same socket."""

@@ -362,3 +362,23 @@ async def test_a_service_that_stops_ends_its_runs_and_finishes_what_it_had_begun
 
 async def _text() -> AsyncIterator[bytes]:
     yield b"text"
+
+
+async def test_a_worker_taken_for_dead_cannot_take_in_what_others_may_be_removing(whereabouts: Any, clock: Any) -> None:
+    async with AsyncExitStack() as stack:
+        settings = StorageSettings(**whereabouts, lease_s=1)
+        slow, other = [await stack.enter_async_context(open_parts(settings, clock)) for _ in range(2)]
+        header = ArtifactHeader(ArtifactKey("acme", "w", "a"))
+        artifact = await slow.artifacts.put(header, str(uuid.uuid4()), _text())
+        copy = replace(artifact, tier=Tier.WARM, object_id="feedfeedfeed")
+        async with slow.worker.making(copy.object_name):
+            await slow.worker.announce(copy.object_name)
+            await slow.store.copy(artifact.object_name, copy.object_name, "")
+            clock.turn(hours=1)
+            await other.worker.beat()
+            assert await other.catalogue.strays(10) == [copy.object_name]  # and it is about to remove that
+            with pytest.raises(Unavailable, match="so long"):
+                await slow.catalogue.move(artifact, copy, "promoted_to_warm", slow.artifacts.by(""), None)
+        assert await slow.catalogue.get(artifact.key) == artifact
+        await other.worker.sweep()
+        assert [chunk async for chunk in slow.artifacts.read(artifact)] == [b"text"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _THIS = and_(of_key(strays), strays.c.object_id == bindparam("by_object"), strays.c.tier == bindparam("by_tier"))
 _NEW = insert(strays).inline()
 _GONE = delete(strays).where(_THIS).returning(strays.c.tier)
+_TAKE_IN = delete(strays).where(_THIS, strays.c.worker != "").returning(strays.c.tier)
 _NOBODYS = update(strays).where(_THIS, strays.c.worker == bindparam("was")).values(worker="")
 
 _LAPSED = or_(workers.c.seen_us < bindparam("since"), workers.c.seen_us > bindparam("until"))
@@ -107,8 +108,11 @@ async def _bury(connection: AsyncConnection, worker: str) -> None:
 
 
 async def take_in(connection: AsyncConnection, name: ObjectName) -> bool:
-    """The object is an artifact's now; False if it was no stray any more, and may be gone."""
-    return (await connection.execute(_GONE, _this(name))).one_or_none() is not None
+    """The object is an artifact's now; False if it is nobody's stray, or none any more.
+
+    What is nobody's is lost to its maker, too: whoever has seen that it is nobody's may be removing it at this moment.
+    """
+    return (await connection.execute(_TAKE_IN, _this(name))).one_or_none() is not None
 
 
 async def turn_out(connection: AsyncConnection, name: ObjectName, now: datetime) -> None:
