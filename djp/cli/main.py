@@ -17,7 +17,7 @@ from djp.cli.dead_letters import dlq_app
 from djp.cli.exits import MEANINGS
 from djp.cli.flags import RunFlags
 from djp.cli.options import AsJson, Gateway
-from djp.cli.scaling import scale_app
+from djp.cli.scaling import load, scale_app
 from djp.cli.spending import budgets_app, cost_app
 from djp.cli.storing import storage_app
 from djp.cli.terminal import forgiving_streams
@@ -47,6 +47,7 @@ app.add_typer(storage_app, name="storage")
 app.add_typer(lifecycle_app, name="lifecycle")
 app.add_typer(db_app, name="db")
 app.add_typer(scale_app, name="scale")
+app.command()(load)
 app.add_typer(templates_app, name="templates")
 app.add_typer(presets_app, name="presets")
 app.add_typer(policies_app, name="policies")

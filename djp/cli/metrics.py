@@ -68,7 +68,7 @@ async def append_metrics(path: Path, run: run_pb2.Run, client: DjpClient) -> Non
     with open(path, "ab", buffering=0) as file:  # noqa: ASYNC230  one short write, when the run is over
         fcntl.flock(file, fcntl.LOCK_EX)
         size = os.fstat(file.fileno()).st_size
-        added = _csv([*([] if size else [COLUMNS]), [_harmless(row[column]) for column in COLUMNS]])
+        added = _csv([*([] if size else [COLUMNS]), [harmless(row[column]) for column in COLUMNS]])
         if file.write(added) < len(added):
             file.truncate(size)  # half a row would spoil the next one
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -112,7 +112,7 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     cell = one_line(cell)
     return f"'{cell}" if cell.startswith(_FORMULA) else cell

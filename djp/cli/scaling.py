@@ -1,4 +1,4 @@
-"""`djp scale`: its subcommands with their options. What they do is imported when they are called."""
+"""`djp scale` and `djp load`: their options. What they do is imported when they are called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, Gateway  # noqa: TC001  Typer reads the types
 from djp.scaling.loads import Load
 from djp.scaling.rule import Tuning
 
@@ -63,3 +63,24 @@ def simulate(
         return command(flags)
 
     execute(run, as_json=as_json)
+
+
+def load(
+    profile: Annotated[Load, typer.Option(help="How the rate of runs goes over time.")] = Load.RAMP,
+    rate: Annotated[float, typer.Option(metavar="N", help="Runs a second at the peak.")] = 1.0,
+    seconds: Annotated[float, typer.Option(metavar="S", help="How long the load lasts.")] = 60.0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Fixes when runs are started.")] = 1,
+    task: Annotated[str, typer.Option(metavar="TEXT", help="The task of every run.")] = "Say what a load test is.",
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row about every run there.")] = None,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drive a gateway with runs of offline debaters, at the rate of a profile, until all have ended or Ctrl-C.
+
+    No model is called, but runs go through budgets and storage as others do. Exits with 1 if one failed or was denied.
+    """
+    from djp.cli.load import LoadFlags, drive
+    from djp.cli.session import execute
+
+    flags = LoadFlags(profile, rate, seconds, seed, task, csv, gateway, as_json)
+    execute(lambda: drive(flags), as_json=as_json)
