@@ -98,6 +98,20 @@ async def test_a_corpus_from_a_prefix_that_the_service_reads(
         await command.import_corpus(grounding, "books", "books", as_json=False)
 
 
+async def test_titles_that_change_with_a_new_file_have_their_files_sent_again(
+    grounding: str, handbook: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b", "c"):
+        (handbook / f"{name}.md").write_text(f"# Same\n\nthe text of {name}")
+    await command.add_corpus(grounding, handbook, "books", as_json=False)
+    (handbook / "a.md").write_text("# Same\n\nthe text of a")
+    await command.add_corpus(grounding, handbook, "books", as_json=False)
+    said(capsys)
+    await command.show_stats(grounding, "books", "", as_json=True)
+    titles = {one["path"]: one["title"] for one in json.loads(said(capsys))["documents"]}
+    assert [titles[f"{name}.md"] for name in "abc"] == ["Same", "Same (2)", "Same (3)"]
+
+
 @pytest.mark.parametrize("given", [(), ("docs", "--from-prefix", "x", "--name", "n"), ("--from-prefix", "x")])
 def test_a_folder_or_a_prefix_with_a_name(given: tuple[str, ...]) -> None:
     ended = CliRunner().invoke(corpus_app, ["add", *given])
