@@ -74,7 +74,7 @@ async def test_a_key_says_who_calls_and_nothing_else_does(mesh: Any, gateway: An
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", "Bearer djp_", "Basic djp_x", "Bearer djp_" + "A" * 43, "Bearer djp_" + "A" * 100_00],
+    ["", "Bearer", "Bearer ", "Bearer djp_", "Basic djp_x", "Bearer djp_" + "A" * 43, "Bearer djp_" + "A" * 4_000],
 )
 async def test_without_a_key_nothing_is_answered(mesh: Any, gateway: Any, header: str) -> None:
     await made(gateway)

@@ -1,10 +1,11 @@
-"""Store, queue and orders, the same on SQLite and on Postgres: who gets which run, and who may still write to it."""
+"""The gateway's memory, the same on SQLite and on Postgres: who gets which run, and who may still write to it."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,16 @@ import pytest
 import djp_gateway
 from djp.database import open_engine
 from djp.mesh.errors import FailedPrecondition, NotFound, RequestIdReused
-from djp.v1 import run_pb2
+from djp.v1 import dead_letter_pb2, run_pb2
+from djp_gateway.adapters.sql_answers import SqlAnswers
+from djp_gateway.adapters.sql_dead import SqlDeadLetters
+from djp_gateway.adapters.sql_keys import SqlKeyStore
 from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
 from djp_gateway.keeping import Keeper
-from djp_gateway.ports import CANCEL, COMMAND, Checkpoint, Claim, Order
+from djp_gateway.ports import CANCEL, COMMAND, ApiKey, Checkpoint, Claim, Order
 from djp_gateway.seal import Seal
 from tests.governance.ledger_postgres import new_postgres
 
@@ -36,7 +40,9 @@ class Base:
     store: SqlRunStore
     queue: SqlRunQueue
     orders: SqlRunOrders
-    engine: Any
+    dead: SqlDeadLetters
+    keys: SqlKeyStore
+    answers: SqlAnswers
     made: int = 0
 
     async def add(self, tenant: str = "t", executor: str = "a", priority: int = 0) -> str:
@@ -59,6 +65,7 @@ class Base:
     async def end(self, tenant: str, run_id: str) -> None:
         run = await self.store.get(tenant, run_id)
         run.state = run_pb2.RUN_STATE_FAILED
+        run.finished_at.GetCurrentTime()
         await self.store.save(run, [])
 
 
@@ -78,7 +85,15 @@ async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             for table in reversed(metadata.sorted_tables):
                 await connection.execute(table.delete())
     seal = Seal(b"k" * 32)
-    yield Base(SqlRunStore(engine, seal), SqlRunQueue(engine), SqlRunOrders(engine, seal), engine)
+    store = SqlRunStore(engine, seal)
+    yield Base(
+        store,
+        SqlRunQueue(engine),
+        SqlRunOrders(engine, seal),
+        SqlDeadLetters(engine, store),
+        SqlKeyStore(engine),
+        SqlAnswers(engine, seal),
+    )
     await engine.dispose()
 
 
@@ -217,3 +232,64 @@ async def test_the_dead_are_found_by_their_silence_and_the_living_left_alone(bas
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_dead_letter_is_replayed_once_by_however_many(base: Base) -> None:
+    dead = [await base.add() for _ in range(7)]
+    for run_id in dead:
+        await base.end("t", run_id)
+    others = await base.add("u")
+    await base.end("u", others)
+    everything = dead_letter_pb2.DeadLetterFilter()
+
+    async def replay() -> list[str]:
+        found = list[str]()
+        while made := await base.dead.replay("t", everything, window_share=0.5, executor="a", at_most=2):
+            found += made
+        return found
+
+    replayed = [run_id for made in await asyncio.gather(*(replay() for _ in range(4))) for run_id in made]
+    assert len(replayed) == len(set(replayed)) == 7
+    assert sorted(await base.dead.replayed("t", everything)) == sorted(replayed)
+    assert {(await base.store.get("t", run_id)).replay.run_id for run_id in replayed} == set(dead)
+    assert await base.dead.list("t", everything, page_size=10, page_token="") == ([], "")
+    assert await base.dead.purge("t", dead_letter_pb2.DeadLetterFilter(include_replayed=True)) == 7
+    with pytest.raises(NotFound):
+        await base.dead.get("t", dead[0])
+    assert (await base.dead.get("u", others)).run.run_id == others
+
+
+async def test_replays_share_a_window_and_never_pass_their_part_of_it(base: Base) -> None:
+    runs = [await base.store.get("t", await base.add()) for _ in range(6)]
+    window = [(datetime(2020, 1, 1, tzinfo=UTC), 100)]
+    answers = await asyncio.gather(*(base.dead.take_share(run, 30, window) for run in runs))
+    assert sorted(answers, key=str) == [0, 0, 0, None, None, None]
+    granted = [run for run, answer in zip(runs, answers, strict=True) if answer is None]
+    assert [await base.dead.take_share(run, 30, window) for run in granted] == [None] * 3  # asked again
+    later = await base.store.get("t", await base.add("t"))
+    assert await base.dead.take_share(later, 1000, [(datetime.now(UTC) + timedelta(days=1), 100)]) is None
+
+
+async def test_keys_are_found_by_their_hash_and_revoked_once(base: Base) -> None:
+    now = datetime.now(UTC).replace(microsecond=7)
+    key = ApiKey(str(uuid.uuid4()), "t", "operator", "ünïcode 🙂", now, None, None, None, 60)
+    await base.keys.add(key, "a" * 64, by="admin")
+    assert await base.keys.find("a" * 64) == key
+    assert await base.keys.find("b" * 64) is None
+    await base.keys.used(key.key_id)
+    first = await base.keys.revoke(key.key_id, by="admin")
+    assert first.revoked_at
+    assert first.last_used_at
+    assert await base.keys.revoke(key.key_id, by="another") == first
+    assert await base.keys.list("", page_size=1, page_token="") == ([first], "")
+    assert await base.keys.list("u", page_size=1, page_token="") == ([], "")
+
+
+async def test_a_request_has_one_answer(base: Base) -> None:
+    request_id = str(uuid.uuid4())
+    answers = await asyncio.gather(*(base.answers.keep("t", request_id, "body", b"%d" % n) for n in range(8)))
+    assert len(set(answers)) == 1
+    assert await base.answers.earlier("t", request_id, "body") == answers[0]
+    assert await base.answers.earlier("u", request_id, "body") is None
+    with pytest.raises(RequestIdReused):
+        await base.answers.keep("t", request_id, "another", b"")

@@ -109,6 +109,11 @@ class Runner:
         """Something may wait that can begin."""
         self._wake.set()
 
+    @property
+    def working(self) -> int:
+        """How many runs have a place here."""
+        return len(self._working)
+
     def has(self, run_id: str) -> bool:
         """Whether the run is this gateway's: then its watchers hear of every change."""
         return run_id in self._runs

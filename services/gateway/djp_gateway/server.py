@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from djp.database import open_engine
 from djp.mesh.channel import open_channel
 from djp.mesh.server import Service
-from djp.mesh.settings import djp_home
+from djp.mesh.settings import MeshSettings, djp_home
 from djp.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
@@ -43,6 +43,7 @@ from djp_gateway.keeping import Keeper
 from djp_gateway.key_servicer import KeyServicer
 from djp_gateway.keys import KeyCheck
 from djp_gateway.live import Watchers
+from djp_gateway.metrics import QueueMetrics
 from djp_gateway.ports import COMMAND
 from djp_gateway.runner import Runner
 from djp_gateway.seal import Seal, load_key
@@ -111,6 +112,8 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
         if settings.executor_id != COMMAND:
             await keeper.begin(alone=alone)
             background.append(keeper.look)
+        if MeshSettings().metrics_port is not None:
+            background.append(QueueMetrics(queue, runner).watch)
 
         forwarded = {
             debate_pb2.DESCRIPTOR.services_by_name["DebateService"]: channels["debate"],

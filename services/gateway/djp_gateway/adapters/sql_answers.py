@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select
@@ -12,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from djp.database import reading
 from djp.mesh.errors import RequestIdReused
 from djp_gateway.adapters.tables import answers
+from djp_gateway.adapters.turn import turn_of
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,8 +24,7 @@ class SqlAnswers:
     def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
         self._engine = engine
         self._seal = seal
-        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
-        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._turn = turn_of(engine)
 
     async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> bytes | None:
         query = select(answers).where(answers.c.tenant == tenant, answers.c.request_id == request_id)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
-from contextlib import nullcontext
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from djp.mesh.times import from_timestamp
 from djp.v1 import run_pb2
 from djp_gateway.adapters.sql_store import PAGE_BYTES
 from djp_gateway.adapters.tables import runs
+from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import DeadRun
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ class SqlDeadLetters:
         self._engine = engine
         self._store = store
         self._sqlite = engine.dialect.name == "sqlite"
-        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
-        self._turn = asyncio.Lock() if self._sqlite else nullcontext()
+        self._turn = turn_of(engine)
 
     async def get(self, tenant: str, dead_letter_id: str) -> DeadRun:
         query = select(runs).where(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from djp.mesh.identity import ROLES
 from djp.mesh.paging import page_token as token_of
 from djp.mesh.paging import read_page_token
 from djp_gateway.adapters.tables import keys
+from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import ApiKey
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ class SqlKeyStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
-        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._turn = turn_of(engine)
 
     async def add(self, key: ApiKey, secret_sha256: str, *, by: str) -> None:
         row = {

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, insert, select
@@ -14,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from djp.database import from_us, reading
 from djp.mesh.errors import RequestIdReused
 from djp_gateway.adapters.tables import orders
+from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import Order
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ class SqlRunOrders:
     def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
         self._engine = engine
         self._seal = seal
-        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
-        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._turn = turn_of(engine)
 
     async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> str | None:
         query = select(orders.c.run_id, orders.c.request_sha256).where(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, text, true, update
@@ -12,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, t
 from djp.database import reading
 from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import executors, orders, runs
+from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import COMMAND, Claim
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ class SqlRunQueue:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._sqlite = engine.dialect.name == "sqlite"
-        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
-        self._turn = asyncio.Lock() if self._sqlite else nullcontext()
+        self._turn = turn_of(engine)
 
     async def claim(self, executor: str, *, per_tenant: int, slowed: Collection[str] = ()) -> Claim | None:
         mine = runs.c.executor == COMMAND if executor == COMMAND else runs.c.executor != COMMAND

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
@@ -17,6 +15,7 @@ from djp.mesh.times import from_timestamp
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import checkpoints, events, hidden_values, runs
+from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import Checkpoint, Page
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ class SqlRunStore:
     def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
         self._engine = engine
         self._seal = seal
-        # SQLite lets one write at a time, and those that wait for it inside SQLite sleep and look again, in no order.
-        self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._turn = turn_of(engine)
 
     async def check_seal(self) -> None:
         """Open one stored run, if there is any, so that a wrong key shows at the start.
