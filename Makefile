@@ -1,5 +1,5 @@
-# The project's commands. `make help` lists them. Everything is installed into .venv in this folder; what is built by Go
-# (protoc-gen-openapiv2, and MinIO for the tests) goes to a cache folder outside, where it is found again by its version.
+# The project's commands. `make help` lists them. Everything is installed into .venv in this folder; tools that are built by
+# Go (protobuf plugins, and MinIO for the tests) go to a cache folder outside, where they are found again by their version.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -17,6 +17,14 @@ OPENAPI := $(CACHE)/protoc-gen-openapiv2-$(OPENAPI_VERSION)/protoc-gen-openapiv2
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 MINIO := $(CACHE)/minio-$(MINIO_VERSION)/minio
 
+GO_PROTO_VERSION := v1.36.12
+GO_PROTO := $(CACHE)/protoc-gen-go-$(GO_PROTO_VERSION)/protoc-gen-go
+GO_GRPC_VERSION := v1.6.2
+GO_GRPC := $(CACHE)/protoc-gen-go-grpc-$(GO_GRPC_VERSION)/protoc-gen-go-grpc
+GO_CLIENT := examples/go/.build/client
+TS_CLIENT := examples/typescript/dist/main.js
+BUF := $(CURDIR)/$(BIN)/buf
+
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: help
@@ -32,7 +40,7 @@ up: $(READY) ## Start the whole mesh in one process: gRPC on localhost:7100, RES
 	$(BIN)/djp up
 
 .PHONY: test
-test: $(READY) $(MINIO) ## Run the whole test suite.
+test: $(READY) $(MINIO) examples ## Run the whole test suite.
 	$(BIN)/python -m pytest
 
 .PHONY: lint
@@ -54,6 +62,10 @@ lint: $(READY) $(OPENAPI) ## Check style, types, import arrows, contracts, gener
 proto: $(READY) $(OPENAPI) ## Generate djp/v1 from proto/: Python, type stubs, descriptor set, OpenAPI.
 	$(BIN)/python proto/generate.py --openapi-plugin $(OPENAPI)
 
+.PHONY: examples
+examples: $(GO_CLIENT) $(TS_CLIENT) ## Generate, compile and check the clients of examples/ that need it: Go and TypeScript.
+	@command -v curl >/dev/null && command -v jq >/dev/null || { echo "curl and jq are needed to run the example in shell; install them from your package manager"; exit 1; }
+
 .PHONY: bench
 bench: $(READY) ## Run every benchmark, each within a minute.
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark --quick; done
@@ -66,6 +78,7 @@ lock: $(READY) ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes
 
 .PHONY: clean
 clean: ## Remove what was installed, built and cached in this folder.
+	rm -rf examples/go/gen examples/go/.build examples/typescript/{node_modules,dist,src/gen}
 	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -87,3 +100,21 @@ $(MINIO):
 	@command -v go >/dev/null || { echo "Go is needed to build MinIO for the tests; install it from your package manager"; exit 1; }
 	@echo "Building MinIO $(MINIO_VERSION) (once, some minutes) ..."
 	@GOBIN=$(@D) go install github.com/minio/minio@$(MINIO_VERSION)
+
+$(GO_PROTO) $(GO_GRPC):
+	@command -v go >/dev/null || { echo "Go is needed to build the example in Go; install it from your package manager"; exit 1; }
+	@echo "Building $(@F) (once) ..."
+	@GOBIN=$(@D) go install $(if $(filter $(GO_PROTO),$@),google.golang.org/protobuf/cmd/$(@F)@$(GO_PROTO_VERSION),google.golang.org/grpc/cmd/$(@F)@$(GO_GRPC_VERSION))
+
+$(GO_CLIENT): examples/go/main.go examples/go/go.mod examples/go/go.sum examples/go/buf.gen.yaml djp/v1/descriptors.binpb | $(READY) $(GO_PROTO) $(GO_GRPC)
+	@echo "Building the example in Go ..."
+	@cd examples/go && rm -rf gen && PATH="$(dir $(GO_PROTO)):$(dir $(GO_GRPC)):$$PATH" $(BUF) generate
+	@cd examples/go && go vet . && test -z "$$(gofmt -l main.go)" && go build -o .build/client .
+
+$(TS_CLIENT): examples/typescript/package-lock.json examples/typescript/package.json examples/typescript/tsconfig.json \
+		examples/typescript/src/main.ts examples/typescript/buf.gen.yaml djp/v1/descriptors.binpb | $(READY)
+	@command -v npm >/dev/null && node -e 'process.exit(+(parseInt(process.versions.node) < 20))' || { \
+		echo "Node.js 20 or newer, with npm, is needed to build the example in TypeScript; install it from your package manager"; exit 1; }
+	@echo "Building the example in TypeScript ..."
+	@cd examples/typescript && npm ci --loglevel=error --no-audit --no-fund --ignore-scripts
+	@cd examples/typescript && rm -rf src/gen dist && PATH="$$PWD/node_modules/.bin:$$PATH" $(BUF) generate && npx --no-install tsc

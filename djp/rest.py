@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.api import annotations_pb2
-from google.protobuf import any_pb2, descriptor_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -162,7 +159,6 @@ class Bridge:
 
 def envoy_config(gateway: str, settings: RestSettings, mesh: MeshSettings, folder: Path) -> dict[str, Any]:
     """Envoy's static configuration; the files that it names are written to `folder`."""
-    (folder / "descriptors.binpb").write_bytes(_descriptors().SerializeToString())
     (folder / "docs.html").write_text(_PAGE)
     host, port = listen.split_host_port(settings.listen)
     chain: dict[str, Any] = {
@@ -253,7 +249,7 @@ def _http(settings: RestSettings, folder: Path) -> dict[str, Any]:
             _named("envoy.filters.http.cors"),
             _named("envoy.filters.http.grpc_web"),
             _named("envoy.filters.http.ext_authz", _checked(settings)),
-            _named("envoy.filters.http.grpc_json_transcoder", _transcoder(settings, folder)),
+            _named("envoy.filters.http.grpc_json_transcoder", _transcoder(settings)),
             _named("envoy.filters.http.router"),
         ],
     }
@@ -318,9 +314,9 @@ def _status(code: int) -> dict[str, Any]:
     return {"json_format": {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": []}}
 
 
-def _transcoder(settings: RestSettings, folder: Path) -> dict[str, Any]:
+def _transcoder(settings: RestSettings) -> dict[str, Any]:
     return {
-        "proto_descriptor": str(folder / "descriptors.binpb"),
+        "proto_descriptor": str(_DESCRIPTORS),
         "services": [service.full_name for service in public_services()],
         "convert_grpc_status": True,
         "max_request_body_size": settings.max_body_mib << 20,
@@ -403,14 +399,3 @@ def _tls(files: TlsFiles, context: str, more: Mapping[str, Any]) -> dict[str, An
 
 def _address(host: str) -> str:
     return {"localhost": "127.0.0.1"}.get(host, host)
-
-
-def _descriptors() -> descriptor_pb2.FileDescriptorSet:
-    """The contract's files, and those of errors, whose details Envoy writes as JSON."""
-    files = descriptor_pb2.FileDescriptorSet.FromString(_DESCRIPTORS.read_bytes())
-    known = {file.name for file in files.file}
-    for module in (any_pb2, status_pb2, error_details_pb2, code_pb2, annotations_pb2):
-        if module.DESCRIPTOR.name not in known:
-            file = files.file.add()
-            module.DESCRIPTOR.CopyToProto(file)
-    return files

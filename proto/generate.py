@@ -29,6 +29,8 @@ INCLUDES = (
 )
 # The rules' own module is generated too: protovalidate reads rules from descriptors and ships no Python module of them.
 RULES = "buf/validate/validate.proto"
+ERRORS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
+"""The contract names them nowhere, and every error is made of them: clients need them from the same descriptors."""
 WRITTEN_BY_HAND = {"__init__.py"}
 
 
@@ -48,6 +50,7 @@ def generate(target: Path, openapi_plugin: str) -> None:
             "--include_source_info",
             f"--descriptor_set_out={descriptors}",
             *own,
+            *ERRORS,
         )
         _protoc(f"--python_out={out}", f"--mypy_out={out}", "--mypy_opt=quiet", RULES)
         for path in (*out.glob("djp/v1/*"), *out.glob("buf/validate/*")):

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Starts a run by REST, watches it to its end and prints its text and cost. Needs curl and jq.
+#
+#   examples/curl/run.sh localhost:7180 "Why do blind juries judge better?" [MAX_NANO_USD]
+#
+# Standard output has the text, standard error the events. The exit code is 1 when the run was refused or has no text.
+set -euo pipefail
+
+api="http://${1:?the address of the REST bridge, for example localhost:7180}/v1"
+task="${2?the task}"
+most="${3:-}" # what the run may cost at most, in nano-dollars
+
+# A refusal is google.rpc.Status in JSON: decide by the reason, never by the text.
+refused() {
+  jq -r '(.details[]? | select(.reason) | .reason) as $reason | "refused: \($reason): \(.message)"' >&2
+  exit 1
+}
+
+# The same requestId sent again gets the first answer, so --retry cannot start a second run.
+request=$(jq -n --arg id "$(cat /proc/sys/kernel/random/uuid)" --arg task "$task" --arg most "$most" \
+  '{requestId: $id, run: ({task: $task} + if $most == "" then {} else {budgetNanoUsd: $most} end)}')
+started=$(curl -sS --retry 3 --retry-delay 1 --retry-connrefused "$api/runs" --json "$request")
+jq -e .run >/dev/null <<<"$started" || refused <<<"$started"
+run=$(jq -r .run.runId <<<"$started")
+
+# Server-sent events, one JSON message a line. A stream that breaks is taken up after the last number that was seen.
+seen=0 tries=0 last=""
+until [[ -n $last ]]; do
+  ((++tries <= 10)) || { echo "the gateway was lost; run $run goes on there" >&2; exit 1; }
+  while read -r number kind state; do
+    ((number > seen)) || continue # a heartbeat has no number
+    seen=$number tries=0
+    echo "$number $kind" >&2
+    case $state in PUBLISHED | ADVISORY | NO_RESULT | DENIED | FAILED | CANCELLED | REJECTED) last=$state ;; esac
+  done < <(curl -sSN "$api/runs/$run:watch?afterSequence=$seen" | sed -un 's/^data: //p' | jq --unbuffered -r '.event |
+      "\(.sequence) \(del(.sequence, .at) | keys[0]) \(.state.state // "" | ltrimstr("RUN_STATE_"))"' 2>/dev/null)
+  [[ -n $last ]] || sleep 0.3
+done
+
+shown=$(curl -sS --retry 3 --retry-delay 1 --retry-connrefused "$api/runs/$run")
+jq -r '.run.result.text // empty' <<<"$shown"
+jq -r '.run | "\(.state | ltrimstr("RUN_STATE_")), cost: \(.result.totalNanoUsd // 0) nano-dollars"' <<<"$shown" >&2
+jq -e '.run.error | not' >/dev/null <<<"$shown" ||
+  jq -r '.run.error | "\(.reason | ltrimstr("ERROR_REASON_")): \(.message)"' <<<"$shown" >&2
+jq -e '.run.result.text // "" != ""' >/dev/null <<<"$shown"

@@ -1,0 +1,154 @@
+// Command client starts a run by gRPC, watches it to its end and prints its text and cost.
+//
+//	client localhost:7100 "Why do blind juries judge better?" [MAX_NANO_USD]
+//
+// Standard output has the text, standard error the events. The exit code is 1 when the run was refused or has no text.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	djp "djp.example/client/gen/djp/v1"
+)
+
+const attempts = 5
+
+func main() {
+	if len(os.Args) != 3 && len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: client ADDRESS TASK [MAX_NANO_USD]")
+		os.Exit(2)
+	}
+	request := &djp.RunRequest{Task: os.Args[2]}
+	if len(os.Args) == 4 {
+		most, err := strconv.ParseInt(os.Args[3], 10, 64)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "MAX_NANO_USD is a whole number:", err)
+			os.Exit(2)
+		}
+		request.BudgetNanoUsd = &most
+	}
+	run, err := carryOut(context.Background(), os.Args[1], request)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "refused: %s: %s\n", reason(err), status.Convert(err).Message())
+		os.Exit(1)
+	}
+	text := run.GetResult().GetText()
+	if text != "" {
+		fmt.Println(text)
+	}
+	state := strings.TrimPrefix(run.GetState().String(), "RUN_STATE_")
+	fmt.Fprintf(os.Stderr, "%s, cost: %d nano-dollars\n", state, run.GetResult().GetTotalNanoUsd())
+	if failure := run.GetError(); failure != nil {
+		why := strings.TrimPrefix(failure.GetReason().String(), "ERROR_REASON_")
+		fmt.Fprintf(os.Stderr, "%s: %s\n", why, failure.GetMessage())
+	}
+	if text == "" {
+		os.Exit(1)
+	}
+}
+
+// carryOut starts the run and follows its events to the terminal one, which carries the whole run.
+func carryOut(ctx context.Context, address string, request *djp.RunRequest) (*djp.Run, error) {
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	defer connection.Close()
+	runs := djp.NewRunServiceClient(connection)
+
+	// Sent again with the same RequestId, the call gets the first answer and starts no second run.
+	start := &djp.StartRunRequest{RequestId: uuid.NewString(), Run: request}
+	var started *djp.StartRunResponse
+	for attempt := 1; ; attempt++ {
+		started, err = runs.StartRun(ctx, start)
+		if err == nil {
+			break
+		}
+		if attempt == attempts || !passing(err) {
+			return nil, err
+		}
+		time.Sleep(time.Duration(attempt) * 200 * time.Millisecond)
+	}
+
+	// A stream that breaks is taken up after the last number that was seen.
+	watch := &djp.WatchRunRequest{RunId: started.GetRun().GetRunId()}
+	for attempt := 1; ; attempt++ {
+		before := watch.AfterSequence
+		run, err := follow(ctx, runs, watch)
+		if run != nil {
+			return run, nil
+		}
+		if watch.AfterSequence > before {
+			attempt = 1
+		}
+		if attempt == attempts || !passing(err) {
+			return nil, err
+		}
+		time.Sleep(time.Duration(attempt) * 200 * time.Millisecond)
+	}
+}
+
+// follow prints events until the terminal one or the stream's end, and counts them in watch.AfterSequence.
+func follow(ctx context.Context, runs djp.RunServiceClient, watch *djp.WatchRunRequest) (*djp.Run, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := runs.WatchRun(ctx, watch)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		answer, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil, status.Error(codes.Unavailable, "the stream ended early")
+		}
+		if err != nil {
+			return nil, err
+		}
+		event := answer.GetEvent()
+		if event.GetSequence() <= watch.AfterSequence { // a heartbeat has no number
+			continue
+		}
+		watch.AfterSequence = event.GetSequence()
+		message := event.ProtoReflect()
+		kind := message.WhichOneof(message.Descriptor().Oneofs().ByName("event"))
+		fmt.Fprintln(os.Stderr, event.GetSequence(), kind.Name())
+		if run := event.GetState().GetRun(); run != nil { // the terminal state has the whole run
+			return run, nil
+		}
+	}
+}
+
+// passing tells the failures that say nothing against the request. A budget's refusal is none of them.
+func passing(err error) bool {
+	switch reason(err) {
+	case "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RATE_LIMITED":
+		return true
+	}
+	return false
+}
+
+// reason is what an error is decided by: the gateway's own, or UNAVAILABLE and the like when it did not answer.
+func reason(err error) string {
+	told := status.Convert(err)
+	for _, detail := range told.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return code.Code(told.Code()).String()
+}

@@ -1,0 +1,132 @@
+"""The clients of examples/, compiled and run against a real `djp up`: curl, Python, Go, TypeScript."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from djp.mesh.errors import InvalidInput
+from djp.sync_client import connect
+from djp.v1 import redaction_pb2, run_pb2, run_pb2_grpc
+from tests.examples.cutting_proxy import CuttingProxy
+from tests.rest.djp_up import Up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+TASK = "Why do blind juries judge better? “Ünïcode”, 'quotes' & $HOME\nin two lines"
+COMMANDS = {
+    "curl": ["bash", str(EXAMPLES / "curl" / "run.sh")],
+    "python": [sys.executable, str(EXAMPLES / "python" / "run.py")],
+    "go": [str(EXAMPLES / "go" / ".build" / "client")],
+    "typescript": ["node", str(EXAMPLES / "typescript" / "dist" / "main.js")],
+}
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    built = subprocess.run(["make", "-s", "examples"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    with ExitStack() as stack:
+        yield Up(stack)
+
+
+@pytest.fixture(params=COMMANDS)
+def example(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def run(example: str, *arguments: str) -> tuple[int, str, str]:
+    """The exit code, the text and what was said beside it."""
+    ended = subprocess.run(
+        [*COMMANDS[example], *arguments], capture_output=True, text=True, timeout=120, check=False, cwd="/"
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def address(up: Up, example: str) -> str:
+    return up.rest if example == "curl" else up.grpc
+
+
+def numbers(said: str) -> Sequence[int]:
+    return [int(number) for number in re.findall(r"^(\d+) [a-zA-Z_]+$", said, re.MULTILINE)]
+
+
+def newest(up: Up) -> run_pb2.Run:
+    runs = run_pb2_grpc.RunServiceStub(up.channel)
+    (run_id,) = (run.run_id for run in runs.ListRuns(run_pb2.ListRunsRequest(page_size=1)).runs)
+    return runs.GetRun(run_pb2.GetRunRequest(run_id=run_id)).run
+
+
+def check_whole(up: Up, code: int, out: str, said: str) -> None:
+    """All of the newest run has been shown: every event once, the text, the cost."""
+    shown = newest(up)
+    assert code == 0, said
+    assert shown.spec.task == TASK
+    assert out.rstrip("\n") == shown.result.text.rstrip("\n")
+    assert numbers(said) == list(range(1, shown.last_sequence + 1))
+    assert f"ADVISORY, cost: {shown.result.total_nano_usd} nano-dollars" in said
+    assert shown.result.total_nano_usd > 0
+
+
+def test_a_run_is_started_watched_and_shown(up: Up, example: str) -> None:
+    check_whole(up, *run(example, address(up, example), TASK))
+
+
+def test_a_connection_that_breaks_costs_no_event(up: Up, example: str) -> None:
+    with closing(CuttingProxy(address(up, example))) as uncut:
+        run(example, uncut.address, TASK)
+    limits = (uncut.answered // 2, uncut.answered // 4)
+    with closing(CuttingProxy(address(up, example), limits)) as proxy:
+        check_whole(up, *run(example, proxy.address, TASK))
+        assert proxy.cuts > 0
+
+
+def test_a_refusal_is_shown_by_its_reason(up: Up, example: str) -> None:
+    code, out, said = run(example, address(up, example), "")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"refused: INVALID_INPUT: run\.task: .+\n", said)
+
+
+def test_a_run_that_is_denied_shows_its_reason(up: Up, example: str) -> None:
+    code, out, said = run(example, address(up, example), TASK, "1")
+    assert (code, out) == (1, "")
+    assert "\nDENIED, cost: 0 nano-dollars\nRUN_BUDGET_EXCEEDED: " in said
+    assert newest(up).state == run_pb2.RUN_STATE_DENIED
+
+
+def test_a_gateway_that_is_not_there_is_told(example: str, up: Up) -> None:
+    with closing(CuttingProxy("127.0.0.1:1")) as proxy:
+        nobody = proxy.address
+    code, out, said = run(example, nobody, TASK)
+    assert code != 0
+    assert not out
+    assert "UNAVAILABLE" in said or "onnect" in said
+
+
+def test_a_blocking_program_sends_and_reads_in_pieces(up: Up) -> None:
+    with connect(up.grpc) as client:
+        stored = client.storage.put("examples", "a.bin", (bytes([number]) * 1000 for number in range(200)))
+        parts = client.storage.get("examples", "a.bin")
+        assert next(parts) == stored
+        assert sha256(b"".join(part for part in parts if isinstance(part, bytes))).hexdigest() == stored.sha256
+        options = redaction_pb2.RedactionOptions()
+        redacted = client.redact_stream((piece for piece in ("mail ada@exam", "ple.org", " now")), options)
+        assert "".join(answer.text for answer in redacted) == client.redact("mail ada@example.org now").text
+
+        def broken() -> Iterator[bytes]:
+            yield b"x"
+            raise InvalidInput("the pieces end here", field="pieces")
+
+        with pytest.raises(InvalidInput, match="the pieces end here"):
+            client.storage.put("examples", "b.bin", broken())
