@@ -204,6 +204,15 @@ class SyncDjpClient(_Blocking):
     set_budget = _call(client.DjpClient.set_budget)
     delete_budget = _call(client.DjpClient.delete_budget)
     list_events = _call(client.DjpClient.list_events)
+    approve_run = _call(client.DjpClient.approve_run)
+    reject_run = _call(client.DjpClient.reject_run)
+    list_dead_letters = _call(client.DjpClient.list_dead_letters)
+    get_dead_letter = _call(client.DjpClient.get_dead_letter)
+    replay_dead_letters = _call(client.DjpClient.replay_dead_letters)
+    purge_dead_letters = _call(client.DjpClient.purge_dead_letters)
+    create_key = _call(client.DjpClient.create_key)
+    list_keys = _call(client.DjpClient.list_keys)
+    revoke_key = _call(client.DjpClient.revoke_key)
 
     def redact_stream(
         self, pieces: Iterable[str], options: redaction_pb2.RedactionOptions
@@ -216,10 +225,14 @@ class SyncDjpClient(_Blocking):
 
 
 @contextmanager
-def connect(address: str, *, retry_waits_s: Sequence[float] = RETRY_WAITS_S) -> Iterator[SyncDjpClient]:
+def connect(
+    address: str, *, api_key: str = "", retry_waits_s: Sequence[float] = RETRY_WAITS_S
+) -> Iterator[SyncDjpClient]:
     """A client as `djp.client.connect` gives it, for code that blocks. An event loop runs in a thread of its own."""
     with (
         from_thread.start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(client.connect(address, retry_waits_s=retry_waits_s)) as inner,
+        portal.wrap_async_context_manager(
+            client.connect(address, api_key=api_key, retry_waits_s=retry_waits_s)
+        ) as inner,
     ):
         yield SyncDjpClient(inner, portal)
