@@ -65,6 +65,35 @@ def simulate(
     execute(run, as_json=as_json)
 
 
+_Metrics = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="host:port of its /metrics; default: localhost:DJP_METRICS_PORT.")
+]
+
+_Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Workers that there are; default: MAX_WORKERS.")]
+
+
+@scale_app.command()
+def status(metrics: _Metrics = None, workers: _Workers = None, tuning: _Tuning = None, as_json: AsJson = False) -> None:
+    """Show a gateway's queue now, and how many workers the rule would have.
+
+    The JSON document has `queue_depth`, `oldest_wait_ms`, `working` (runs), `inflight_requests`, `workers`, `wanted`
+    and the `reason`.
+    """
+    from djp.cli.scale_status import print_status
+    from djp.cli.session import execute
+
+    execute(lambda: print_status(metrics, tuning, workers=workers, as_json=as_json), as_json=as_json)
+
+
+@scale_app.command()
+def watch(metrics: _Metrics = None, workers: _Workers = None, tuning: _Tuning = None) -> None:
+    """Print a line of a gateway's queue every interval of the rule, until Ctrl-C."""
+    from djp.cli.scale_status import watch_status
+    from djp.cli.session import execute
+
+    execute(lambda: watch_status(metrics, tuning, workers=workers))
+
+
 def load(
     profile: Annotated[Load, typer.Option(help="How the rate of runs goes over time.")] = Load.RAMP,
     rate: Annotated[float, typer.Option(metavar="N", help="Runs a second at the peak.")] = 1.0,
