@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from openapi_spec_validator import OpenAPIV2SpecValidator
 
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, run_pb2, run_pb2_grpc
@@ -110,6 +111,7 @@ def test_the_api_is_explained(up: Up) -> None:
     document = up.client.get("/openapi.json")
     assert document.headers["content-type"] == "application/json"
     assert "/v1/runs" in document.json()["paths"]
+    assert not list(OpenAPIV2SpecValidator(document.json()).iter_errors())
     page = up.client.get("/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     for name, kind in re.findall(r'(?:href|src)="(/docs/[^"]+\.(css|js))"', page.text):
