@@ -123,7 +123,7 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
             storage_pb2.DESCRIPTOR.services_by_name["StorageService"]: channels["storage"],
         }
         forwarders = [(leaf, Forwarder(leaf, channel)) for leaf, channel in forwarded.items()]
-        runs = RunServicer(settings, catalogue, store, orders, runner, watchers, leaves, templates)
+        runs = RunServicer(settings, catalogue, store, orders, runner, watchers, leaves, templates, alone=alone)
         yield Service(
             name="gateway",
             servicers=[

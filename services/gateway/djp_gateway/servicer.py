@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from djp_gateway.templates.making import Made, Templates
 
 _ANSWER_S = 30.0  # a leaf that is asked before there is a run answers in milliseconds, or is frozen
+_MOST_LOOK_S = 1.0
 _LOOK_S = 0.2  # until the store is asked again, for no bell rings here for another gateway's run
 _MODELS_S = 10.0  # the first question about a real model loads prices and tokenizers
 
@@ -56,12 +57,15 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         watchers: Watchers,
         leaves: Leaves,
         templates: Templates,
+        *,
+        alone: bool,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._store = store
         self._ordering = Ordering(store, orders, runner, watchers)
         self._runner = runner
+        self._alone = alone
         self._watchers = watchers
         self._leaves = leaves
         self._templates = templates
@@ -105,7 +109,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         self, request: run_pb2.WatchRunRequest, context: Context
     ) -> AsyncIterator[run_pb2.WatchRunResponse]:
         run = await self._store.get(current_identity().tenant, request.run_id)
-        sequence, ended = request.after_sequence, False
+        sequence, look_s = request.after_sequence, _LOOK_S
         loop, beat_s = asyncio.get_running_loop(), self._settings.heartbeat_s
         said_at = loop.time()
         with self._watchers.bell(run.run_id) as bell, ExitStack() as stack:
@@ -124,17 +128,15 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                     if last:
                         return
                 if events:
-                    said_at = loop.time()
+                    said_at, look_s = loop.time(), _LOOK_S
                     continue
-                if ended:
+                if run.state in TERMINAL_STATES:
                     return  # the caller had seen the last event before
-                ended = (await self._store.get(run.tenant, run.run_id)).state in TERMINAL_STATES
-                if ended:
-                    continue  # its last event may have come since this loop looked for events
                 if problem := self._watchers.stuck(run.run_id):
                     raise problem
-                # No bell rings here for what another gateway does.
-                wait_s = beat_s if self._runner.has(run.run_id) else min(_LOOK_S, beat_s)
+                # No bell rings here for what another gateway does: so the store is asked, ever less often.
+                wait_s = beat_s if self._alone or self._runner.has(run.run_id) else min(look_s, beat_s)
+                look_s = min(look_s * 1.5, _MOST_LOOK_S)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await bell.wait()
