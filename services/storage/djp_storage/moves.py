@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition, InvalidInput
+from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound
 from djp_storage.compression import ZSTD, decoded, encoded
 from djp_storage.description import describe
 from djp_storage.errors import HashMismatch, LegalHold, Moved, ObjectMissing
@@ -85,7 +85,7 @@ class Moves:
                 return await self._catalogue.answer(request, artifact, by)
             try:
                 return await self.move(artifact, tier, action, by, request)
-            except (Moved, ObjectMissing):  # by somebody else, since the catalogue was asked
+            except Moved:  # by somebody else, since the catalogue was asked
                 tries += 1
                 before, artifact = artifact, await self._catalogue.get(key)
                 if tries == _TRIES or artifact.object_name == before.object_name:
@@ -111,8 +111,13 @@ class Moves:
         )
         async with self._worker.making(now.object_name) as making:
             await self._worker.announce(now.object_name)
-            await self._copy(artifact, now)
-            await self.verify(now)
+            try:
+                await self._copy(artifact, now)
+                await self.verify(now)
+            except ObjectMissing:
+                if await self._was_moved(artifact):
+                    raise Moved(artifact) from None
+                raise
             moved = await self._catalogue.move(artifact, now, action, by, request)
             making.kept = moved.object_name == now.object_name
         if making.kept:
@@ -155,6 +160,12 @@ class Moves:
             )
         if held:
             yield held
+
+    async def _was_moved(self, artifact: Artifact) -> bool:
+        try:
+            return (await self._catalogue.get(artifact.key)).object_name != artifact.object_name
+        except NotFound:
+            return True  # erased meanwhile
 
     def _encoding(self, artifact: Artifact, tier: Tier) -> str:
         if tier is Tier.TRASH:
