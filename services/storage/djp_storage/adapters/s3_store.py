@@ -125,7 +125,7 @@ class S3Store:
             data,
             length,
             part_size=part_bytes if length < 0 else 0,
-            num_parallel_uploads=1,
+            num_parallel_uploads=2,
             metadata=self._metadata(name, description) if description is not None else None,
         )
 
