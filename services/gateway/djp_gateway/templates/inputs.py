@@ -133,13 +133,13 @@ def _float(one: Input, value: Any) -> float:
 
 
 def _number(_one: Input, value: Any, wanted: str) -> int | float:
-    from pydantic import FiniteFloat, TypeAdapter, ValidationError
+    from pydantic import FiniteFloat, ValidationError
 
     if isinstance(value, bool):
         raise _Bad(f"is {_kind(value)}; give {wanted}")
     for kind in (int, FiniteFloat):
         try:
-            number: int | float = _adapter(TypeAdapter, kind).validate_python(value)
+            number: int | float = _adapter(kind).validate_python(value)
             return number
         except (ValidationError, OverflowError):
             continue
@@ -147,10 +147,10 @@ def _number(_one: Input, value: Any, wanted: str) -> int | float:
 
 
 def _bool(_one: Input, value: Any) -> bool:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return bool(_adapter(TypeAdapter, bool).validate_python(value))
+        return bool(_adapter(bool).validate_python(value))
     except ValidationError:
         raise _Bad(f"{_quoted(value)} is neither true nor false") from None
 
@@ -187,11 +187,11 @@ def _email(_one: Input, value: Any) -> str:
 
 
 def _url(_one: Input, value: Any) -> str:
-    from pydantic import HttpUrl, TypeAdapter, ValidationError
+    from pydantic import HttpUrl, ValidationError
 
     text = str(value).strip()
     try:
-        _adapter(TypeAdapter, HttpUrl).validate_python(text)
+        _adapter(HttpUrl).validate_python(text)
     except ValidationError:
         raise _Bad(f"{_quoted(value)} is no web address; give one that begins with http:// or https://") from None
     if any(character.isspace() for character in text):
@@ -248,5 +248,7 @@ def _pattern(regex: str) -> Any:
 
 
 @cache
-def _adapter(adapter: Any, kind: Any) -> Any:
-    return adapter(kind)
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
