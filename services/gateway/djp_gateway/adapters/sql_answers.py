@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
-from djp.database import reading
-from djp.mesh.errors import RequestIdReused
+from djp_gateway.adapters.repeats import row_of_request
 from djp_gateway.adapters.tables import answers
 from djp_gateway.adapters.turn import turn_of
 
@@ -27,15 +26,8 @@ class SqlAnswers:
         self._turn = turn_of(engine)
 
     async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> bytes | None:
-        query = select(answers).where(answers.c.tenant == tenant, answers.c.request_id == request_id)
-        async with reading(self._engine).connect() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            return None
-        if row.request_sha256 != self._seal.fingerprint(request_sha256):
-            raise RequestIdReused.by(request_id)
-        answer: bytes = row.answer
-        return answer
+        row = await row_of_request(self._engine, self._seal, answers, tenant, request_id, request_sha256)
+        return None if row is None else bytes(row.answer)
 
     async def keep(self, tenant: str, request_id: str, request_sha256: str, answer: bytes) -> bytes:
         row = {

@@ -7,15 +7,13 @@ import uuid
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, case, func, insert, select, text, update
 
 from djp.database import from_us, reading, to_us
 from djp.mesh.errors import NotFound
-from djp.mesh.paging import page_token as token_of
-from djp.mesh.paging import read_page_token
 from djp.mesh.times import from_timestamp
 from djp.v1 import run_pb2
-from djp_gateway.adapters.sql_store import PAGE_BYTES
+from djp_gateway.adapters.pages import read_page
 from djp_gateway.adapters.tables import runs
 from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import DeadRun
@@ -58,21 +56,7 @@ class SqlDeadLetters:
         self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter, *, page_size: int, page_token: str
     ) -> tuple[Sequence[DeadRun], str]:
         where = _fitting(tenant, wanted)
-        if place := read_page_token(page_token, int, str):
-            died_us, run_id = place
-            where.append(or_(runs.c.died_us < died_us, and_(runs.c.died_us == died_us, runs.c.run_id < run_id)))
-        query = select(runs).where(*where).order_by(runs.c.died_us.desc(), runs.c.run_id.desc()).limit(page_size + 1)
-        found: list[Row[Any]] = []
-        token, taken = "", 0
-        async with reading(self._engine).connect() as connection:
-            rows = await connection.stream(query.execution_options(max_row_buffer=20))
-            async for row in rows:
-                taken += len(row.sealed_spec) + len(row.sealed_run)
-                if found and (len(found) == page_size or taken > PAGE_BYTES):
-                    token = token_of(found[-1].died_us, found[-1].run_id)
-                    break
-                found.append(row)
-            await rows.close()
+        found, token = await read_page(self._engine, where, runs.c.died_us, size=page_size, token=page_token)
         return [self._opened(row) for row in found], token
 
     async def replay(

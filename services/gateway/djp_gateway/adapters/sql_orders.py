@@ -10,7 +10,7 @@ from sqlalchemy import Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from djp.database import from_us, reading
-from djp.mesh.errors import RequestIdReused
+from djp_gateway.adapters.repeats import row_of_request
 from djp_gateway.adapters.tables import orders
 from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import Order
@@ -32,17 +32,8 @@ class SqlRunOrders:
         self._turn = turn_of(engine)
 
     async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> str | None:
-        query = select(orders.c.run_id, orders.c.request_sha256).where(
-            orders.c.tenant == tenant, orders.c.request_id == request_id
-        )
-        async with reading(self._engine).connect() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            return None
-        if row.request_sha256 != self._seal.fingerprint(request_sha256):
-            raise RequestIdReused.by(request_id)
-        run_id: str = row.run_id
-        return run_id
+        row = await row_of_request(self._engine, self._seal, orders, tenant, request_id, request_sha256)
+        return None if row is None else str(row.run_id)
 
     async def give(self, tenant: str, run_id: str, order: Order, *, request_id: str, request_sha256: str) -> None:
         told = json.dumps({"by": order.by, "reason": order.reason}).encode()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from djp.database import reading, to_us
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
-from djp.mesh.paging import page_token, read_page_token
 from djp.mesh.times import from_timestamp
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2
+from djp_gateway.adapters.pages import read_page
 from djp_gateway.adapters.tables import checkpoints, events, hidden_values, runs
 from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import Checkpoint, Page
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE_SIZE = 50
 _DEAD = (run_pb2.RUN_STATE_DENIED, run_pb2.RUN_STATE_FAILED)  # such a run is a dead letter
-PAGE_BYTES = 4 << 20  # a page is one message of at most 16 MiB; a run may have megabytes of text
 
 
 class SqlRunStore:
@@ -182,24 +181,8 @@ class SqlRunStore:
         return values
 
     async def list(self, tenant: str, request: run_pb2.ListRunsRequest) -> Page:
-        size = request.page_size or DEFAULT_PAGE_SIZE
-        query = (
-            select(runs)
-            .where(runs.c.tenant == tenant, *_filters(request))
-            .order_by(runs.c.created_us.desc(), runs.c.run_id.desc())
-            .limit(size + 1)
-        )
-        found: list[Row[Any]] = []
-        token, taken = "", 0
-        async with reading(self._engine).connect() as connection:
-            rows = await connection.stream(query.execution_options(max_row_buffer=20))
-            async for row in rows:
-                taken += len(row.sealed_spec) + len(row.sealed_run)
-                if found and (len(found) == size or taken > PAGE_BYTES):
-                    token = page_token(found[-1].created_us, found[-1].run_id)
-                    break
-                found.append(row)
-            await rows.close()
+        size, where = request.page_size or DEFAULT_PAGE_SIZE, [runs.c.tenant == tenant, *_filters(request)]
+        found, token = await read_page(self._engine, where, runs.c.created_us, size=size, token=request.page_token)
         return Page([self.opened(row) for row in found], token)
 
     async def events_after(self, run_id: str, sequence: int) -> Sequence[run_pb2.RunEvent]:
@@ -266,7 +249,4 @@ def _filters(request: run_pb2.ListRunsRequest) -> list[ColumnElement[bool]]:
         found.append(runs.c.cost_nano_usd >= request.min_cost_nano_usd)
     if request.HasField("max_cost_nano_usd"):
         found.append(runs.c.cost_nano_usd <= request.max_cost_nano_usd)
-    if place := read_page_token(request.page_token, int, str):
-        created_us, run_id = place
-        found.append(or_(runs.c.created_us < created_us, and_(runs.c.created_us == created_us, runs.c.run_id < run_id)))
     return found
