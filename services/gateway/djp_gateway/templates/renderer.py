@@ -50,7 +50,7 @@ class Renderer:
                 await _end(process)
                 raise
             if answer is None:
-                # One that died is only waited for: to kill it would take its exit code from asyncio, which then says 255.
+                # One that died is only waited for: a kill could take its exit code from asyncio, which then says 255.
                 code = await _end(process) if wall.expired() else await process.wait()
                 if wall.expired() or code == -signal.SIGPROF:
                     raise Refused("takes too long; shorten its loops or its inputs")
