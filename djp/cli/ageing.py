@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, EachTenant, Gateway  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, EachTenant, Gateway, examples
 
 lifecycle_app = typer.Typer(
     help="Move artifacts from tier to tier as they age.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
-@lifecycle_app.command("run")
+@lifecycle_app.command("run", epilog=examples("djp lifecycle run --dry-run --verbose", "djp lifecycle run --live"))
 def run_lifecycle(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is due.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Move what is due.")] = False,
@@ -44,7 +44,7 @@ def run_lifecycle(
     )
 
 
-@lifecycle_app.command()
+@lifecycle_app.command(epilog=examples("djp lifecycle status"))
 def status(tenant: EachTenant = "", gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Print how the last run went, and what each tier holds."""
     from djp.cli.lifecycle import print_status
@@ -53,7 +53,7 @@ def status(tenant: EachTenant = "", gateway: Gateway = None, as_json: AsJson = F
     execute(lambda: print_status(gateway, tenant, as_json=as_json), as_json=as_json)
 
 
-@lifecycle_app.command("check")
+@lifecycle_app.command("check", epilog=examples("djp lifecycle check"))
 def check_lifecycle(tenant: EachTenant = "", gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Exit with 1 if all is not well. The last live run is over 26 hours ago, never was, or had errors."""
     from djp.cli.lifecycle import check
@@ -62,7 +62,7 @@ def check_lifecycle(tenant: EachTenant = "", gateway: Gateway = None, as_json: A
     execute(lambda: check(gateway, tenant, as_json=as_json), as_json=as_json)
 
 
-@lifecycle_app.command()
+@lifecycle_app.command(epilog=examples("djp lifecycle drill --count 100"))
 def drill(
     count: Annotated[int, typer.Option(metavar="N", min=3, max=10_000, help="How many artifacts to make.")] = 20,
     gateway: Gateway = None,

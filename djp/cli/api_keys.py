@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, Gateway  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, Gateway, examples
 
 keys_app = typer.Typer(help="Hand out API keys.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,7 +20,10 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-@keys_app.command("create")
+@keys_app.command(
+    "create",
+    epilog=examples('djp keys create --tenant team-a --name "report script" --days 90', "djp keys create --role admin"),
+)
 def create_key(
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose runs and money it is for.")] = "default",
     role: Annotated[
@@ -44,7 +47,7 @@ def create_key(
     )
 
 
-@keys_app.command("list")
+@keys_app.command("list", epilog=examples("djp keys list --tenant team-a"))
 def list_keys(
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Only this tenant's.")] = "",
     gateway: Gateway = None,
@@ -57,7 +60,7 @@ def list_keys(
     execute(lambda: keys.list_keys(gateway, tenant=tenant, as_json=as_json), as_json=as_json)
 
 
-@keys_app.command("revoke")
+@keys_app.command("revoke", epilog=examples("djp keys revoke 3f2b8c1e"))
 def revoke_key(
     key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id, or its beginning.")],
     gateway: Gateway = None,

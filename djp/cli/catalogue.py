@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, Gateway  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, Gateway, examples
 
 templates_app = typer.Typer(help="Make tasks of templates.", no_args_is_help=True, rich_markup_mode=None)
 presets_app = typer.Typer(help="Look at named settings of runs.", no_args_is_help=True, rich_markup_mode=None)
@@ -17,7 +17,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="As `list` shows it."
 _Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files to check.")]
 
 
-@templates_app.command("list")
+@templates_app.command("list", epilog=examples("djp templates list"))
 def list_templates(gateway: Gateway = None, as_json: AsJson = False) -> None:
     """List the templates that a run may name, and the files that cannot be read as one.
 
@@ -29,7 +29,10 @@ def list_templates(gateway: Gateway = None, as_json: AsJson = False) -> None:
     execute(lambda: templates.list_templates(gateway, as_json=as_json), as_json=as_json)
 
 
-@templates_app.command("show")
+@templates_app.command(
+    "show",
+    epilog=examples("djp templates show weekly_report", "djp templates show weekly_report --example > inputs.json"),
+)
 def show_template(
     name: _Name,
     example: Annotated[
@@ -53,7 +56,12 @@ def show_template(
     )
 
 
-@templates_app.command("render")
+@templates_app.command(
+    "render",
+    epilog=examples(
+        "djp templates render weekly_report --inputs @inputs.json", "djp templates render templates/custom/letter.yaml"
+    ),
+)
 def render_template(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml", help="As `list` shows it, or a file.")],
     inputs: Annotated[
@@ -70,7 +78,7 @@ def render_template(
     execute(lambda: templates.render_template(gateway, name, inputs, as_json=as_json), as_json=as_json)
 
 
-@templates_app.command("validate")
+@templates_app.command("validate", epilog=examples("djp templates validate templates/custom/letter.yaml"))
 def validate_templates(files: _Files, as_json: AsJson = False) -> None:
     """Check template files; what is wrong is told with line and field. Ends with 1 if anything is."""
     from djp.cli import templates
@@ -79,7 +87,7 @@ def validate_templates(files: _Files, as_json: AsJson = False) -> None:
     execute(lambda: templates.validate_templates(files, as_json=as_json), as_json=as_json)
 
 
-@templates_app.command("new")
+@templates_app.command("new", epilog=examples("djp templates new templates/custom/letter.yaml"))
 def new_template(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The file to write; it must not exist.")],
 ) -> None:
@@ -90,7 +98,7 @@ def new_template(
     execute(lambda: templates.new_template(file))
 
 
-@presets_app.command("list")
+@presets_app.command("list", epilog=examples("djp presets list"))
 def list_presets(gateway: Gateway = None, as_json: AsJson = False) -> None:
     """List the presets that a run may name, with their settings."""
     from djp.cli.presets import show_presets
@@ -99,7 +107,7 @@ def list_presets(gateway: Gateway = None, as_json: AsJson = False) -> None:
     execute(lambda: show_presets(gateway, as_json=as_json), as_json=as_json)
 
 
-@presets_app.command("show")
+@presets_app.command("show", epilog=examples("djp presets show thorough"))
 def show_preset(name: _Name, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Show one preset."""
     from djp.cli.presets import show_presets
@@ -108,7 +116,7 @@ def show_preset(name: _Name, gateway: Gateway = None, as_json: AsJson = False) -
     execute(lambda: show_presets(gateway, only=name, as_json=as_json), as_json=as_json)
 
 
-@policies_app.command("list")
+@policies_app.command("list", epilog=examples("djp policies list"))
 def list_policies(gateway: Gateway = None, as_json: AsJson = False) -> None:
     """List the policies that a run may name: which models may publish."""
     from djp.cli.presets import show_policies
@@ -117,7 +125,7 @@ def list_policies(gateway: Gateway = None, as_json: AsJson = False) -> None:
     execute(lambda: show_policies(gateway, as_json=as_json), as_json=as_json)
 
 
-@policies_app.command("show")
+@policies_app.command("show", epilog=examples("djp policies show openai_only"))
 def show_policy(name: _Name, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Show one policy."""
     from djp.cli.presets import show_policies
@@ -126,7 +134,7 @@ def show_policy(name: _Name, gateway: Gateway = None, as_json: AsJson = False) -
     execute(lambda: show_policies(gateway, only=name, as_json=as_json), as_json=as_json)
 
 
-@policies_app.command("validate")
+@policies_app.command("validate", epilog=examples("djp policies validate house.json"))
 def validate_policies(files: _Files, as_json: AsJson = False) -> None:
     """Check policy files against their schema. Ends with 1 if anything is wrong."""
     from djp.cli.session import execute

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, Gateway  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, Gateway, examples
 
 corpus_app = typer.Typer(
     help="Look after corpora: the documents that runs are grounded in.", no_args_is_help=True, rich_markup_mode=None
@@ -17,7 +17,7 @@ _Corpus = Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus's name,
 _Version = Annotated[str, typer.Option(metavar="VERSION", help="Default: the current one.")]
 
 
-@corpus_app.command()
+@corpus_app.command(epilog=examples("djp corpus add ./handbook", "djp corpus add ./handbook --name handbook"))
 def add(
     folder: Annotated[
         Path | None, typer.Argument(metavar="FOLDER", help="Its .md, .txt and .pdf files, at any depth.")
@@ -50,7 +50,7 @@ def add(
         execute(lambda: add_corpus(gateway, folder, name, as_json=as_json), as_json=as_json)
 
 
-@corpus_app.command("list")
+@corpus_app.command("list", epilog=examples("djp corpus list"))
 def list_corpora(gateway: Gateway = None, as_json: AsJson = False) -> None:
     """List corpora with their current versions."""
     from djp.cli.corpus import list_corpora
@@ -59,7 +59,7 @@ def list_corpora(gateway: Gateway = None, as_json: AsJson = False) -> None:
     execute(lambda: list_corpora(gateway, as_json=as_json), as_json=as_json)
 
 
-@corpus_app.command()
+@corpus_app.command(epilog=examples("djp corpus stats ./handbook"))
 def stats(corpus: _Corpus, version: _Version = "", gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Show what a corpus holds: its documents with their titles, and the files left out with the reasons."""
     from djp.cli.corpus import show_stats
@@ -68,7 +68,7 @@ def stats(corpus: _Corpus, version: _Version = "", gateway: Gateway = None, as_j
     execute(lambda: show_stats(gateway, corpus, version, as_json=as_json), as_json=as_json)
 
 
-@corpus_app.command()
+@corpus_app.command(epilog=examples('djp corpus search ./handbook "How do refunds work?" --top 3'))
 def search(
     corpus: _Corpus,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Words or a question; it has no operators.")],
@@ -92,7 +92,7 @@ def search(
     )
 
 
-@corpus_app.command()
+@corpus_app.command(epilog=examples("djp corpus versions handbook"))
 def versions(corpus: _Corpus, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """List the versions of a corpus, the newest first."""
     from djp.cli.corpus import list_versions
@@ -101,7 +101,7 @@ def versions(corpus: _Corpus, gateway: Gateway = None, as_json: AsJson = False) 
     execute(lambda: list_versions(gateway, corpus, as_json=as_json), as_json=as_json)
 
 
-@corpus_app.command()
+@corpus_app.command(epilog=examples("djp corpus rollback handbook 20260301T100000-3f2b8c1e"))
 def rollback(
     corpus: _Corpus,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="As `djp corpus versions` lists it.")],
@@ -115,7 +115,7 @@ def rollback(
     execute(lambda: rollback(gateway, corpus, version, as_json=as_json), as_json=as_json)
 
 
-@corpus_app.command()
+@corpus_app.command(epilog=examples("djp corpus delete handbook"))
 def delete(corpus: _Corpus, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Delete a corpus with all its versions. The folder it was made from is left alone."""
     from djp.cli.corpus import delete
@@ -124,7 +124,7 @@ def delete(corpus: _Corpus, gateway: Gateway = None, as_json: AsJson = False) ->
     execute(lambda: delete(gateway, corpus, as_json=as_json), as_json=as_json)
 
 
-@corpus_app.command()
+@corpus_app.command(epilog=examples("djp corpus check ./handbook answer.md"))
 def check(
     corpus: _Corpus,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A UTF-8 text with [Title] citations; - reads a pipe.")],

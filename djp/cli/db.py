@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from djp.cli.options import AsJson, examples
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,12 +25,12 @@ def _root() -> None:
     """Look after the databases."""
 
 
-@db_app.command()
+@db_app.command(epilog=examples("djp db upgrade --check", "djp db upgrade"))
 def upgrade(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a database is not up to date.")] = (
         False
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring the databases of the gateway, governance and storage up to this release.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, Gateway  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, Gateway, examples
 
 dlq_app = typer.Typer(help="Look after runs that were denied or failed.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -17,7 +17,7 @@ _Runs = Annotated[
 ]
 
 
-@dlq_app.command("list")
+@dlq_app.command("list", epilog=examples("djp dlq list --reason budget_exceeded"))
 def list_letters(
     tenant: _Tenant = "",
     reason: _Reason = "",
@@ -38,7 +38,7 @@ def list_letters(
     )
 
 
-@dlq_app.command("show")
+@dlq_app.command("show", epilog=examples("djp dlq show 3f2b8c1e"))
 def show_letter(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or 8 or more of its first characters.")],
     tenant: _Tenant = "",
@@ -52,7 +52,7 @@ def show_letter(
     execute(lambda: dlq.show_letter(gateway, run, tenant=tenant, as_json=as_json), as_json=as_json)
 
 
-@dlq_app.command("replay")
+@dlq_app.command("replay", epilog=examples("djp dlq replay 3f2b8c1e", "djp dlq replay --reason budget_exceeded"))
 def replay_letters(
     run: _Runs = None,
     tenant: _Tenant = "",
@@ -82,7 +82,7 @@ def replay_letters(
     )
 
 
-@dlq_app.command("purge")
+@dlq_app.command("purge", epilog=examples("djp dlq purge --reason budget_exceeded"))
 def purge_letters(
     run: _Runs = None,
     tenant: _Tenant = "",

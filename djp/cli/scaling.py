@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, Gateway  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, Gateway, examples
 from djp.scaling.loads import Load
 from djp.scaling.rule import Tuning
 
@@ -19,7 +19,7 @@ scale_app = typer.Typer(
 _Tuning = Annotated[Tuning | None, typer.Option(help="In the place of DJP_SCALE_TUNING.")]
 
 
-@scale_app.command()
+@scale_app.command(epilog=examples("djp scale config --tuning latency"))
 def config(tuning: _Tuning = None, as_json: AsJson = False) -> None:
     """Show the rule in force, and where each of its values comes from.
 
@@ -34,7 +34,7 @@ def config(tuning: _Tuning = None, as_json: AsJson = False) -> None:
     execute(show, as_json=as_json)
 
 
-@scale_app.command()
+@scale_app.command(epilog=examples("djp scale simulate --profile burst --run-seconds 20"))
 def simulate(
     profile: Annotated[Load, typer.Option(help="How the rate of runs goes over time.")] = Load.RAMP,
     rate: Annotated[
@@ -72,7 +72,7 @@ _Metrics = Annotated[
 _Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Workers that there are; default: MAX_WORKERS.")]
 
 
-@scale_app.command()
+@scale_app.command(epilog=examples("djp scale status --metrics localhost:9100"))
 def status(metrics: _Metrics = None, workers: _Workers = None, tuning: _Tuning = None, as_json: AsJson = False) -> None:
     """Show a gateway's queue now, and how many workers the rule would have.
 
@@ -85,7 +85,7 @@ def status(metrics: _Metrics = None, workers: _Workers = None, tuning: _Tuning =
     execute(lambda: print_status(metrics, tuning, workers=workers, as_json=as_json), as_json=as_json)
 
 
-@scale_app.command()
+@scale_app.command(epilog=examples("djp scale watch --metrics localhost:9100"))
 def watch(metrics: _Metrics = None, workers: _Workers = None, tuning: _Tuning = None) -> None:
     """Print a line of a gateway's queue every interval of the rule, until Ctrl-C."""
     from djp.cli.scale_status import watch_status

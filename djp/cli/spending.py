@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, Gateway  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, Gateway, examples
 
 cost_app = typer.Typer(help="Look at what was spent.", no_args_is_help=True, rich_markup_mode=None)
 budgets_app = typer.Typer(help="Look after budgets.", no_args_is_help=True, rich_markup_mode=None)
@@ -19,7 +19,7 @@ _Usd = Annotated[str | None, typer.Option(metavar="DOLLARS", help="Such as 12.50
 _Tokens = Annotated[str | None, typer.Option(metavar="N", help="Such as 500000, or none for no limit.")]
 
 
-@cost_app.command()
+@cost_app.command(epilog=examples("djp cost report --days 7", "djp cost report --tenant team-a --json > report.json"))
 def report(tenant: _Tenant = "", days: _Days = 30, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Print what was spent: by tenant and model, by day, and what is left of the budget.
 
@@ -33,7 +33,7 @@ def report(tenant: _Tenant = "", days: _Days = 30, gateway: Gateway = None, as_j
     execute(lambda: print_report(gateway, tenant=tenant, days=days, as_json=as_json), as_json=as_json)
 
 
-@cost_app.command()
+@cost_app.command(epilog=examples("djp cost anomalies --days 90"))
 def anomalies(tenant: _Tenant = "", days: _Days = 30, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Print the days on which a tenant spent unusually much, against the four weeks before each.
 
@@ -46,7 +46,7 @@ def anomalies(tenant: _Tenant = "", days: _Days = 30, gateway: Gateway = None, a
     execute(lambda: print_anomalies(gateway, tenant=tenant, days=days, as_json=as_json), as_json=as_json)
 
 
-@budgets_app.command("list")
+@budgets_app.command("list", epilog=examples("djp budgets list"))
 def list_budgets(gateway: Gateway = None, as_json: AsJson = False) -> None:
     """List budgets: their limits, what is spent, held and left now, and when they reset.
 
@@ -58,7 +58,13 @@ def list_budgets(gateway: Gateway = None, as_json: AsJson = False) -> None:
     execute(lambda: print_budgets(gateway, as_json=as_json), as_json=as_json)
 
 
-@budgets_app.command("set")
+@budgets_app.command(
+    "set",
+    epilog=examples(
+        'djp budgets set tenant:team-a --daily-usd 20 --reason "the quarter ends"',
+        'djp budgets set global --monthly-usd none --reason "no limit this year"',
+    ),
+)
 def set_budget(
     scope: _Scope,
     reason: _Reason,
@@ -86,7 +92,7 @@ def set_budget(
     execute(lambda: budgets.set_budget(gateway, scope, given, reason=reason, as_json=as_json), as_json=as_json)
 
 
-@budgets_app.command("unset")
+@budgets_app.command("unset", epilog=examples('djp budgets unset tenant:team-a --reason "the quarter is over"'))
 def unset_budget(scope: _Scope, reason: _Reason, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Take back what was set: the configured limits of the budget count again."""
     from djp.cli import budgets
@@ -95,7 +101,7 @@ def unset_budget(scope: _Scope, reason: _Reason, gateway: Gateway = None, as_jso
     execute(lambda: budgets.unset_budget(gateway, scope, reason=reason, as_json=as_json), as_json=as_json)
 
 
-@budgets_app.command()
+@budgets_app.command(epilog=examples("djp budgets check --since 1d"))
 def check(
     since: Annotated[str, typer.Option(metavar="SPAN", help="How far back: 12h, 7d or 4w.")] = "7d",
     gateway: Gateway = None,

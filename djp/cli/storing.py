@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, EachTenant, Gateway  # noqa: TC001  Typer reads the types
+from djp.cli.options import AsJson, EachTenant, Gateway, examples
 
 storage_app = typer.Typer(help="Look after artifacts.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -31,7 +31,7 @@ _OnlyTier = Annotated[Tier | None, typer.Option(metavar="TIER", help="Only this 
 _Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many at most.")]
 
 
-@storage_app.command("list")
+@storage_app.command("list", epilog=examples("djp storage list --workflow weekly_report --tier warm"))
 def list_artifacts(
     workflow: _OnlyWorkflow = "",
     tier: _OnlyTier = None,
@@ -52,7 +52,7 @@ def list_artifacts(
     execute(lambda: print_artifacts(gateway, wanted, as_json=as_json), as_json=as_json)
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage largest --limit 5"))
 def largest(
     workflow: _OnlyWorkflow = "",
     tier: _OnlyTier = None,
@@ -69,7 +69,7 @@ def largest(
     execute(lambda: print_artifacts(gateway, wanted, as_json=as_json), as_json=as_json)
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage stats --by-workflow"))
 def stats(
     by_workflow: Annotated[bool, typer.Option("--by-workflow", help="A line for each workflow, too.")] = False,
     tenant: EachTenant = "",
@@ -86,7 +86,7 @@ def stats(
     execute(lambda: print_stats(gateway, tenant, by_workflow=by_workflow, as_json=as_json), as_json=as_json)
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage show --workflow letters --artifact letter.pdf"))
 def show(
     workflow: _Workflow,
     artifact: _Artifact,
@@ -101,7 +101,7 @@ def show(
     execute(lambda: show_artifact(gateway, tenant, workflow, artifact, as_json=as_json), as_json=as_json)
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage get --workflow letters --artifact letter.pdf --output letter.pdf"))
 def get(
     workflow: _Workflow,
     artifact: _Artifact,
@@ -116,7 +116,7 @@ def get(
     execute(lambda: get_artifact(gateway, tenant, workflow, artifact, output))
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage put letter.pdf --workflow letters --tag customer=acme"))
 def put(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to store.")],
     workflow: _Workflow,
@@ -139,7 +139,12 @@ def put(
     )
 
 
-@storage_app.command()
+@storage_app.command(
+    epilog=examples(
+        "djp storage restore --from-tier warm --list",
+        "djp storage restore --workflow letters --artifact letter.pdf --from-tier warm --to-tier hot",
+    )
+)
 def restore(
     workflow: Annotated[str, typer.Option(metavar="NAME", help="The artifact's workflow.")] = "",
     artifact: Annotated[str, typer.Option(metavar="NAME", help="The artifact's name.")] = "",
@@ -170,7 +175,9 @@ def restore(
     )
 
 
-@storage_app.command()
+@storage_app.command(
+    epilog=examples('djp storage purge --workflow letters --artifact letter.pdf --reason "sent by mistake"')
+)
 def purge(
     workflow: _Workflow,
     artifact: _Artifact,
@@ -188,7 +195,7 @@ def purge(
     )
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage undelete --workflow letters --artifact letter.pdf"))
 def undelete(
     workflow: _Workflow,
     artifact: _Artifact,
@@ -206,7 +213,12 @@ def undelete(
     )
 
 
-@storage_app.command()
+@storage_app.command(
+    epilog=examples(
+        'djp storage hold --workflow letters --artifact letter.pdf --reason "audit"',
+        'djp storage hold --lift --reason "the audit is over"',
+    )
+)
 def hold(
     reason: _Reason,
     workflow: Annotated[str, typer.Option(metavar="NAME", help="Default: all of the tenant.")] = "",
@@ -228,7 +240,7 @@ def hold(
     )
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage events --since 7d --action purged_from_cold"))
 def events(
     since: Annotated[str, typer.Option(metavar="SPAN", help="How far back: 12h, 7d or 4w; default: all.")] = "",
     action: Annotated[str, typer.Option(metavar="NAME", help="Only this action's, such as purged_from_cold.")] = "",
@@ -263,7 +275,7 @@ def events(
     )
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage export backup.tar"))
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive, a tar; - is standard output.")],
     tenant: _Tenant = "",
@@ -277,7 +289,9 @@ def export(
     execute(lambda: export_tenant(gateway, tenant, file, as_json=as_json), as_json=as_json)
 
 
-@storage_app.command("import")
+@storage_app.command(
+    "import", epilog=examples("djp storage import backup.tar", "djp storage import ./old-runs --workflow imported")
+)
 def import_(
     path: Annotated[
         Path,
@@ -303,7 +317,7 @@ def import_(
     execute(lambda: import_path(gateway, tenant, path, workflow=workflow, as_json=as_json), as_json=as_json)
 
 
-@storage_app.command()
+@storage_app.command(epilog=examples("djp storage reconcile", "djp storage reconcile --mend --verify"))
 def reconcile(
     mend: Annotated[bool, typer.Option("--mend", help="Mend what differs; without it, only say so.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every object and check its hash, too.")] = False,

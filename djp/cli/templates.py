@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from djp.v1 import catalogue_pb2
+    from djp_gateway.templates.library import Shelf
 
 
 STARTER = """# A template makes the task of a run: djp run --template {name} --inputs '{{"customer": "Acme"}}'
@@ -197,25 +198,29 @@ def _refuse(read: Any) -> Any:
 
 
 async def _listed(gateway: str | None) -> catalogue_pb2.ListTemplatesResponse:
-    if gateway:
-        async with connected(gateway) as client:
-            return await client.list_templates()
     from djp_gateway.catalogue_servicer import templates_message
-    from djp_gateway.settings import GatewaySettings
-    from djp_gateway.templates.library import Library
 
-    return templates_message(Library(GatewaySettings().templates).shelf())
+    if not gateway:
+        return templates_message(_shelf())
+    async with connected(gateway) as client:
+        return await client.list_templates()
 
 
 async def _one(gateway: str | None, name: str) -> catalogue_pb2.Template:
-    if gateway:
-        async with connected(gateway) as client:
-            return await client.get_template(name)
     from djp_gateway.catalogue_servicer import template_message
+
+    if not gateway:
+        return template_message(_shelf().template(name, "NAME"))
+    async with connected(gateway) as client:
+        return await client.get_template(name)
+
+
+def _shelf() -> Shelf:
+    """The templates of this installation, for which no mesh has to start."""
     from djp_gateway.settings import GatewaySettings
     from djp_gateway.templates.library import Library
 
-    return template_message(Library(GatewaySettings().templates).shelf().template(name, "NAME"))
+    return Library(GatewaySettings().templates).shelf()
 
 
 def _inputs(template: catalogue_pb2.Template) -> str:

@@ -1,0 +1,116 @@
+"""`djp runs`: its subcommands with their options. What they do is imported when they are called."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003  Typer reads the types
+from typing import Annotated
+
+import typer
+
+from djp.cli.options import EXIT_CODES, AsJson, Gateway, RunId, a_path, examples
+
+runs_app = typer.Typer(
+    help="Look at runs; cancel, approve and reject them.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+class State(StrEnum):
+    """The states of runs, as people write them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PENDING_APPROVAL = "pending-approval"
+    PUBLISHED = "published"
+    ADVISORY = "advisory"
+    NO_RESULT = "no-result"
+    DENIED = "denied"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+@runs_app.command("list", epilog=examples("djp runs list --state failed --limit 50"))
+def list_runs(
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many, newest first.")] = 20,
+    state: Annotated[
+        list[State] | None,
+        typer.Option(metavar="STATE", help=f"Only runs in this state, repeatable: {', '.join(State)}."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs with this preset.")] = None,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, newest first."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(
+        lambda: runs.list_runs(gateway, limit=limit, states=state or [], preset=preset or "", as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@runs_app.command("show", epilog=examples("djp runs show latest", "djp runs show 3f2b8c1e --output report.docx"))
+def show_run(
+    run: RunId,
+    restore_values: Annotated[
+        bool, typer.Option("--restore-values", help="Of a run with --redact all: with the hidden values put back.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(parser=a_path, metavar="FILE", help="Write the text there, too: a .md, .html or .docx file."),
+    ] = None,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run: its text, verdict, citations and costs."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(
+        lambda: runs.show_run(gateway, run, restore_values=restore_values, output=output, as_json=as_json),
+        as_json=as_json,
+    )
+
+
+@runs_app.command("cancel", epilog=examples('djp runs cancel 3f2b8c1e --reason "asked twice"'))
+def cancel_run(
+    run: RunId,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")] = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a run: the calls that it has begun are charged, the rest of its money is given back."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(lambda: runs.cancel_run(gateway, run, reason=reason, as_json=as_json), as_json=as_json)
+
+
+@runs_app.command("approve", epilog=examples("djp runs approve latest") + "\n\n" + EXIT_CODES)
+def approve_run(
+    run: RunId,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")] = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a run be published that waits for approval, and show it."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(lambda: runs.decide_run(gateway, run, approve=True, reason=reason, as_json=as_json), as_json=as_json)
+
+
+@runs_app.command("reject", epilog=examples('djp runs reject 3f2b8c1e --reason "the figures are old"'))
+def reject_run(
+    run: RunId,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")],
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a run that waits for approval: its text is not published, and no artifact of it is stored."""
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    execute(lambda: runs.decide_run(gateway, run, approve=False, reason=reason, as_json=as_json), as_json=as_json)
