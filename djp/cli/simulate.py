@@ -167,7 +167,7 @@ def _print_figures(figures: Mapping[str, Figures], rule: Rule) -> None:
         "most workers": row(lambda one: f"{one.peak_workers:,}"),
         "changes of their number": row(lambda one: f"{one.changes:,}"),
         "changes of direction": row(lambda one: f"{one.direction_changes:,}"),
-        "at most in one interval": row(lambda one: f"{one.most_direction_changes_in_an_interval:,}"),
+        "at most in one cool-down": row(lambda one: f"{one.most_direction_changes_in_a_cool_down:,}"),
         "at the minimum after the load fell": row(
             lambda one: "-" if one.to_minimum_s is None else f"{one.to_minimum_s:,.0f} s"
         ),

@@ -13,8 +13,9 @@ from djp.scaling.rule import Decision, Direction, Observation, Rule, decide, nee
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CALM_LOOKS = 30
-"""A worker is spared only if it was not needed for so many intervals: runs come at random, and so do quiet moments."""
+COOL_LOOKS = 60
+"""The cool-down, in intervals: a worker is spared only if for so long none was added and it was not needed. Runs come
+at random, and so do quiet moments."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,11 +43,12 @@ class Autoscaler:
 
     def look(self, now_s: float, seen: Observation, workers: int) -> Decision:
         """Decide what is to be done now about a pool of `workers`. The caller does it."""
-        while self._needed and self._needed[0][0] < now_s - CALM_LOOKS * self.rule.interval_s:
+        while self._needed and self._needed[0][0] < now_s - COOL_LOOKS * self.rule.interval_s:
             self._needed.popleft()
         lately = max((workers for _, workers in self._needed), default=0)
-        self._needed.append((now_s, needed(self.rule, seen, workers)))
         decision = decide(self.rule, seen, workers, now_s - self._changed_at, lately)
+        added = decision.workers if decision.direction == "up" else 0
+        self._needed.append((now_s, max(added, needed(self.rule, seen, workers))))
         self.stats.decisions += 1
         if decision.direction == "hold":
             _log.debug("Scale decision: hold %d (%s)", workers, decision.reason)

@@ -24,7 +24,7 @@ SETTLED = {Load.SUSTAIN: (0.2, 1.0), Load.BURST: (0.6, 1.0), Load.RAMP: (0.5, 1.
 FALLS = {Load.BURST: 0.4, Load.DROP: 0.5}
 """When a load falls for good, as a share of its time."""
 
-_BASE = 0.1
+_BASE = 0.02
 """What there is before and after a burst, as a share of its peak."""
 
 

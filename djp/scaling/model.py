@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from djp.scaling.autoscaler import Autoscaler, p95
+from djp.scaling.autoscaler import COOL_LOOKS, Autoscaler, p95
 from djp.scaling.hpa import SYNC_S, Hpa
 from djp.scaling.loads import FALLS, SETTLED, Load, arrivals
 from djp.scaling.rule import Observation
@@ -68,7 +68,8 @@ class Figures:
     peak_workers: int
     changes: int
     direction_changes: int
-    most_direction_changes_in_an_interval: int
+    most_direction_changes_in_a_cool_down: int
+    """In the COOL_LOOKS intervals after any change."""
     to_minimum_s: float | None
     """From the load's last fall until the workers were at their minimum for good; None: not before the end."""
     worker_hours: float
@@ -182,34 +183,35 @@ def figures_of(course: Course, jobs: Sequence[Job], load: Load, rule: Rule, *, s
         for job, wait in zip(jobs, course.waits, strict=True)
         if first <= job.arrives_s < last
     ]
-    turns, changes = _turns(course, rule)
+    changes, turns = _changes(course, rule)
+    cool_s = COOL_LOOKS * rule.interval_s
     return Figures(
         runs=len(jobs),
         begun=sum(wait is not None for wait in course.waits),
         settled_p95_ms=p95(settled) * 1000,
         peak_queue=max(tick.queue_depth for tick in course.ticks),
         peak_workers=max(tick.workers for tick in course.ticks),
-        changes=changes,
+        changes=len(changes),
         direction_changes=len(turns),
-        most_direction_changes_in_an_interval=max(
-            (sum(at <= one < at + rule.interval_s for one in turns) for at in turns), default=0
+        most_direction_changes_in_a_cool_down=max(
+            (sum(at < one <= at + cool_s for one in turns) for at in changes), default=0
         ),
         to_minimum_s=_to_minimum(course, load, rule, seconds),
         worker_hours=sum(tick.workers for tick in course.ticks) * rule.interval_s / 3600,
     )
 
 
-def _turns(course: Course, rule: Rule) -> tuple[list[float], int]:
-    """When the workers' number began to go the other way, and how often it changed at all."""
-    turns, changes, way, workers = [], 0, 0, rule.min_workers
+def _changes(course: Course, rule: Rule) -> tuple[list[float], list[float]]:
+    """When the workers' number changed, and at which of these times it began to go the other way."""
+    changes, turns, way, workers = [], [], 0, rule.min_workers
     for tick in course.ticks:
         if tick.workers != workers:
             new_way = 1 if tick.workers > workers else -1
-            changes += 1
+            changes.append(tick.time_s)
             if new_way == -way:
                 turns.append(tick.time_s)
             way, workers = new_way, tick.workers
-    return turns, changes
+    return changes, turns
 
 
 def _to_minimum(course: Course, load: Load, rule: Rule, seconds: float) -> float | None:

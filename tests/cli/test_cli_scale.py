@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_document(capsys: pytest.CaptureFixture[str
     assert told[0] == told[1]
     assert told[0]["figures"] != told[2]["figures"]
     assert told[0]["rule"]["min_workers"] == 5
-    assert told[0]["figures"]["rule"]["most_direction_changes_in_an_interval"] <= 1
+    assert told[0]["figures"]["rule"]["most_direction_changes_in_a_cool_down"] <= 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from djp.mesh.settings import settings_problems
-from djp.scaling.autoscaler import CALM_LOOKS, Autoscaler, p95
+from djp.scaling.autoscaler import COOL_LOOKS, Autoscaler, p95
 from djp.scaling.rule import CALM_UTILISATION, Observation, Rule, decide
 from djp.scaling.settings import TUNINGS, ScalingSettings
 
@@ -85,19 +85,26 @@ def test_the_bounds_and_the_steps_are_never_left(
 
 
 @given(_rules(), st.lists(st.tuples(st.floats(0, 20), _seen()), max_size=60))
-def test_however_often_it_is_asked_it_turns_at_most_once_an_interval(
+def test_however_often_it_is_asked_it_turns_at_most_once_a_cool_down(
     rule: Rule, looks: list[tuple[float, Observation]]
 ) -> None:
-    autoscaler, workers, now, changes = Autoscaler(rule), rule.min_workers, 0.0, list[float]()
+    autoscaler, workers, now = Autoscaler(rule), rule.min_workers, 0.0
+    changes, turns, way = list[float](), list[float](), "hold"
     for wait_s, seen in looks:
         now += wait_s
-        wanted = autoscaler.look(now, seen, workers).workers
-        if wanted != workers:
+        decision = autoscaler.look(now, seen, workers)
+        workers = decision.workers
+        if decision.direction != "hold":
             changes.append(now)
-        workers = wanted
+            if way not in ("hold", decision.direction):
+                turns.append(now)
+            way = decision.direction
+    cool_s = COOL_LOOKS * rule.interval_s
+    assert all(sum(at < turn <= at + cool_s for turn in turns) <= 1 for at in changes)
     assert all(later - earlier >= rule.interval_s - 1e-6 for earlier, later in itertools.pairwise(changes))
     assert autoscaler.stats.decisions == len(looks)
     assert autoscaler.stats.ups + autoscaler.stats.downs == len(changes)
+    assert autoscaler.stats.direction_changes == len(turns)
 
 
 @given(_rules(), st.integers(0, 120))
@@ -114,15 +121,22 @@ def test_a_worker_that_was_needed_lately_is_kept_and_every_decision_is_logged(ca
     autoscaler, step = Autoscaler(RULE), RULE.interval_s
     workers = autoscaler.look(0.0, Observation(80, 0, 1.0), 4).workers
     assert workers == 6
-    for number in range(1, CALM_LOOKS + 1):
+    for number in range(1, COOL_LOOKS + 1):
         workers = autoscaler.look(number * step, IDLE, workers).workers
-        assert workers == 5  # four were not enough
-    assert autoscaler.look((CALM_LOOKS + 1) * step, IDLE, workers).workers == 4
+        assert workers == 6  # what was added stays for as long as the cool-down
+    assert autoscaler.look((COOL_LOOKS + 1) * step, IDLE, workers).workers == 5
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "Scale decision: up 4 -> 6 (queue 80 is over its target 50)"
-    assert lines[1].startswith("Scale decision: down 6 -> 5 (calm")
-    assert lines[2].startswith("Scale decision: hold 5 (calm, but 5 workers are needed")
-    assert lines[-1].startswith("Scale decision: down 5 -> 4 (calm")
+    assert lines[1].startswith("Scale decision: hold 6 (calm, but 6 workers are needed")
+    assert lines[-1].startswith("Scale decision: down 6 -> 5 (calm")
+
+
+def test_a_worker_that_was_needed_in_the_cool_down_is_kept() -> None:
+    autoscaler, step, busy = Autoscaler(RULE), RULE.interval_s, Observation(0, 0.0, 0.6)
+    assert autoscaler.look(0.0, busy, 8).workers == 7  # 4.8 of them were busy
+    for number in range(1, COOL_LOOKS + 1):
+        assert autoscaler.look(number * step, IDLE, 7).workers == 7
+    assert autoscaler.look((COOL_LOOKS + 1) * step, IDLE, 7).workers == 6
 
 
 def test_the_tunings_are_the_guides_and_variables_win_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
