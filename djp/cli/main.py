@@ -11,9 +11,11 @@ import typer
 from djp.cli.ageing import lifecycle_app
 from djp.cli.api_keys import keys_app
 from djp.cli.catalogue import policies_app, presets_app, templates_app
+from djp.cli.configuring import config_app, init
 from djp.cli.corpora import corpus_app
 from djp.cli.db import db_app
 from djp.cli.dead_letters import dlq_app
+from djp.cli.env_file import read_env_file
 from djp.cli.kept_runs import runs_app
 from djp.cli.options import EXIT_CODES, AsJson, Gateway, RunId, a_path, examples
 from djp.cli.running import batch, run
@@ -47,6 +49,8 @@ app.command(
 app.command(epilog=examples("djp batch --template weekly_report --input batch.csv --output results/ --max-cost 0.50"))(
     batch
 )
+app.command(epilog=examples("djp init", "djp init ./settings"))(init)
+app.add_typer(config_app, name="config")
 app.add_typer(runs_app, name="runs")
 app.add_typer(cost_app, name="cost")
 app.add_typer(budgets_app, name="budgets")
@@ -76,6 +80,7 @@ def main() -> None:
     """The entry point."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes past our logging, straight into the progress
     forgiving_streams()
+    read_env_file()
     app()
 
 

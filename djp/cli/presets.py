@@ -15,30 +15,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from djp.v1 import catalogue_pb2
+    from djp_gateway.catalogue import Catalogue
 
 
 async def show_presets(gateway: str | None, *, only: str = "", as_json: bool) -> int:
     """Print every preset with its settings, or one: the gateway's, or without one those of this installation."""
-    from djp_gateway.catalogue import load_catalogue
-
     if gateway:
         async with connected(gateway) as client:
             presets = _documents(await client.list_presets())
     else:
-        presets = load_catalogue().presets
+        presets = _catalogue().presets
     return _show("preset", presets, only, "Take one with --preset NAME; flags win over its settings.", as_json=as_json)
 
 
 async def show_policies(gateway: str | None, *, only: str = "", as_json: bool) -> int:
     """Print every policy, or one: the gateway's, or without one those of this installation."""
-    from djp_gateway.catalogue import load_catalogue
-
     if gateway:
         async with connected(gateway) as client:
             policies = _documents(await client.list_policies())
     else:
-        policies = load_catalogue().policies
+        policies = _catalogue().policies
     return _show("policy", policies, only, "Take one with --policy NAME.", as_json=as_json)
+
+
+def _catalogue() -> Catalogue:
+    from djp_gateway.catalogue import load_catalogue
+    from djp_gateway.settings import GatewaySettings
+
+    settings = GatewaySettings()
+    return load_catalogue(presets=settings.presets, policies=settings.policies)
 
 
 def _documents(messages: Iterable[catalogue_pb2.Preset | catalogue_pb2.Policy]) -> Mapping[str, Mapping[str, Any]]:

@@ -110,11 +110,14 @@ class ProviderConfig:
     connect_timeout_s: float
     read_timeout_s: float
 
+    def variables(self) -> list[str]:
+        """The environment variables that its key and its headers come from."""
+        key = [self.entry.api_key_env] if self.entry.api_key_env else []
+        return key + [name for value in self.entry.headers.values() for name in _VARIABLE.findall(value)]
+
     def missing(self) -> str:
         """What the environment lacks before the provider can be called, with the remedy; empty if nothing."""
-        variables = [self.entry.api_key_env] if self.entry.api_key_env else []
-        variables += [name for value in self.entry.headers.values() for name in _VARIABLE.findall(value)]
-        for variable in variables:
+        for variable in self.variables():
             value = os.environ.get(variable, "").strip()
             if not value:
                 return f"{variable} is not set; set it where the debate and judge services run"

@@ -14,7 +14,7 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 
 SERVICES = ("debate", "gateway", "governance", "grounding", "judge", "redaction", "storage")
 
-ELSEWHERE = {"DJP_GATEWAY", "DJP_API_KEY"}
+ELSEWHERE = {"DJP_GATEWAY", "DJP_API_KEY", "DJP_ENV_FILE"}
 """Read by the command's own options, not by a settings class."""
 
 

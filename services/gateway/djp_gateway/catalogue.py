@@ -41,17 +41,27 @@ class Catalogue:
         return named("policy", name, self.policies)
 
 
-def load_catalogue(root: Path | None = None) -> Catalogue:
-    """Read presets/ and policies/ of a folder, by default the data directory.
+def load_catalogue(root: Path | None = None, *, presets: Path | None = None, policies: Path | None = None) -> Catalogue:
+    """Read presets/ and policies/ of a folder, by default the data directory, and then folders of the deployment's own.
+
+    Of the same name the deployment's counts.
 
     Raises:
-        FailedPrecondition: a file cannot be read, is no JSON or not valid; the message names it and says why.
+        FailedPrecondition: a file cannot be read, is no JSON or not valid, or a folder is none; the message names it.
     """
     root = root or data_dir()
     return Catalogue(
-        presets=_load(root / "presets", "preset"),
-        policies=_load(root / "policies", "policy"),
+        presets=_load(root / "presets", "preset") | _own(presets, "preset", "DJP_PRESETS"),
+        policies=_load(root / "policies", "policy") | _own(policies, "policy", "DJP_POLICIES"),
     )
+
+
+def _own(folder: Path | None, schema: str, variable: str) -> dict[str, Document]:
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise FailedPrecondition(f"{folder} is no folder; mend or unset {variable}")
+    return _load(folder, schema)
 
 
 def _load(folder: Path, schema: str) -> dict[str, Document]:

@@ -74,7 +74,7 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
         seal = Seal(load_key(djp_home() / "seal.key"))
         store, orders, queue = SqlRunStore(engine, seal), SqlRunOrders(engine, seal), SqlRunQueue(engine)
         await store.check_seal()
-        catalogue = load_catalogue()
+        catalogue = load_catalogue(presets=settings.presets, policies=settings.policies)
         catalogue.policy(settings.policy)
         library, renderer = Library(settings.templates), Renderer()
         stack.push_async_callback(renderer.close)

@@ -38,6 +38,9 @@ class GatewaySettings(BaseSettings):
     """Model ids, comma separated; a preset says how many of them take part."""
     jurors: str = Field(default="offline/rubric", pattern=_MODELS)
     policy: str = "any"
+    presets: Path | None = None
+    policies: Path | None = None
+    """Folders of presets and of policies beside those shipped; read at the start."""
     templates: Path | None = None
     """A folder of templates beside those shipped; of tenants in tenants/TENANT."""
     max_workers: int = Field(default=12, ge=1, validation_alias="MAX_WORKERS")
