@@ -30,6 +30,8 @@ from tests.governance.ledger_postgres import new_postgres
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
 MIGRATIONS = Path(djp_gateway.__file__).parent / "migrations"
 
 
@@ -37,6 +39,7 @@ MIGRATIONS = Path(djp_gateway.__file__).parent / "migrations"
 class Base:
     """A database with the gateway's adapters on it."""
 
+    engine: AsyncEngine
     store: SqlRunStore
     queue: SqlRunQueue
     orders: SqlRunOrders
@@ -87,6 +90,7 @@ async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     seal = Seal(b"k" * 32)
     store = SqlRunStore(engine, seal)
     yield Base(
+        engine,
         store,
         SqlRunQueue(engine),
         SqlRunOrders(engine, seal),
@@ -130,7 +134,56 @@ async def test_the_urgent_come_first_among_a_tenants_own_runs_only(base: Base) -
 async def test_slowed_tenants_come_after_all_others(base: Base) -> None:
     slowed = await base.add("slowed")
     others = [await base.add("other") for _ in range(3)]
-    assert await base.order(4, slowed={"slowed"}) == [*others, slowed]
+    replica = SqlRunQueue(base.engine)
+    await base.queue.slow("gone", timedelta(hours=1))
+    await base.queue.slow("slowed", timedelta(milliseconds=1))
+    await base.queue.slow("slowed", timedelta(hours=1))
+    assert (await replica.claim("b", per_tenant=5)) == Claim("other", others[0], attempt=1, takeovers=0)
+    assert await base.order(3) == [*others[1:], slowed]
+
+
+async def test_a_tenant_is_slowed_for_that_long_only(base: Base) -> None:
+    await base.queue.slow("slowed", timedelta(hours=1))
+    slowed, other = await base.add("slowed"), await base.add("other")
+    await base.queue.slow("slowed", timedelta(0))
+    assert await base.order(2) == [slowed, other]
+
+
+async def test_ready_tells_who_waits_for_a_place_and_not_for_the_tenants_other_runs(base: Base) -> None:
+    assert await base.queue.ready("a", per_tenant=2) == []
+    for tenant in ("flood", "flood", "flood", "flood", "other"):
+        await base.add(tenant)
+    await base.add("command", executor=COMMAND)
+    ages = await base.queue.ready("a", per_tenant=2)
+    assert len(ages) == 3  # two of the flood, and the other
+    assert min(ages) > 1_000_000  # they are from 2023
+    claim = await base.claim(per_tenant=2)
+    assert claim
+    assert claim.waited_s > 1_000_000
+    assert len(await base.queue.ready("a", per_tenant=2)) == 2
+    await base.order(2, per_tenant=2)
+    assert await base.queue.ready("a", per_tenant=2) == []
+    assert (await base.queue.depth())[0] == 2  # the rest of the flood; the command's run is its own
+
+
+async def test_a_run_that_had_begun_waits_since_it_was_given_back(base: Base) -> None:
+    run_id = await base.add()
+    await base.claim("leaving")
+    await base.queue.hand_back("leaving")
+    assert (await base.queue.depth())[1] < 1000  # it is from 2023
+    await base.claim("dying")
+    await base.queue.take_from("dying", None, taker="a")
+    assert (await base.queue.depth())[1] < 1000
+    await base.claim("parking")
+    run = await base.store.get("t", run_id)
+    await base.store.save(run, [], parked_until=datetime(2020, 1, 1, tzinfo=UTC))
+    assert await base.queue.depth() == (0, 0.0)
+    assert await base.queue.wake_parked("a") == 1
+    count, age_s = await base.queue.depth()
+    assert (count, age_s < 1000) == (1, True)
+    claim = await base.claim()
+    assert claim
+    assert claim.waited_s < 1000
 
 
 async def test_a_command_has_its_own_runs_and_nobody_elses(base: Base) -> None:

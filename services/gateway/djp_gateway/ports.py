@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from djp.v1 import dead_letter_pb2, run_pb2
 
@@ -127,6 +127,8 @@ class Claim:
     attempt: int
     takeovers: int
     """How often an executor died with it."""
+    waited_s: float = field(default=0.0, compare=False)
+    """How long it had waited for its turn."""
 
 
 class RunQueue(Protocol):
@@ -136,12 +138,24 @@ class RunQueue(Protocol):
     taken from an executor gets a higher `attempt`, so that one that was only slow can write nothing any more.
     """
 
-    async def claim(self, executor: str, *, per_tenant: int, slowed: Collection[str] = ()) -> Claim | None:
+    async def claim(self, executor: str, *, per_tenant: int) -> Claim | None:
         """Take the run whose turn it is; None: none waits that may be in work now.
 
-        A tenant has at most `per_tenant` runs in work, wherever; that of the fewest comes next, `slowed` ones after all
+        A tenant has at most `per_tenant` runs in work, wherever; that of the fewest comes next, slowed ones after all
         others. Of a tenant's own runs the most urgent comes first, and among those the oldest. A command claims its own
         runs only, and nobody else does.
+        """
+        ...
+
+    async def ready(self, executor: str, *, per_tenant: int) -> Sequence[float]:
+        """For how many seconds each of the runs has waited that `claim` would give one after the other: those that wait
+        for a place, and not for their tenant's other runs."""
+        ...
+
+    async def slow(self, tenant: str, pace: timedelta) -> None:
+        """From now on, and for as long as `pace`, the tenant's runs wait for as long as anybody else's do, everywhere.
+
+        That is how a tenant whose budget is nearly used up slows down: nothing is lost, and nobody waits for it.
         """
         ...
 
@@ -178,7 +192,7 @@ class RunQueue(Protocol):
         ...
 
     async def depth(self) -> tuple[int, float]:
-        """How many runs wait, and for how many seconds the oldest of them."""
+        """How many runs wait, wherever they were accepted, and for how many seconds the first of them has."""
         ...
 
 

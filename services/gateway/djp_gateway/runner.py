@@ -18,7 +18,6 @@ from djp.v1 import common_pb2, run_pb2
 from djp_gateway import steps
 from djp_gateway.approving import Approvals
 from djp_gateway.ending import INTERRUPTED, Ending, cancelled
-from djp_gateway.lanes import Lanes
 from djp_gateway.live import LiveRun, Watchers
 from djp_gateway.patience import to_the_end
 from djp_gateway.ports import CANCEL, COMMAND, Order
@@ -76,9 +75,8 @@ class Runner:
         self._executor = executor
         self._max_workers = max_workers
         self._per_tenant = per_tenant
-        self._lanes = Lanes()
         self._lease_s = lease_s
-        self._gates = steps.Gates(self._lanes, Approvals(orders, timedelta(seconds=approval_s)), dead)
+        self._gates = steps.Gates(queue, Approvals(orders, timedelta(seconds=approval_s)), dead)
         self._ending = Ending(store, leaves, watchers)
         self._accepting: set[asyncio.Task[run_pb2.Run]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,9 +122,7 @@ class Runner:
             self._wake.clear()
             try:
                 while not self._stopping and len(self._working) < self._max_workers:
-                    claim = await to_the_end(
-                        self._queue.claim(self._executor, per_tenant=self._per_tenant, slowed=self._lanes.slowed())
-                    )
+                    claim = await to_the_end(self._queue.claim(self._executor, per_tenant=self._per_tenant))
                     if claim is None:
                         break
                     self._begin(claim)

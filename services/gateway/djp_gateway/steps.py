@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.approving import Approvals
     from djp_gateway.hiding import Sent
-    from djp_gateway.lanes import Lanes
     from djp_gateway.live import LiveRun
-    from djp_gateway.ports import DeadLetters
+    from djp_gateway.ports import DeadLetters, RunQueue
 
 _DEADLINE_SLACK_S = 1.0
 _STEP_S = 120.0  # what redaction, storage and settlement get, each; they call no model
@@ -45,7 +44,7 @@ class IncompleteStreamError(DjpError):
 class Gates:
     """What can hold up a run on its way."""
 
-    lanes: Lanes
+    queue: RunQueue
     approvals: Approvals
     dead: DeadLetters
 
@@ -90,7 +89,8 @@ async def _answer(live: LiveRun, leaves: Leaves, gates: Gates, stack: AsyncExitS
             await project(live, leaves, sent)
             if not await has_share(live, leaves, gates.dead):
                 return None
-            gates.lanes.slow(run.tenant, await reserve(live, leaves))
+            if pace := await reserve(live, leaves):
+                await gates.queue.slow(run.tenant, pace)
     await stack.enter_async_context(lease(live, leaves))
     async with _until(ends_at):
         debated = await debate(live, leaves, sent)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, text, true, update
 
 from djp.database import reading
+from djp.upserts import insert_into
 from djp.v1 import run_pb2
-from djp_gateway.adapters.tables import executors, orders, runs
+from djp_gateway.adapters.tables import executors, orders, runs, slowed
 from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import COMMAND, Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -33,31 +35,36 @@ class SqlRunQueue:
         self._sqlite = engine.dialect.name == "sqlite"
         self._turn = turn_of(engine)
 
-    async def claim(self, executor: str, *, per_tenant: int, slowed: Collection[str] = ()) -> Claim | None:
-        mine = runs.c.executor == COMMAND if executor == COMMAND else runs.c.executor != COMMAND
+    async def claim(self, executor: str, *, per_tenant: int) -> Claim | None:
+        mine = _mine(executor)
         async with reading(self._engine).connect() as connection:
-            if not await _tenants(connection, mine):
+            if not await _with_room(connection, mine, per_tenant):
                 return None  # mostly, and without a lock
         async with self._turn, self._engine.begin() as connection:
             if not self._sqlite:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
-            tenants = await _tenants(connection, mine)
-            busy = (
-                select(runs.c.tenant, func.count()).where(_in_work, runs.c.tenant.in_(tenants)).group_by(runs.c.tenant)
-            )
-            counts = dict.fromkeys(tenants, 0) | await _pairs(connection, busy)
+            busy, late = await _with_room(connection, mine, per_tenant), await self._slowed(connection)
             heads = []
-            for tenant in tenants:
-                if counts[tenant] < per_tenant:
-                    head = (await connection.execute(_head(tenant, mine))).one()
-                    heads.append((tenant in slowed, counts[tenant], head.created_us, head))
+            for tenant, count in busy.items():
+                head = (await connection.execute(_first(tenant, mine, 1))).one()
+                heads.append((tenant in late, count, head.created_us, head))
             if not heads:
                 return None
             head = min(heads, key=lambda one: one[:3])[3]
             await connection.execute(
                 update(runs).where(runs.c.run_id == head.run_id).values(waiting=False, executor=executor)
             )
-        return Claim(head.tenant, head.run_id, head.attempt, head.takeovers)
+        return Claim(head.tenant, head.run_id, head.attempt, head.takeovers, _age_s(head.queued_us))
+
+    async def slow(self, tenant: str, pace: timedelta) -> None:
+        until_us = _now_us() + round(pace.total_seconds() * 1e6)
+        async with self._turn, self._engine.begin() as connection:
+            put = insert_into(self._engine.dialect.name, slowed).values(tenant=tenant, until_us=until_us)
+            await connection.execute(put.on_conflict_do_update(index_elements=["tenant"], set_={"until_us": until_us}))
+
+    async def _slowed(self, connection: AsyncConnection) -> set[str]:
+        query = select(slowed.c.tenant).where(slowed.c.until_us > _now_us())
+        return set((await connection.execute(query)).scalars())
 
     async def claim_one(self, run_id: str, executor: str) -> Claim | None:
         async with self._turn, self._engine.begin() as connection:
@@ -76,7 +83,7 @@ class SqlRunQueue:
             await connection.execute(
                 update(runs)
                 .where(runs.c.executor == executor, _in_work)
-                .values(waiting=True, attempt=runs.c.attempt + 1)
+                .values(waiting=True, queued_us=_now_us(), attempt=runs.c.attempt + 1)
             )
 
     async def beat(self, executor: str) -> None:
@@ -104,12 +111,18 @@ class SqlRunQueue:
             taken = await connection.execute(
                 update(runs)
                 .where(runs.c.executor == executor, _in_work, still)
-                .values(waiting=True, executor=taker, attempt=runs.c.attempt + 1, takeovers=runs.c.takeovers + 1)
+                .values(
+                    waiting=True,
+                    queued_us=_now_us(),
+                    executor=taker,
+                    attempt=runs.c.attempt + 1,
+                    takeovers=runs.c.takeovers + 1,
+                )
             )
         return int(taken.rowcount)
 
     async def wake_parked(self, taker: str) -> int:
-        now_us = time.time_ns() // 1000
+        now_us = _now_us()
         ordered = select(orders.c.run_id).where(orders.c.run_id == runs.c.run_id).exists()
         ready = and_(_parked, runs.c.terminal.is_(False), or_(runs.c.due_us <= now_us, ordered))
         if taker == COMMAND:
@@ -118,7 +131,9 @@ class SqlRunQueue:
             if not (await connection.execute(select(runs.c.run_id).where(ready).limit(1))).first():
                 return 0  # mostly, and without a lock
         async with self._turn, self._engine.begin() as connection:
-            done = await connection.execute(update(runs).where(ready).values(waiting=True, executor=taker, due_us=None))
+            done = await connection.execute(
+                update(runs).where(ready).values(waiting=True, queued_us=now_us, executor=taker, due_us=None)
+            )
         return int(done.rowcount)
 
     async def unfinished(self, executor: str) -> Sequence[Claim]:
@@ -127,10 +142,31 @@ class SqlRunQueue:
             return [Claim(*row) for row in await connection.execute(query)]
 
     async def depth(self) -> tuple[int, float]:
-        query = select(func.count(), func.min(runs.c.created_us)).where(runs.c.waiting)
+        query = select(func.count(), func.min(runs.c.queued_us)).where(runs.c.waiting, runs.c.executor != COMMAND)
         async with reading(self._engine).connect() as connection:
             count, oldest_us = (await connection.execute(query)).one()
-        return count, max(0.0, time.time() - oldest_us / 1e6) if count else 0.0
+        return count, _age_s(oldest_us) if count else 0.0
+
+    async def ready(self, executor: str, *, per_tenant: int) -> Sequence[float]:
+        mine, ages = _mine(executor), list[float]()
+        async with reading(self._engine).connect() as connection:
+            for tenant, count in (await _with_room(connection, mine, per_tenant)).items():
+                rows = (await connection.execute(_first(tenant, mine, per_tenant - count))).all()
+                ages += [_age_s(row.queued_us) for row in rows]
+        return ages
+
+
+def _mine(executor: str) -> ColumnElement[bool]:
+    """What an executor may take: a command its own runs only, and nobody else does."""
+    return runs.c.executor == COMMAND if executor == COMMAND else runs.c.executor != COMMAND
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _age_s(since_us: int) -> float:
+    return max(0.0, (_now_us() - since_us) / 1e6)
 
 
 async def _pairs(connection: AsyncConnection, query: Select[str, int]) -> dict[str, int]:
@@ -150,11 +186,21 @@ async def _tenants(connection: AsyncConnection, mine: ColumnElement[bool]) -> li
     return tenants
 
 
-def _head(tenant: str, mine: ColumnElement[bool]) -> Select[Any]:
-    """The tenant's next run."""
+async def _with_room(connection: AsyncConnection, mine: ColumnElement[bool], per_tenant: int) -> dict[str, int]:
+    """Of the tenants with runs that wait those with fewer than `per_tenant` in work, and how many these are."""
+    tenants = await _tenants(connection, mine)
+    if not tenants:
+        return {}
+    busy = select(runs.c.tenant, func.count()).where(_in_work, runs.c.tenant.in_(tenants)).group_by(runs.c.tenant)
+    counts = dict.fromkeys(tenants, 0) | await _pairs(connection, busy)
+    return {tenant: count for tenant, count in counts.items() if count < per_tenant}
+
+
+def _first(tenant: str, mine: ColumnElement[bool], count: int) -> Select[Any]:
+    """The tenant's next runs."""
     return (
-        select(*_CLAIM, runs.c.created_us)
+        select(*_CLAIM, runs.c.created_us, runs.c.queued_us)
         .where(runs.c.waiting, mine, runs.c.tenant == tenant)
         .order_by(runs.c.urgency, runs.c.created_us, runs.c.run_id)
-        .limit(1)
+        .limit(count)
     )

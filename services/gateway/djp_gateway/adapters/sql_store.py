@@ -82,6 +82,7 @@ class SqlRunStore:
             "request_sha256": self._seal.fingerprint(request_sha256),
             "executor": executor,
             "waiting": True,
+            "queued_us": run.created_at.ToMicroseconds(),
             "urgency": -run.spec.priority,
             "created_us": run.created_at.ToMicroseconds(),
             "preset": run.spec.preset,

@@ -50,6 +50,7 @@ runs = Table(
     Column("replayed_us", BigInteger),
     Column("share_us", BigInteger),  # of a run that replays a dead letter: when it took its share of the budget
     Column("share_nano_usd", BigInteger, nullable=False, server_default="0"),
+    Column("queued_us", BigInteger, nullable=False, server_default="0"),  # since when it waits, if it does
     UniqueConstraint("tenant", "request_id", name="uq_runs_request"),
 )
 Index("ix_runs_newest", runs.c.tenant, runs.c.created_us, runs.c.run_id)
@@ -62,6 +63,12 @@ Index(
     runs.c.run_id,
     sqlite_where=text("waiting"),
     postgresql_where=text("waiting"),
+)
+Index(  # its terms are written as queries write them, or it would not be used
+    "ix_runs_working",
+    runs.c.tenant,
+    sqlite_where=text("terminal IS 0 AND waiting IS 0 AND due_us IS NULL"),
+    postgresql_where=text("terminal IS FALSE AND waiting IS FALSE AND due_us IS NULL"),
 )
 Index(
     "ix_runs_due",
@@ -99,6 +106,13 @@ executors = Table(
     metadata,
     Column("executor", String(255), primary_key=True),
     Column("beat", BigInteger, nullable=False),  # grows for as long as it lives; nobody's clock is compared
+)
+
+slowed = Table(
+    "slowed_tenants",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("until_us", BigInteger, nullable=False),
 )
 
 events = Table(
