@@ -7,9 +7,13 @@ import sqlite3
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
+import aiosqlite
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -34,6 +38,9 @@ own 5 and 10 more are opened and closed over and over by a busy service, each wi
 _POSTGRES_CONNECTIONS = 4
 """Of one engine. A service whose changes run in threads has two, so one process has at most eight connections to one
 Postgres, which takes 100 unless told otherwise: ten replicas find room, and who finds none free waits in line."""
+
+_LAST_WORDS_S = 5.0
+"""How long the thread of a connection that was not given back may take to end."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UPGRADE_LOCK = 0x646A70  # "djp": which advisory lock upgrades take on Postgres
@@ -157,7 +164,10 @@ def _create(url: str) -> AsyncEngine:
     try:
         sqlite = make_url(url).get_backend_name() == "sqlite"
         size = _SQLITE_CONNECTIONS if sqlite else _POSTGRES_CONNECTIONS
-        options = {"pool_size": size, "max_overflow": 0, "pool_pre_ping": not sqlite}
+        options: dict[str, Any] = {"pool_size": size, "max_overflow": 0, "pool_pre_ping": not sqlite}
+        threads = WeakSet[Thread]()
+        if sqlite:
+            options["connect_args"] = {"async_creator_fn": partial(_connect_sqlite, threads)}
         engine = create_async_engine(url, poolclass=_Pool, pool_timeout=BUSY_TIMEOUT_S, **options)
     except ArgumentError as error:
         raise FailedPrecondition(
@@ -169,6 +179,7 @@ def _create(url: str) -> AsyncEngine:
             f"the database {shown(url)} needs a driver that is not installed ({error}); install it, as psycopg[binary]"
         ) from error
     _listen(engine.sync_engine, url)
+    event.listen(engine.sync_engine, "engine_disposed", partial(_wait_for, threads))
     return engine
 
 
@@ -243,6 +254,30 @@ def _be_safe(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged charge survives a power cut
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+class _SqliteConnection(aiosqlite.Connection):
+    """One that may be told to stop twice.
+
+    SQLAlchemy does so with the connection of a call that is cancelled again while its connection closes. aiosqlite's
+    thread ends at the first time, and whoever awaits the second waits for ever.
+    """
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        return super().stop() if self._running else None
+
+
+def _connect_sqlite(threads: WeakSet[Thread], database: str, **options: Any) -> aiosqlite.Connection:
+    connection = _SqliteConnection(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
+    connection._thread.daemon = True
+    threads.add(connection._thread)
+    return connection
+
+
+def _wait_for(threads: WeakSet[Thread], _engine: Engine) -> None:
+    """Connections that were only told to stop do so now: once the loop is closed they would complain of it."""
+    for thread in list(threads):
+        thread.join(_LAST_WORDS_S)
 
 
 def _keep_write_ahead_log(connection: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import AsyncExitStack, closing
 from importlib import import_module
 from pathlib import Path
@@ -376,6 +377,28 @@ async def test_a_database_is_opened_and_closed_without_a_word(
     engine = await open_engine(url_of(tmp_path / "notes.db"), migrations, NOTES)
     await engine.dispose()
     assert not [record for record in caplog.records if record.name.startswith("djp")]
+
+
+async def test_the_thread_of_a_cancelled_call_is_gone_when_the_database_is_closed(
+    migrations: Path, tmp_path: Path
+) -> None:
+    before = set(threading.enumerate())
+    engine = await open_engine(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}", migrations, NOTES)
+    begun = asyncio.Event()
+
+    async def count_for_long() -> None:
+        async with reading(engine).connect() as connection:
+            begun.set()
+            numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000)"
+            await connection.execute(sa.text(f"{numbers} SELECT max(i) FROM n"))
+
+    counting = asyncio.create_task(count_for_long())
+    await begun.wait()
+    while not counting.done():  # an impatient one: whoever cancels again does not wait for the connection to close
+        counting.cancel()
+        await asyncio.sleep(0)
+    await engine.dispose()
+    assert set(threading.enumerate()) <= before
 
 
 async def test_a_fault_of_the_program_is_not_dressed_up(engine: AsyncEngine) -> None:
