@@ -267,6 +267,10 @@ class DjpClient:
         request = key_pb2.RevokeKeyRequest(request_id=request_id or str(uuid.uuid4()), key_id=key_id)
         return (await _answer(self._keys.RevokeKey(request, timeout=CALL_TIMEOUT_S))).key
 
+    async def list_audit_events(self, request: key_pb2.ListAuditEventsRequest) -> key_pb2.ListAuditEventsResponse:
+        """One page of who made and revoked keys, decided about runs and was refused, newest first."""
+        return await _answer(self._keys.ListAuditEvents(request, timeout=CALL_TIMEOUT_S))
+
     async def list_presets(self) -> Sequence[catalogue_pb2.Preset]:
         """The presets that a run may name."""
         request = catalogue_pb2.ListPresetsRequest()

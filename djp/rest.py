@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 import djp.v1
 from djp.mesh import listen
 from djp.mesh.errors import FailedPrecondition
-from djp.mesh.identity import ROLE_KEY, TENANT_KEY
+from djp.mesh.identity import OUTSIDE_KEY
 from djp.rest_check import Strict, checker, public_services
 
 if TYPE_CHECKING:
@@ -240,8 +240,8 @@ def _http(settings: RestSettings, folder: Path) -> dict[str, Any]:
         "route_config": {
             "name": "rest",
             "max_direct_response_body_size_bytes": 8 << 20,
-            # Who calls is for the gateway to find out, never for the caller to say.
-            "request_headers_to_remove": [TENANT_KEY, ROLE_KEY],
+            # Anybody may come in here, so the gateway believes nothing, also where it can be reached by its owner only.
+            "request_headers_to_add": [_set(OUTSIDE_KEY, "1")],
             "virtual_hosts": [virtual_host],
         },
         "local_reply_config": _own_answers(),
@@ -344,10 +344,12 @@ def _page(path: str, file: Path, kind: str) -> dict[str, Any]:
         **_unchecked(),
         "match": {"path": path},
         "direct_response": {"status": 200, "body": {"filename": str(file)}},
-        "response_headers_to_add": [
-            {"header": {"key": "content-type", "value": kind}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        ],
+        "response_headers_to_add": [_set("content-type", kind)],
     }
+
+
+def _set(header: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _cluster(name: str, target: str, mesh: MeshSettings) -> dict[str, Any]:

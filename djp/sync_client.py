@@ -213,6 +213,7 @@ class SyncDjpClient(_Blocking):
     create_key = _call(client.DjpClient.create_key)
     list_keys = _call(client.DjpClient.list_keys)
     revoke_key = _call(client.DjpClient.revoke_key)
+    list_audit_events = _call(client.DjpClient.list_audit_events)
 
     def redact_stream(
         self, pieces: Iterable[str], options: redaction_pb2.RedactionOptions

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, Gateway, examples
+from djp.cli.options import AsJson, EachTenant, Gateway, examples
 
 keys_app = typer.Typer(help="Hand out API keys.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -15,6 +15,7 @@ keys_app = typer.Typer(help="Hand out API keys.", no_args_is_help=True, rich_mar
 class Role(StrEnum):
     """What a key may do."""
 
+    READER = "reader"
     TENANT = "tenant"
     OPERATOR = "operator"
     ADMIN = "admin"
@@ -27,11 +28,12 @@ class Role(StrEnum):
 def create_key(
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose runs and money it is for.")] = "default",
     role: Annotated[
-        Role, typer.Option(help="tenant: its own; operator: every tenant's; admin: keys as well.")
+        Role,
+        typer.Option(help="reader: sees its own; tenant: uses it; operator: every tenant's; admin: keys as well."),
     ] = Role.TENANT,
     name: Annotated[str, typer.Option(metavar="TEXT", help="What people call it.")] = "",
     days: Annotated[int | None, typer.Option(metavar="N", min=1, max=3660, help="How long it is valid.")] = None,
-    rate_limit: Annotated[int, typer.Option(metavar="N", min=0, help="Calls a minute; 0: no limit.")] = 0,
+    rate_limit: Annotated[int, typer.Option(metavar="N", min=0, help="Calls a minute, wherever; 0: no limit.")] = 0,
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,3 +73,17 @@ def revoke_key(
     from djp.cli.session import execute
 
     execute(lambda: keys.revoke_key(gateway, key, as_json=as_json), as_json=as_json)
+
+
+@keys_app.command("audit", epilog=examples("djp keys audit --limit 20", "djp keys audit --tenant team-a --json"))
+def audit_events(
+    tenant: EachTenant = "",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="The newest N.")] = 50,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who made and revoked keys, who approved and rejected runs, and which sign-ins were refused."""
+    from djp.cli import keys
+    from djp.cli.session import execute
+
+    execute(lambda: keys.audit_events(gateway, tenant=tenant, limit=limit, as_json=as_json), as_json=as_json)

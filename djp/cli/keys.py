@@ -1,4 +1,4 @@
-"""`djp keys`: API keys, to make, to list and to revoke."""
+"""`djp keys`: API keys, to make, to list and to revoke, and what became of them."""
 
 from __future__ import annotations
 
@@ -80,6 +80,29 @@ async def revoke_key(gateway: str | None, wanted: str, *, as_json: bool) -> int:
         print(json.dumps({"key": document(key)}, indent=2))
     else:
         say(f"Key {one_line(key.key_id)[:8]} of tenant {one_line(key.tenant)} works no more.")
+    return Exit.OK
+
+
+async def audit_events(gateway: str | None, *, tenant: str, limit: int, as_json: bool) -> int:
+    """Print what is remembered, newest first."""
+    request = key_pb2.ListAuditEventsRequest(tenant=tenant, page_size=limit)
+    async with connected_as_admin(gateway) as client:
+        events = (await client.list_audit_events(request)).events
+    if as_json:
+        print(json.dumps({"events": [document(event) for event in events]}, indent=2))
+        return Exit.OK
+    if not events:
+        say("Nothing is remembered.")
+        return Exit.OK
+    kinds = [key_pb2.AuditKind.Name(event.kind).removeprefix("AUDIT_KIND_") for event in events]
+    print_table(
+        Column("when (UTC)", [f"{event.at.ToDatetime():%Y-%m-%d %H:%M:%S}" for event in events], align="left"),
+        Column("what", [kind.lower().replace("_", " ") for kind in kinds], align="left"),
+        Column("about", [one_line(event.subject) for event in events], align="left"),
+        Column("tenant", [one_line(event.tenant) or "-" for event in events], align="left"),
+        Column("by", [one_line(event.actor) or "-" for event in events], rank=1),
+        Column("times", [str(event.count) for event in events], rank=2),
+    )
     return Exit.OK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import InvalidInput
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 TENANT_KEY = "djp-tenant"
 ROLE_KEY = "djp-role"
-ROLES = ("tenant", "operator", "admin")
+OUTSIDE_KEY = "djp-outside"
+"""Set by what stands before the gateway and lets everybody in: of such a call nothing is believed, whatever it is sent
+through."""
+ROLES = ("tenant", "operator", "admin", "reader")
+"""A stored key has its role's place in here. What each may do stands in the gateway."""
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -26,6 +30,8 @@ class Identity:
 
     tenant: str = "default"
     role: str = "tenant"
+    caller: str = field(default="", compare=False)
+    """Whose key or token it was, for people. Only the server knows it that it was shown to."""
 
     def __post_init__(self) -> None:
         if not _TENANT.fullmatch(self.tenant):
@@ -36,6 +42,16 @@ class Identity:
             )
         if self.role not in ROLES:
             raise InvalidInput(f"role {self.role[:80]!r} is unknown: use one of {', '.join(ROLES)}", field=ROLE_KEY)
+
+    def who(self) -> str:
+        """Who it is, as it is kept with what it does."""
+        role = {"tenant": "", "reader": "a reader of "}.get(self.role, f"an {self.role} as ")
+        return f"{role}tenant {self.tenant}{f', {self.caller}' if self.caller else ''}"
+
+    @property
+    def operates(self) -> bool:
+        """Whether it looks after the deployment, not only after one tenant."""
+        return self.role in ("operator", "admin")
 
 
 _DEFAULT = Identity()

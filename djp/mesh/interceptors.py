@@ -15,7 +15,7 @@ import grpc
 
 from djp.mesh import errors
 from djp.mesh.deadline import deadline_scope
-from djp.mesh.identity import ROLE_KEY, TENANT_KEY, identity_from_metadata, identity_scope
+from djp.mesh.identity import OUTSIDE_KEY, ROLE_KEY, TENANT_KEY, identity_from_metadata, identity_scope
 from djp.mesh.rpc_errors import DETAILS_KEY, error_from_rpc, status_code, status_from_error
 from djp.mesh.telemetry import BAGGAGE_KEY, server_span
 from djp.mesh.validation import validate
@@ -43,6 +43,14 @@ class Authenticate(Protocol):
     async def __call__(self, metadata: Mapping[str, str], *, trusted: bool, again: bool = False) -> Identity | None: ...
 
 
+class Authorize(Protocol):
+    """Raises PermissionDenied when that caller may not call that method (`/package.Service/Method`)."""
+
+    def __call__(self, method: str, identity: Identity) -> None: ...
+
+
+_DISBELIEVED = frozenset({TENANT_KEY, ROLE_KEY, BAGGAGE_KEY})
+
 # Health and reflection are for probes and tools: no identity, no span, no metrics.
 _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
 
@@ -57,7 +65,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
     closes it in another context, where no context variable can be reset.)
 
     Of `strangers` nothing is believed: their calls are the default tenant's, and part of no run. Where there is an
-    `authenticate`, it says who calls, and None where it knows nobody.
+    `authenticate`, it says who calls, and None where it knows nobody; `authorize` says whether they may.
     """
 
     def __init__(
@@ -67,11 +75,12 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         metrics: CallMetrics | None = None,
         strangers: bool = False,
         authenticate: Authenticate | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         self._service = service
         self._strangers = strangers
         self._authenticate = authenticate
-        self._disbelieved = frozenset({TENANT_KEY, ROLE_KEY, BAGGAGE_KEY}) if strangers else frozenset()
+        self._authorize = authorize
         self._metrics = metrics
         self._wrapped: dict[str, Handler] = {}
         self._watchers: set[asyncio.Task[Any]] = set()
@@ -133,18 +142,18 @@ class CallPipeline(grpc.aio.ServerInterceptor):
                     self._metrics.served(self._service, method, code, time.perf_counter() - started)
 
     async def _scoped(self, method: str, context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]) -> Any:
-        metadata = {
-            key: value
-            for key, value in context.invocation_metadata() or ()
-            if isinstance(value, str) and key not in self._disbelieved
-        }
+        presented = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        trusted = not (self._strangers or OUTSIDE_KEY in presented)
+        metadata = presented if trusted else {k: v for k, v in presented.items() if k not in _DISBELIEVED}
         identity = None
         if self._authenticate:
-            presented = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-            identity = await self._authenticate(presented, trusted=not self._strangers)
-            _still.set(self._rechecking(self._authenticate, presented))
+            identity = await self._authenticate(presented, trusted=trusted)
+            _still.set(_rechecking(self._authenticate, presented, trusted))
+        identity = identity or identity_from_metadata(metadata)
+        if self._authorize:
+            self._authorize(method, identity)
         with ExitStack() as scopes:
-            scopes.enter_context(identity_scope(identity or identity_from_metadata(metadata)))
+            scopes.enter_context(identity_scope(identity))
             scopes.enter_context(deadline_scope(context.time_remaining()))
             scopes.enter_context(server_span(self._service, method, metadata))
             if hasattr(request, "__aiter__"):
@@ -152,17 +161,20 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             validate(request)
             return await body(request)
 
-    def _rechecking(self, authenticate: Authenticate, presented: Mapping[str, str]) -> Callable[[], Awaitable[None]]:
-        """What a stream asks before each message: whoever may not call any more is told nothing more."""
-        checked_at = time.monotonic()
 
-        async def recheck() -> None:
-            nonlocal checked_at
-            if time.monotonic() - checked_at >= _RECHECK_S:
-                checked_at = time.monotonic()
-                await authenticate(presented, trusted=not self._strangers, again=True)
+def _rechecking(
+    authenticate: Authenticate, presented: Mapping[str, str], trusted: bool
+) -> Callable[[], Awaitable[None]]:
+    """What a stream asks before each message: whoever may not call any more is told nothing more."""
+    checked_at = time.monotonic()
 
-        return recheck
+    async def recheck() -> None:
+        nonlocal checked_at
+        if time.monotonic() - checked_at >= _RECHECK_S:
+            checked_at = time.monotonic()
+            await authenticate(presented, trusted=trusted, again=True)
+
+    return recheck
 
 
 async def _abort(context: Context, error: errors.DjpError) -> Never:

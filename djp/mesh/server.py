@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from djp.mesh.interceptors import Authenticate
+    from djp.mesh.interceptors import Authenticate, Authorize
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +52,8 @@ class Service:
     count. On a Unix socket it does, for only its owner can open that."""
     authenticate: Authenticate | None = None
     """Says who calls, before anything else is done."""
+    authorize: Authorize | None = None
+    """Says whether they may, right after that."""
     on_drain: Sequence[Callable[[], None]] = ()
     """Called once a drain has begun and no new call comes in: what ends streams that never end by themselves."""
 
@@ -75,6 +77,7 @@ class MeshServer:
             metrics=call_metrics() if self._settings.metrics_port is not None else None,
             strangers=service.public and not address.startswith("unix:"),
             authenticate=service.authenticate,
+            authorize=service.authorize,
         )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x64jp/v1/key.proto\x12\x06\x64jp.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n\x03Key\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x1a\n\x04role\x18\x03 \x01(\x0e\x32\x0c.djp.v1.Role\x12\x0c\n\x04name\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_used_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrate_limit\x18\t \x01(\x05\"\xf0\x01\n\x10\x43reateKeyRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x31\n\x06tenant\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x0c.djp.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x16\n\x04name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\nrate_limit\x18\x06 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"=\n\x11\x43reateKeyResponse\x12\x18\n\x03key\x18\x01 \x01(\x0b\x32\x0b.djp.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"g\n\x0fListKeysRequest\x12\x17\n\x06tenant\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"F\n\x10ListKeysResponse\x12\x19\n\x04keys\x18\x01 \x03(\x0b\x32\x0b.djp.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x10RevokeKeyRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x06key_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18$\"-\n\x11RevokeKeyResponse\x12\x18\n\x03key\x18\x01 \x01(\x0b\x32\x0b.djp.v1.Key*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_TENANT\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03\x32\x9b\x02\n\nKeyService\x12U\n\tCreateKey\x12\x18.djp.v1.CreateKeyRequest\x1a\x19.djp.v1.CreateKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12O\n\x08ListKeys\x12\x17.djp.v1.ListKeysRequest\x1a\x18.djp.v1.ListKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12\x65\n\tRevokeKey\x12\x18.djp.v1.RevokeKeyRequest\x1a\x19.djp.v1.RevokeKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/keys/{key_id}:revoke:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10\x64jp/v1/key.proto\x12\x06\x64jp.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n\x03Key\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x1a\n\x04role\x18\x03 \x01(\x0e\x32\x0c.djp.v1.Role\x12\x0c\n\x04name\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_used_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrate_limit\x18\t \x01(\x05\"\xf0\x01\n\x10\x43reateKeyRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x31\n\x06tenant\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x0c.djp.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x16\n\x04name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\nrate_limit\x18\x06 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"=\n\x11\x43reateKeyResponse\x12\x18\n\x03key\x18\x01 \x01(\x0b\x32\x0b.djp.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"g\n\x0fListKeysRequest\x12\x17\n\x06tenant\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"F\n\x10ListKeysResponse\x12\x19\n\x04keys\x18\x01 \x03(\x0b\x32\x0b.djp.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x10RevokeKeyRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x06key_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18$\"-\n\x11RevokeKeyResponse\x12\x18\n\x03key\x18\x01 \x01(\x0b\x32\x0b.djp.v1.Key\"\xa6\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x04kind\x18\x03 \x01(\x0e\x32\x11.djp.v1.AuditKind\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\r\n\x05\x63ount\x18\x07 \x01(\x03\"n\n\x16ListAuditEventsRequest\x12\x17\n\x06tenant\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"V\n\x17ListAuditEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.djp.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*a\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_TENANT\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03\x12\x0f\n\x0bROLE_READER\x10\x04*\xb9\x01\n\tAuditKind\x12\x1a\n\x16\x41UDIT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41UDIT_KIND_KEY_CREATED\x10\x01\x12\x1a\n\x16\x41UDIT_KIND_KEY_REVOKED\x10\x02\x12\x1e\n\x1a\x41UDIT_KIND_SIGN_IN_REFUSED\x10\x03\x12\x1b\n\x17\x41UDIT_KIND_RUN_APPROVED\x10\x04\x12\x1b\n\x17\x41UDIT_KIND_RUN_REJECTED\x10\x05\x32\x82\x03\n\nKeyService\x12U\n\tCreateKey\x12\x18.djp.v1.CreateKeyRequest\x1a\x19.djp.v1.CreateKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12O\n\x08ListKeys\x12\x17.djp.v1.ListKeysRequest\x1a\x18.djp.v1.ListKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12\x65\n\tRevokeKey\x12\x18.djp.v1.RevokeKeyRequest\x1a\x19.djp.v1.RevokeKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/keys/{key_id}:revoke:\x01*\x12\x65\n\x0fListAuditEvents\x12\x1e.djp.v1.ListAuditEventsRequest\x1a\x1f.djp.v1.ListAuditEventsResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/auditb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,14 +54,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_REVOKEKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
   _globals['_REVOKEKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\006r\004\020\001\030$'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['tenant']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\350\007'
   _globals['_KEYSERVICE'].methods_by_name['CreateKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['CreateKey']._serialized_options = b'\202\323\344\223\002\r\"\010/v1/keys:\001*'
   _globals['_KEYSERVICE'].methods_by_name['ListKeys']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['ListKeys']._serialized_options = b'\202\323\344\223\002\n\022\010/v1/keys'
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/keys/{key_id}:revoke:\001*'
-  _globals['_ROLE']._serialized_start=1023
-  _globals['_ROLE']._serialized_end=1103
+  _globals['_KEYSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
+  _globals['_KEYSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/audit'
+  _globals['_ROLE']._serialized_start=1392
+  _globals['_ROLE']._serialized_end=1489
+  _globals['_AUDITKIND']._serialized_start=1492
+  _globals['_AUDITKIND']._serialized_end=1677
   _globals['_KEY']._serialized_start=121
   _globals['_KEY']._serialized_end=414
   _globals['_CREATEKEYREQUEST']._serialized_start=417
@@ -76,6 +86,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEYREQUEST']._serialized_end=974
   _globals['_REVOKEKEYRESPONSE']._serialized_start=976
   _globals['_REVOKEKEYRESPONSE']._serialized_end=1021
-  _globals['_KEYSERVICE']._serialized_start=1106
-  _globals['_KEYSERVICE']._serialized_end=1389
+  _globals['_AUDITEVENT']._serialized_start=1024
+  _globals['_AUDITEVENT']._serialized_end=1190
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=1192
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=1302
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1304
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1390
+  _globals['_KEYSERVICE']._serialized_start=1680
+  _globals['_KEYSERVICE']._serialized_end=2066
 # @@protoc_insertion_point(module_scope)

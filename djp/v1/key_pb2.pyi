@@ -30,9 +30,11 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_TENANT: _Role.ValueType  # 1
     """Its own tenant's runs, corpora, artifacts and costs."""
     ROLE_OPERATOR: _Role.ValueType  # 2
-    """Every tenant's, to look at and to mend."""
+    """Every tenant's, to look at and to mend, and their budgets."""
     ROLE_ADMIN: _Role.ValueType  # 3
-    """Keys and budgets as well."""
+    """Keys as well."""
+    ROLE_READER: _Role.ValueType  # 4
+    """Its own tenant's, to look at only."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
 
@@ -40,10 +42,38 @@ ROLE_UNSPECIFIED: Role.ValueType  # 0
 ROLE_TENANT: Role.ValueType  # 1
 """Its own tenant's runs, corpora, artifacts and costs."""
 ROLE_OPERATOR: Role.ValueType  # 2
-"""Every tenant's, to look at and to mend."""
+"""Every tenant's, to look at and to mend, and their budgets."""
 ROLE_ADMIN: Role.ValueType  # 3
-"""Keys and budgets as well."""
+"""Keys as well."""
+ROLE_READER: Role.ValueType  # 4
+"""Its own tenant's, to look at only."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
+
+class _AuditKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AuditKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUDIT_KIND_UNSPECIFIED: _AuditKind.ValueType  # 0
+    AUDIT_KIND_KEY_CREATED: _AuditKind.ValueType  # 1
+    AUDIT_KIND_KEY_REVOKED: _AuditKind.ValueType  # 2
+    AUDIT_KIND_SIGN_IN_REFUSED: _AuditKind.ValueType  # 3
+    """Somebody presented no key, or one or a token that does not count. Kept for 30 days."""
+    AUDIT_KIND_RUN_APPROVED: _AuditKind.ValueType  # 4
+    AUDIT_KIND_RUN_REJECTED: _AuditKind.ValueType  # 5
+
+class AuditKind(_AuditKind, metaclass=_AuditKindEnumTypeWrapper):
+    """What the audit remembers."""
+
+AUDIT_KIND_UNSPECIFIED: AuditKind.ValueType  # 0
+AUDIT_KIND_KEY_CREATED: AuditKind.ValueType  # 1
+AUDIT_KIND_KEY_REVOKED: AuditKind.ValueType  # 2
+AUDIT_KIND_SIGN_IN_REFUSED: AuditKind.ValueType  # 3
+"""Somebody presented no key, or one or a token that does not count. Kept for 30 days."""
+AUDIT_KIND_RUN_APPROVED: AuditKind.ValueType  # 4
+AUDIT_KIND_RUN_REJECTED: AuditKind.ValueType  # 5
+Global___AuditKind: _TypeAlias = AuditKind  # noqa: Y015
 
 @_typing.final
 class Key(_message.Message):
@@ -243,3 +273,94 @@ class RevokeKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeKeyResponse: _TypeAlias = RevokeKeyResponse  # noqa: Y015
+
+@_typing.final
+class AuditEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    kind: Global___AuditKind.ValueType
+    tenant: _builtins.str
+    """Which tenant it is about; empty for a caller that nobody knows."""
+    actor: _builtins.str
+    """Who did it, for people."""
+    subject: _builtins.str
+    """The key's or the run's id; of a refusal also why."""
+    count: _builtins.int
+    """How often within that minute, at one gateway; more than 1 only for refusals."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        kind: Global___AuditKind.ValueType = ...,
+        tenant: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "count", b"count", "kind", b"kind", "sequence", b"sequence", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditEvent: _TypeAlias = AuditEvent  # noqa: Y015
+
+@_typing.final
+class ListAuditEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Operators may name any tenant, and see everybody's when they name none."""
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListAuditEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___AuditEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015

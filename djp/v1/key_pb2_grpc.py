@@ -49,6 +49,11 @@ class KeyServiceStub:
                 request_serializer=djp_dot_v1_dot_key__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=djp_dot_v1_dot_key__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/djp.v1.KeyService/ListAuditEvents',
+                request_serializer=djp_dot_v1_dot_key__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=djp_dot_v1_dot_key__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer:
@@ -74,6 +79,13 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEvents(self, request, context):
+        """Who made and revoked keys, decided about runs, and was refused; newest first. A tenant sees what is about it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -91,6 +103,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=djp_dot_v1_dot_key__pb2.RevokeKeyRequest.FromString,
                     response_serializer=djp_dot_v1_dot_key__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=djp_dot_v1_dot_key__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=djp_dot_v1_dot_key__pb2.ListAuditEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -174,6 +191,33 @@ class KeyService:
             '/djp.v1.KeyService/RevokeKey',
             djp_dot_v1_dot_key__pb2.RevokeKeyRequest.SerializeToString,
             djp_dot_v1_dot_key__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/djp.v1.KeyService/ListAuditEvents',
+            djp_dot_v1_dot_key__pb2.ListAuditEventsRequest.SerializeToString,
+            djp_dot_v1_dot_key__pb2.ListAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

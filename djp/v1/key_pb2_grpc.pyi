@@ -36,6 +36,8 @@ class KeyServiceStub:
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_pb2.ListKeysRequest, _key_pb2.ListKeysResponse]
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_pb2.RevokeKeyRequest, _key_pb2.RevokeKeyResponse]
     """Works on every replica within a second."""
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_key_pb2.ListAuditEventsRequest, _key_pb2.ListAuditEventsResponse]
+    """Who made and revoked keys, decided about runs, and was refused; newest first. A tenant sees what is about it."""
 
 @_typing.type_check_only
 class KeyServiceAsyncStub(KeyServiceStub):
@@ -45,6 +47,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_pb2.ListKeysRequest, _key_pb2.ListKeysResponse]  # type: ignore[assignment]
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_pb2.RevokeKeyRequest, _key_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Works on every replica within a second."""
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_key_pb2.ListAuditEventsRequest, _key_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Who made and revoked keys, decided about runs, and was refused; newest first. A tenant sees what is about it."""
 
 class KeyServiceServicer:
     def CreateKey(
@@ -66,5 +70,12 @@ class KeyServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_key_pb2.RevokeKeyResponse, _abc.Awaitable[_key_pb2.RevokeKeyResponse]]:
         """Works on every replica within a second."""
+
+    def ListAuditEvents(
+        self,
+        request: _key_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_pb2.ListAuditEventsResponse, _abc.Awaitable[_key_pb2.ListAuditEventsResponse]]:
+        """Who made and revoked keys, decided about runs, and was refused; newest first. A tenant sees what is about it."""
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -49,7 +49,16 @@ async def test_a_mesh_that_asks_for_keys_takes_those_that_were_made(djp: Any) ->
         code, out, err = await as_(secret, "keys", "list")
         assert code == 0, err
         assert "revoked" in out
+        (first,) = [line.split()[1] for line in out.splitlines() if line.startswith("first ")]
         assert made["secret"] not in out
+        code, out, err = await as_(secret, "keys", "audit")
+        assert code == 0, err
+        assert all(what in out for what in ("key created", "key revoked", "sign in refused"))
+        code, out, err = await as_(secret, "keys", "audit", "--tenant", "ada", "--limit", "1", "--json")
+        (event,) = json.loads(out)["events"]
+        assert (event["kind"], event["tenant"]) == ("AUDIT_KIND_KEY_REVOKED", "ada")
+        assert event["subject"] == made["key"]["key_id"]
+        assert event["actor"].endswith(f", key {first} (first)")
     finally:
         process.terminate()
         await process.communicate()

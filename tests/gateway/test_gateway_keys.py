@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from djp.client import DjpClient
 
-ROLES = {"tenant": key_pb2.ROLE_TENANT, "operator": key_pb2.ROLE_OPERATOR, "admin": key_pb2.ROLE_ADMIN}
-
 
 @asynccontextmanager
 async def port(mesh: Any, **settings: Any) -> AsyncIterator[str]:
@@ -44,7 +42,7 @@ async def port(mesh: Any, **settings: Any) -> AsyncIterator[str]:
 async def made(gateway: Any, role: str = "tenant", tenant: str = "ada", **fields: Any) -> key_pb2.CreateKeyResponse:
     """A key that an admin has made, at the gateway's own socket."""
     fields.setdefault("request_id", str(uuid.uuid4()))
-    request = key_pb2.CreateKeyRequest(tenant=tenant, role=ROLES[role], **fields)
+    request = key_pb2.CreateKeyRequest(tenant=tenant, role=key_pb2.Role.Value(f"ROLE_{role.upper()}"), **fields)
     with identity_scope(Identity(role="admin")):
         answer: key_pb2.CreateKeyResponse = await key_pb2_grpc.KeyServiceStub(gateway.channel).CreateKey(request)
     return answer
@@ -157,6 +155,90 @@ async def test_a_key_is_used_as_often_as_it_may(mesh: Any, gateway: Any) -> None
         assert refused.value.retry_after_s
         async with connect(address, api_key=free.secret) as other:  # another key of the tenant is not held up
             assert await works(other)
+
+
+async def test_a_limit_holds_at_all_gateways_together(mesh: Any, gateway: Any) -> None:
+    key = await made(gateway, rate_limit=240)  # two calls a lot, and four a second come back
+    loop = asyncio.get_running_loop()
+    begun, answered = loop.time(), 0
+
+    async def use(address: str) -> int:
+        done = 0
+        async with connect(address, api_key=key.secret, retry_waits_s=()) as client:
+            for _ in range(300):
+                try:
+                    await client.list_runs(run_pb2.ListRunsRequest())
+                except ResourceExhausted:
+                    break
+                done += 1
+        return done
+
+    async with port(mesh, executor_id="one") as one, port(mesh, executor_id="two") as two:
+        answered = sum(await asyncio.gather(use(one), use(two), use(one), use(two)))
+    assert 240 <= answered <= 240 + 4 * (loop.time() - begun) + 1
+
+
+async def test_what_was_done_with_keys_and_runs_is_remembered(mesh: Any, gateway: Any, until: Any) -> None:
+    ada, grace = await made(gateway, name="Ada\u2019s"), await made(gateway, tenant="grace")
+    admin = await made(gateway, "admin", tenant="ops")
+    async with port(mesh) as address, AsyncExitStack() as stack:
+        boss, client, other, thief = [
+            await stack.enter_async_context(connect(address, api_key=one))
+            for one in (admin.secret, ada.secret, grace.secret, "djp_guess")
+        ]
+        run = await client.start_run(run_pb2.RunRequest(task="Why?", require_approval=True))
+        async with asyncio.timeout(60):
+            while (await client.get_run(run.run_id)).state != run_pb2.RUN_STATE_PENDING_APPROVAL:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await client.approve_run(run.run_id, reason="fine")
+        await boss.revoke_key(grace.key.key_id)
+        await boss.revoke_key(grace.key.key_id)
+        for _ in range(5):
+            assert not await works(thief)
+        async with asyncio.timeout(30):
+            while await works(other):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+        async def told(who: DjpClient, tenant: str = "", size: int = 0) -> list[tuple[str, str, str]]:
+            found, token = list[tuple[str, str, str]](), ""
+            while True:
+                request = key_pb2.ListAuditEventsRequest(tenant=tenant, page_size=size, page_token=token)
+                page = await who.list_audit_events(request)
+                for event in page.events:
+                    assert event.HasField("at")
+                    found.append((key_pb2.AuditKind.Name(event.kind)[11:], event.subject, event.actor))
+                if not (token := page.next_page_token):
+                    return found
+
+        created = ("KEY_CREATED", ada.key.key_id, "an admin as tenant default")
+        by_ada = f"tenant ada, key {ada.key.key_id[:8]} (Ada\u2019s)"
+        assert await told(client) == [("RUN_APPROVED", run.run_id, by_ada), created]
+        assert await told(client, "ada") == await told(client, size=1)
+        assert await told(boss, "ada") == await told(client)
+        for name in ("grace", "nobody"):
+            with pytest.raises(NotFound, match=f"there is no tenant '{name}' that this caller may see"):
+                await told(client, name)
+        everything = await told(boss)
+        revoked = f"an admin as tenant ops, key {admin.key.key_id[:8]}"
+        assert [one for one in everything if one[0] == "KEY_REVOKED"] == [("KEY_REVOKED", grace.key.key_id, revoked)]
+    # The first refusal is written at once, the others when a minute is over or the gateway ends: one row a reason.
+    with identity_scope(Identity(role="admin")):
+        page = await key_pb2_grpc.KeyServiceStub(gateway.channel).ListAuditEvents(key_pb2.ListAuditEventsRequest())
+    refusals = [one for one in page.events if one.kind == key_pb2.AUDIT_KIND_SIGN_IN_REFUSED]
+    assert sum(one.count for one in refusals if one.subject == "unknown key" and not one.tenant) == 5
+    assert sum(one.count for one in refusals if one.subject == f"revoked key {grace.key.key_id}") == 1
+    assert not any("djp_" in str(one) for one in page.events)
+
+
+async def test_a_flood_of_refusals_is_a_row_a_reason(mesh: Any, gateway: Any, folder: Path) -> None:
+    async with port(mesh) as address:
+        for number in range(30):
+            async with connect(address, api_key=f"djp_{number}") as thief:
+                assert not await works(thief)
+    with sqlite3.connect(folder / "gateway.db") as database:
+        rows = database.execute("SELECT subject, number FROM audit_events WHERE kind = 'SIGN_IN_REFUSED'").fetchall()
+    assert len(rows) <= 2
+    assert sum(number for _, number in rows) == 30
 
 
 async def test_only_hashes_are_kept(mesh: Any, gateway: Any, folder: Path) -> None:

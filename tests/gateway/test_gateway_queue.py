@@ -16,14 +16,16 @@ from djp.database import open_engine
 from djp.mesh.errors import FailedPrecondition, NotFound, RequestIdReused
 from djp.v1 import dead_letter_pb2, run_pb2
 from djp_gateway.adapters.sql_answers import SqlAnswers
+from djp_gateway.adapters.sql_audit import SqlAudit
 from djp_gateway.adapters.sql_dead import SqlDeadLetters
 from djp_gateway.adapters.sql_keys import SqlKeyStore
 from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
+from djp_gateway.callers import ApiKey
 from djp_gateway.keeping import Keeper
-from djp_gateway.ports import CANCEL, COMMAND, ApiKey, Checkpoint, Claim, Order
+from djp_gateway.ports import APPROVE, CANCEL, COMMAND, REJECT, Checkpoint, Claim, Order
 from djp_gateway.seal import Seal
 from tests.governance.ledger_postgres import new_postgres
 
@@ -46,6 +48,7 @@ class Base:
     dead: SqlDeadLetters
     keys: SqlKeyStore
     answers: SqlAnswers
+    audit: SqlAudit
     made: int = 0
 
     async def add(self, tenant: str = "t", executor: str = "a", priority: int = 0) -> str:
@@ -97,6 +100,7 @@ async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         SqlDeadLetters(engine, store),
         SqlKeyStore(engine),
         SqlAnswers(engine, seal),
+        SqlAudit(engine),
     )
     await engine.dispose()
 
@@ -336,6 +340,39 @@ async def test_keys_are_found_by_their_hash_and_revoked_once(base: Base) -> None
     assert await base.keys.revoke(key.key_id, by="another") == first
     assert await base.keys.list("", page_size=1, page_token="") == ([first], "")
     assert await base.keys.list("u", page_size=1, page_token="") == ([], "")
+
+
+async def test_calls_of_a_key_are_counted_together(base: Base) -> None:
+    key = ApiKey(str(uuid.uuid4()), "t", "tenant", "", datetime.now(UTC), None, None, None, 60)
+    other = ApiKey(str(uuid.uuid4()), "t", "tenant", "", datetime.now(UTC), None, None, None, 60)
+    await base.keys.add(key, "a" * 64, by="admin")
+    await base.keys.add(other, "b" * 64, by="admin")
+    begun = asyncio.get_running_loop().time()
+    waits = await asyncio.gather(*(base.keys.take_calls(key.key_id, 2, 60) for _ in range(40)))
+    taken = 2 * waits.count(0)
+    assert 60 <= taken <= 60 + (asyncio.get_running_loop().time() - begun) + 1
+    assert all(0 <= wait <= 1 for wait in waits)  # until there is room for one
+    assert await base.keys.take_calls(other.key_id, 60, 60) == 0
+    assert await base.keys.take_calls(str(uuid.uuid4()), 1, 60) > 0  # no such key
+
+
+async def test_what_is_remembered_is_listed_newest_first(base: Base) -> None:
+    run, refused = await base.add("t"), {("", "unknown key"): 7, ("t", "x" * 1000): 1}
+    for kind in (CANCEL, APPROVE, REJECT):
+        order, request_id = Order(kind, "Ünï", "because"), str(uuid.uuid4())
+        for _ in range(2):
+            await base.orders.give("t", run, order, request_id=request_id, request_sha256="x")
+    await base.audit.refused(refused)
+    events, more = await base.audit.list("t", page_size=2, page_token="")
+    assert [(one.kind, one.subject, one.actor) for one in events] == [
+        ("SIGN_IN_REFUSED", "x" * 300, ""),
+        ("RUN_REJECTED", run, "Ünï"),
+    ]
+    (first,), end = await base.audit.list("t", page_size=2, page_token=more)
+    assert (first.kind, first.count, end) == ("RUN_APPROVED", 1, "")
+    everything, _ = await base.audit.list(None, page_size=100, page_token="")
+    assert [one.count for one in everything if one.subject == "unknown key"] == [7]
+    assert (await base.audit.list("u", page_size=100, page_token=""))[0] == []
 
 
 async def test_a_request_has_one_answer(base: Base) -> None:

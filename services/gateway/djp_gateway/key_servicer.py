@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from djp.mesh.errors import InvalidInput, PermissionDenied
+from djp.mesh.errors import InvalidInput, NotFound
 from djp.mesh.identity import current_identity
 from djp.mesh.times import from_timestamp, to_timestamp
 from djp.v1 import key_pb2, key_pb2_grpc
+from djp_gateway.callers import ApiKey, AuditEvent
 from djp_gateway.keys import new_secret
-from djp_gateway.ports import ApiKey
 
 if TYPE_CHECKING:
-    from djp_gateway.ports import Answers, KeyStore
+    from djp_gateway.callers import Audit, KeyStore
+    from djp_gateway.ports import Answers
 
 DEFAULT_PAGE_SIZE = 50
 _audit = logging.getLogger("djp_gateway.audit")
@@ -27,14 +28,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class KeyServicer(key_pb2_grpc.KeyServiceServicer):
-    """Makes keys, lists them and revokes them. Every change is a line of the audit log."""
+    """Makes keys, lists them and revokes them, and shows the audit. Every change is a line of the audit log, too."""
 
-    def __init__(self, store: KeyStore, answers: Answers) -> None:
+    def __init__(self, store: KeyStore, answers: Answers, audit: Audit) -> None:
         self._store = store
         self._answers = answers
+        self._audit = audit
 
     async def CreateKey(self, request: key_pb2.CreateKeyRequest, context: Context) -> key_pb2.CreateKeyResponse:
-        admin = _admin()
+        admin = current_identity().who()
         body = sha256(b"create key" + request.SerializeToString(deterministic=True)).hexdigest()
         tenant = current_identity().tenant
         if (known := await self._answers.earlier(tenant, request.request_id, body)) is not None:
@@ -64,29 +66,46 @@ class KeyServicer(key_pb2_grpc.KeyServiceServicer):
         return key_pb2.CreateKeyResponse(key=_message(key), secret=secret)
 
     async def ListKeys(self, request: key_pb2.ListKeysRequest, context: Context) -> key_pb2.ListKeysResponse:
-        _admin()
         found, token = await self._store.list(
             request.tenant, page_size=request.page_size or DEFAULT_PAGE_SIZE, page_token=request.page_token
         )
         return key_pb2.ListKeysResponse(keys=[_message(key) for key in found], next_page_token=token)
 
     async def RevokeKey(self, request: key_pb2.RevokeKeyRequest, context: Context) -> key_pb2.RevokeKeyResponse:
-        admin = _admin()
+        admin = current_identity().who()
         key = await self._store.revoke(request.key_id, by=admin)
         _audit.info("key %s of tenant %s was revoked by %s", key.key_id, key.tenant, admin)
         return key_pb2.RevokeKeyResponse(key=_message(key))
 
+    async def ListAuditEvents(
+        self, request: key_pb2.ListAuditEventsRequest, context: Context
+    ) -> key_pb2.ListAuditEventsResponse:
+        found, token = await self._audit.list(
+            _visible(request.tenant), page_size=request.page_size or DEFAULT_PAGE_SIZE, page_token=request.page_token
+        )
+        return key_pb2.ListAuditEventsResponse(events=map(_event, found), next_page_token=token)
 
-def _admin() -> str:
-    """Who calls, for people.
 
-    Raises:
-        PermissionDenied: it is no admin.
-    """
+def _visible(asked: str) -> str | None:
+    """Whose events the caller is shown; None: everybody's. Raises NotFound for another tenant's, existing or not."""
     identity = current_identity()
-    if identity.role != "admin":
-        raise PermissionDenied("keys are for admins: use an admin's key, or `djp keys` where the gateway's database is")
-    return f"admin of tenant {identity.tenant}"
+    if identity.operates:
+        return asked or None
+    if asked not in ("", identity.tenant):
+        raise NotFound(f"tenant: there is no tenant {asked!r} that this caller may see", field="tenant")
+    return identity.tenant
+
+
+def _event(event: AuditEvent) -> key_pb2.AuditEvent:
+    return key_pb2.AuditEvent(
+        sequence=event.sequence,
+        at=None if event.at is None else to_timestamp(event.at),
+        kind=key_pb2.AuditKind.Value(f"AUDIT_KIND_{event.kind}"),
+        tenant=event.tenant,
+        actor=event.actor,
+        subject=event.subject,
+        count=event.count,
+    )
 
 
 def _message(key: ApiKey) -> key_pb2.Key:

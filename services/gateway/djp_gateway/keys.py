@@ -6,30 +6,30 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import ResourceExhausted, Unauthenticated
-from djp.mesh.identity import TENANT_KEY, Identity
+from djp.mesh.errors import ResourceExhausted
+from djp.mesh.identity import Identity
+from djp_gateway.refusals import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from djp_gateway.ports import ApiKey, KeyStore
+    from djp_gateway.callers import ApiKey, KeyStore
 
 _log = logging.getLogger(__name__)
 
 PREFIX = "djp_"
 """What a secret begins with, so that people and scanners know it for one."""
-AUTHORIZATION = "authorization"
-_BEARER = "bearer "
 _FRESH_S = 0.5
 """How long an answer of the store is believed: a revoked key stops working within a second, everywhere."""
 _MOST_KNOWN = 10_000
 _NOTED_S = 60.0  # the time of a key's last use is right to a minute
-_MINUTE_S = 60.0
+_TAKINGS_A_MINUTE = 120
+"""Calls are taken in lots from the limit that all gateways share, so that a key costs so many updates of the store a
+minute, however large its limit is."""
+_LOT_S = 60.0 / _TAKINGS_A_MINUTE
 
 
 def new_secret() -> tuple[str, str]:
@@ -49,83 +49,86 @@ class _Known:
 
     key: ApiKey | None
     asked_at: float
-    left: float = 0.0
-    """Calls that its limit allows at once."""
-    filled_at: float = 0.0
+    left: int = 0
+    """Calls of the lot that was taken last."""
+    taken_at: float = 0.0
+    room_at: float = 0.0
+    """When the limit has room again."""
     noted_at: float = float("-inf")
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class KeyCheck:
     """Tells who a caller is by the key that it presents, as the gateways share it."""
 
-    def __init__(self, store: KeyStore, *, required: bool) -> None:
+    def __init__(self, store: KeyStore) -> None:
         self._store = store
-        self._required = required
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._noting: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, metadata: Mapping[str, str], *, trusted: bool, again: bool = False) -> Identity | None:
-        """Who calls; None: nobody says so, and nobody has to. `trusted`: the connection is its owner's own; `again`: it
-        is no new call.
-
-        An operator or admin may act for another tenant, which it names in `djp-tenant`.
+    async def identify(self, secret: str, *, counted: bool) -> Identity:
+        """Whose key it is. `counted`: it is a call against the key's limit.
 
         Raises:
-            Unauthenticated: there is no key where one is needed, or it is unknown, expired or revoked.
-            ResourceExhausted: the key is used more often than it may be.
+            RefusedError: it is unknown, expired or revoked. One answer for all: who has only guessed learns nothing.
+            ResourceExhausted: it is used more often than it may be.
         """
-        given = metadata.get(AUTHORIZATION, "")
-        if not given:
-            if self._required and not trusted:
-                raise Unauthenticated(
-                    "a key is needed: set DJP_API_KEY, or send the metadata `authorization: Bearer djp_…`"
-                )
-            return None
-        secret = given[len(_BEARER) :].strip() if given.lower().startswith(_BEARER) else ""
-        if not secret.startswith(PREFIX):
-            raise Unauthenticated("the metadata `authorization` holds no key; send `Bearer djp_…`")
         known = await self._look_up(fingerprint(secret))
         key = known.key
-        if key is None or key.revoked_at or (key.expires_at and key.expires_at <= datetime.now(UTC)):
-            # One answer for all: who has only guessed learns nothing.
-            raise Unauthenticated("the key is unknown, expired or revoked; ask an admin for another one")
-        if not again:
-            self._count(known, key)
-        acting = metadata.get(TENANT_KEY, key.tenant) if key.role != "tenant" else key.tenant
-        return Identity(tenant=acting, role=key.role)
+        if key is None:
+            raise _refused("unknown key")
+        if key.revoked_at:
+            raise _refused(f"revoked key {key.key_id}", key.tenant)
+        if key.expires_at and key.expires_at <= datetime.now(UTC):
+            raise _refused(f"expired key {key.key_id}", key.tenant)
+        if counted:
+            await self._count(known, key)
+        return Identity(key.tenant, key.role, f"key {key.key_id[:8]}{f' ({key.name})' if key.name else ''}")
 
     async def _look_up(self, secret_sha256: str) -> _Known:
         now = asyncio.get_running_loop().time()
         known = self._known.get(secret_sha256)
         if known is None or now - known.asked_at > _FRESH_S:
             key = await self._store.find(secret_sha256)
-            if known is None:
-                known = _Known(key, now, left=float(key.rate_limit) if key else 0.0, filled_at=now)
-            known.key, known.asked_at = key, now
+            known = self._known.setdefault(secret_sha256, _Known(key, now))
+            if now >= known.asked_at:  # another call may have asked since, and been answered sooner
+                known.key, known.asked_at = key, now
         self._known[secret_sha256] = known
         self._known.move_to_end(secret_sha256)
         while len(self._known) > _MOST_KNOWN:
             self._known.popitem(last=False)
         return known
 
-    def _count(self, known: _Known, key: ApiKey) -> None:
-        now = asyncio.get_running_loop().time()
+    async def _count(self, known: _Known, key: ApiKey) -> None:
         if key.rate_limit:
-            a_second = key.rate_limit / _MINUTE_S
-            known.left = min(float(key.rate_limit), known.left + (now - known.filled_at) * a_second)
-            known.filled_at = now
-            if known.left < 1:
-                raise ResourceExhausted(
-                    f"the key may be used {key.rate_limit} times a minute; wait, or ask an admin for more",
-                    reason="RATE_LIMITED",
-                    retry_after_s=(1 - known.left) / a_second,
-                )
-            known.left -= 1
+            await self._take(known, key)
+        now = asyncio.get_running_loop().time()
         if now - known.noted_at >= _NOTED_S:
             known.noted_at = now
             task = asyncio.create_task(self._note(key.key_id))
             self._noting.add(task)
             task.add_done_callback(self._noting.discard)
+
+    async def _take(self, known: _Known, key: ApiKey) -> None:
+        async with known.taking:
+            now = asyncio.get_running_loop().time()
+            if not known.left or now - known.taken_at > _LOT_S:
+                known.left = 0
+                lots = {max(1, key.rate_limit // _TAKINGS_A_MINUTE), 1} if now >= known.room_at else ()
+                for calls in sorted(lots, reverse=True):
+                    wait_s = await self._store.take_calls(key.key_id, calls, key.rate_limit)
+                    if not wait_s:
+                        known.left, known.taken_at = calls, now
+                        break
+                    known.room_at = now + wait_s
+            if not known.left:
+                raise ResourceExhausted(
+                    f"the key may be used {key.rate_limit} times a minute, at all gateways together; wait, or ask an "
+                    "admin for more",
+                    reason="RATE_LIMITED",
+                    retry_after_s=known.room_at - now,
+                )
+            known.left -= 1
 
     async def _note(self, key_id: str) -> None:
         try:
@@ -136,3 +139,7 @@ class KeyCheck:
     async def close(self) -> None:
         """Wait until what is noted is noted."""
         await asyncio.gather(*self._noting, return_exceptions=True)
+
+
+def _refused(why: str, tenant: str = "") -> RefusedError:
+    return RefusedError("the key is unknown, expired or revoked; ask an admin for another one", why=why, tenant=tenant)

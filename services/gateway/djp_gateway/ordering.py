@@ -49,7 +49,7 @@ class Ordering:
             RequestIdReused: the request_id came with another body.
         """
         run = await self.store.get(current_identity().tenant, request.run_id)
-        order = Order(kind=kind, by=_caller(), reason=request.reason)
+        order = Order(kind=kind, by=current_identity().who(), reason=request.reason)
         request_sha256 = sha256(repr((kind, run.run_id, order.reason)).encode()).hexdigest()
         known = await self.orders.earlier(run.tenant, request.request_id, request_sha256)
         if not known and kind != CANCEL and run.state != run_pb2.RUN_STATE_PENDING_APPROVAL:
@@ -77,10 +77,3 @@ class Ordering:
                         async with asyncio.timeout(_LOOK_S):
                             await bell.wait()
         return run
-
-
-def _caller() -> str:
-    """Who calls, as it is kept with what they order."""
-    identity = current_identity()
-    role = "" if identity.role == "tenant" else f"an {identity.role} as "
-    return f"{role}tenant {identity.tenant}"

@@ -27,8 +27,10 @@ from djp.v1 import (
     run_pb2_grpc,
     storage_pb2,
 )
+from djp_gateway.access import authorize
 from djp_gateway.adapters.leaves import leaves_over
 from djp_gateway.adapters.sql_answers import SqlAnswers
+from djp_gateway.adapters.sql_audit import SqlAudit
 from djp_gateway.adapters.sql_dead import SqlDeadLetters
 from djp_gateway.adapters.sql_keys import SqlKeyStore
 from djp_gateway.adapters.sql_orders import SqlRunOrders
@@ -45,9 +47,11 @@ from djp_gateway.keys import KeyCheck
 from djp_gateway.live import Watchers
 from djp_gateway.metrics import QueueMetrics
 from djp_gateway.ports import COMMAND
+from djp_gateway.refusals import Refusals
 from djp_gateway.runner import Runner
 from djp_gateway.seal import Seal, load_key
 from djp_gateway.servicer import RunServicer
+from djp_gateway.sign_in import SignIn
 from djp_gateway.templates.library import Library
 from djp_gateway.templates.making import Templates
 from djp_gateway.templates.renderer import Renderer
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from djp_gateway.settings import GatewaySettings
+    from djp_gateway.tokens import TokenCheck
 
 _log = logging.getLogger(__name__)
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -86,9 +91,11 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
             stack.push_async_callback(channel.close)
         leaves = leaves_over(channels)
         dead, answers = SqlDeadLetters(engine, store), SqlAnswers(engine, seal)
-        keys = SqlKeyStore(engine)
-        check = KeyCheck(keys, required=settings.auth == "keys")
-        stack.push_async_callback(check.close)
+        keys, audit = SqlKeyStore(engine), SqlAudit(engine)
+        key_check, refusals, tokens = KeyCheck(keys), Refusals(audit), await _token_check(settings, stack)
+        stack.push_async_callback(key_check.close)
+        stack.push_async_callback(refusals.write)
+        required = settings.auth == "keys" or tokens is not None
         watchers = Watchers()
         runner = Runner(
             store,
@@ -105,7 +112,7 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
         )
         stack.push_async_callback(runner.stop)
         keeper = Keeper(queue, settings.executor_id, silence_s=settings.executor_silence_s, taken=runner.wake)
-        background = [runner.take, runner.listen, keeper.beat]
+        background = [runner.take, runner.listen, keeper.beat, refusals.keep]
         if alone:
             # The leaves are up already: then nothing is left held when the first call comes in.
             await runner.end_left_over(wait_s=1.0)
@@ -144,13 +151,28 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
                 ),
                 (
                     key_pb2.DESCRIPTOR.services_by_name["KeyService"],
-                    KeyServicer(keys, answers),
+                    KeyServicer(keys, answers, audit),
                     key_pb2_grpc.add_KeyServiceServicer_to_server,
                 ),
                 *((leaf, forwarder, add_forwarder) for leaf, forwarder in forwarders),
             ],
             background=background,
             public=True,
-            authenticate=check,
+            authenticate=SignIn(key_check, tokens, refusals, required),
+            authorize=authorize,
             on_drain=[runner.take_no_more, *(forwarder.end_watches for _, forwarder in forwarders)],
         )
+
+
+async def _token_check(settings: GatewaySettings, stack: AsyncExitStack) -> TokenCheck | None:
+    """What reads tokens, if any count; what that needs is imported for it only."""
+    if not settings.oidc_issuer:
+        return None
+    from djp_gateway.adapters.signing_keys import JwksKeys
+    from djp_gateway.tokens import Claims, TokenCheck
+
+    keys = JwksKeys(settings.oidc_jwks)
+    stack.push_async_callback(keys.close)
+    await keys.begin()
+    claims = Claims(settings.oidc_tenant_claim, settings.oidc_role_claim, settings.roles_of_claim())
+    return TokenCheck(keys, settings.oidc_issuer, settings.oidc_audience, claims)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path  # noqa: TC003  pydantic reads it at run time
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from djp.mesh.settings import djp_home
@@ -14,6 +15,8 @@ from djp.mesh.settings import djp_home
 OFFLINE_DEBATERS = "offline/lead,offline/focus,offline/survey,offline/brief,offline/contrast"
 
 _MODELS = r"^\s*[^/\s,]+/[^\s,]+\s*(,\s*[^/\s,]+/[^\s,]+\s*){0,15}$"  # provider/model, up to 16 of them
+
+_ROLE = r"[^=,]+=(reader|tenant|operator|admin)\s*"
 
 
 def _embedded_database() -> str:
@@ -51,12 +54,39 @@ class GatewaySettings(BaseSettings):
     """After so long without a sign of life a gateway counts as dead, and others take over its runs."""
     auth: Literal["none", "keys"] = "none"
     """Whether a caller on a port has to present a key; one that it presents counts in any case."""
+    oidc_issuer: str = ""
+    """Whose tokens count, as they say in `iss`; set, callers on a port have to present one, or a key."""
+    oidc_audience: str = ""
+    """What tokens have to be for, as they say in `aud`."""
+    oidc_jwks: str = ""
+    """Where the issuer's keys are: an https URL, or a file."""
+    oidc_tenant_claim: str = Field(default="djp_tenant", min_length=1)
+    oidc_role_claim: str = ""
+    """Empty: everybody with a token has the role tenant."""
+    oidc_roles: str = Field(default="", pattern=rf"^({_ROLE}(,{_ROLE})*)?$")
+    """What the claim says, and which role that is, comma separated; empty: the claim says roles by their names."""
     approval_expiry_s: float = Field(default=7 * 86_400, gt=0, le=366 * 86_400)
     """How long a run waits for somebody to approve it; then it is rejected."""
     reservation_lease_s: int = Field(default=120, ge=0, le=86_400)
     """How long governance holds a run's money after the gateway was last heard of; 0: until the run is ended."""
     heartbeat_s: float = Field(default=15.0, gt=0, le=30)
     """How often a silent WatchRun says that it is alive; after 90 s without a word djp.client takes it for lost."""
+
+    @model_validator(mode="after")
+    def _oidc_is_whole(self) -> GatewaySettings:
+        needed = ("DJP_OIDC_ISSUER", self.oidc_issuer), ("DJP_OIDC_AUDIENCE", self.oidc_audience)
+        missing = [name for name, value in (*needed, ("DJP_OIDC_JWKS", self.oidc_jwks)) if not value]
+        if len(missing) in (1, 2):
+            raise ValueError(f"tokens need all of DJP_OIDC_ISSUER, _AUDIENCE and _JWKS; missing: {', '.join(missing)}")
+        where = urlsplit(self.oidc_jwks)
+        if where.scheme == "http" and where.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError("DJP_OIDC_JWKS: keys that anybody on the way can exchange are none; use https, or a file")
+        return self
+
+    def roles_of_claim(self) -> dict[str, str]:
+        """DJP_OIDC_ROLES, read."""
+        pairs = [pair.split("=") for pair in self.oidc_roles.split(",") if pair.strip()]
+        return {said.strip(): role.strip() for said, role in pairs}
 
     def leaf_addresses(self) -> dict[str, str]:
         """Leaf name to address."""

@@ -48,7 +48,7 @@ def utc_now() -> datetime:
 
 def is_operator() -> bool:
     """Whether the caller looks after the deployment, not only after one tenant."""
-    return current_identity().role != "tenant"
+    return current_identity().operates
 
 
 def visible_tenant(asked: str) -> str | None:

@@ -40,7 +40,7 @@ def visible_tenant(asked: str) -> str | None:
     Raises NotFound for another tenant's, whether there is such a tenant or not, and InvalidInput for what is no name.
     """
     who = current_identity()
-    if who.role != "tenant":
+    if who.operates:
         if not asked:
             return None
         try:

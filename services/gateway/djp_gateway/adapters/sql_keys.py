@@ -5,21 +5,38 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, insert, or_, select, true, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    and_,
+    case,
+    cast,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from djp.database import from_us, reading, to_us
 from djp.mesh.errors import NotFound
 from djp.mesh.identity import ROLES
 from djp.mesh.paging import page_token as token_of
 from djp.mesh.paging import read_page_token
+from djp_gateway.adapters.sql_audit import remember
 from djp_gateway.adapters.tables import keys
 from djp_gateway.adapters.turn import turn_of
-from djp_gateway.ports import ApiKey
+from djp_gateway.callers import ApiKey, AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+_MINUTE_US = 60_000_000
 
 
 class SqlKeyStore:
@@ -44,6 +61,7 @@ class SqlKeyStore:
         }
         async with self._turn, self._engine.begin() as connection:
             await connection.execute(insert(keys).values(row))
+            await remember(connection, AuditEvent("KEY_CREATED", key.tenant, by, key.key_id))
 
     async def find(self, secret_sha256: str) -> ApiKey | None:
         return await self._one(keys.c.secret_sha256 == secret_sha256)
@@ -73,11 +91,14 @@ class SqlKeyStore:
 
     async def revoke(self, key_id: str, *, by: str) -> ApiKey:
         async with self._turn, self._engine.begin() as connection:
-            await connection.execute(
+            revoked = await connection.execute(
                 update(keys)
                 .where(keys.c.key_id == key_id.lower(), keys.c.revoked_us.is_(None))
                 .values(revoked_us=to_us(datetime.now(UTC)), revoked_by=by)
+                .returning(keys.c.key_id, keys.c.tenant)
             )
+            for row in revoked.all():
+                await remember(connection, AuditEvent("KEY_REVOKED", row.tenant, by, row.key_id))
         return await self.get(key_id)
 
     async def used(self, key_id: str) -> None:
@@ -85,6 +106,27 @@ class SqlKeyStore:
             await connection.execute(
                 update(keys).where(keys.c.key_id == key_id).values(last_used_us=to_us(datetime.now(UTC)))
             )
+
+    async def take_calls(self, key_id: str, calls: int, a_minute: int) -> float:
+        # One number a key: when it will have room for a minute's calls again. A call moves it on by its part of a
+        # minute, and it may lie a minute ahead at most (the generic cell rate algorithm).
+        now, each = self._now_us(), _MINUTE_US // a_minute
+        full = case((keys.c.full_us > now, keys.c.full_us), else_=now) + calls * each
+        async with self._turn, self._engine.begin() as connection:
+            taken = await connection.execute(
+                update(keys).where(keys.c.key_id == key_id, full <= now + _MINUTE_US).values(full_us=full)
+            )
+            if taken.rowcount:
+                return 0.0
+            room_us = select(keys.c.full_us + each - _MINUTE_US - now).where(keys.c.key_id == key_id)
+            wait_us = (await connection.execute(room_us)).scalar_one_or_none() or 0
+        return max(1.0, float(wait_us)) / 1_000_000
+
+    def _now_us(self) -> ColumnElement[int]:
+        """The time by one clock for all gateways: the database's, or this machine's, which has all of them."""
+        if self._engine.dialect.name == "sqlite":
+            return literal(to_us(datetime.now(UTC)), BigInteger)
+        return cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
 
     async def _one(self, which: ColumnElement[bool]) -> ApiKey | None:
         async with reading(self._engine).connect() as connection:

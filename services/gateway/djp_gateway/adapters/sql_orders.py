@@ -11,9 +11,11 @@ from sqlalchemy.exc import IntegrityError
 
 from djp.database import from_us, reading
 from djp_gateway.adapters.repeats import row_of_request
+from djp_gateway.adapters.sql_audit import remember
 from djp_gateway.adapters.tables import orders
 from djp_gateway.adapters.turn import turn_of
-from djp_gateway.ports import Order
+from djp_gateway.callers import AuditEvent
+from djp_gateway.ports import APPROVE, REJECT, Order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from djp_gateway.seal import Seal
+
+_REMEMBERED = {APPROVE: "RUN_APPROVED", REJECT: "RUN_REJECTED"}
 
 
 class SqlRunOrders:
@@ -49,6 +53,8 @@ class SqlRunOrders:
         try:
             async with self._turn, self._engine.begin() as connection:
                 await connection.execute(insert(orders).values(row))
+                if kind := _REMEMBERED.get(order.kind):
+                    await remember(connection, AuditEvent(kind, tenant, order.by, run_id))
         except IntegrityError:
             # The same request at the same time was quicker.
             if not await self.earlier(tenant, request_id, request_sha256):

@@ -169,6 +169,21 @@ keys = Table(
     Column("revoked_by", String(200), nullable=False),
     Column("last_used_us", BigInteger),
     Column("rate_limit", Integer, nullable=False),  # calls a minute; 0: as many as it likes
+    Column("full_us", BigInteger, nullable=False, server_default="0"),  # when it has room for a minute's calls again
     UniqueConstraint("secret_sha256", name="uq_api_keys_secret"),
 )
 Index("ix_api_keys_tenant", keys.c.tenant, keys.c.created_us, keys.c.key_id)
+
+audit = Table(
+    "audit_events",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("tenant", String(63), nullable=False),
+    Column("actor", String(300), nullable=False),
+    Column("subject", String(300), nullable=False),
+    Column("number", BigInteger, nullable=False),  # how often
+)
+Index("ix_audit_events_tenant", audit.c.tenant, audit.c.sequence)
+Index("ix_audit_events_kind", audit.c.kind, audit.c.at_us)

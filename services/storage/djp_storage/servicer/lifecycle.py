@@ -45,7 +45,7 @@ class LifecycleRpcs:
         """Each artifact as it is moved; the last message has the time of the end."""
         tenant = visible_tenant(request.tenant) or ""
         as_of = from_timestamp(request.as_of, "as_of") if request.HasField("as_of") else None
-        if as_of and current_identity().role == "tenant":
+        if as_of and not current_identity().operates:
             raise PermissionDenied("as_of: only an operator may reckon with another moment", field="as_of")
         if as_of and not tenant:
             raise InvalidInput("as_of: name the tenant of the drill, too", field="tenant")

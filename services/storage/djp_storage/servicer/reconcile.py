@@ -34,7 +34,7 @@ class ReconcileRpcs(storage_pb2_grpc.StorageServiceServicer):
 
         The request_id is not kept: what was mended is no difference the next time.
         """
-        if current_identity().role == "tenant":
+        if not current_identity().operates:
             raise PermissionDenied("only an operator may reconcile: it looks at every tenant's artifacts")
         parts = self._parts
         reconciliation = Reconciliation(
