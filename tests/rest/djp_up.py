@@ -33,8 +33,10 @@ def free_port() -> int:
 class Up:
     """A `djp up` that serves, and clients of it."""
 
-    def __init__(self, stack: ExitStack, listen: str | None = None) -> None:
+    def __init__(self, stack: ExitStack, listen: str | None = None, **environment: str) -> None:
+        """Of `listen` and the environment `{}` is a folder of its own."""
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="djp-"))
+        self.folder = Path(folder)
         self.rest = f"127.0.0.1:{free_port()}"
         self.grpc = listen.format(folder) if listen else f"127.0.0.1:{free_port()}"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DJP_")}
@@ -48,6 +50,7 @@ class Up:
                     "DJP_REST_LISTEN": self.rest,
                     "DJP_REST_CORS_ORIGINS": OPEN,
                     "DJP_REST_MAX_BODY_MIB": "1",
+                    **{name: value.format(folder) for name, value in environment.items()},
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
