@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from djp.cli.drafts import Drafts
 from djp.cli.terminal import err, one_line
 from djp.money import format_usd
 from djp.v1 import common_pb2, judge_pb2, run_pb2
@@ -54,6 +55,7 @@ class Progress:
         self._what = ""
         self._voices: dict[str, _Voice] = {}
         self._cost = run_pb2.CostSoFar()
+        self._drafts = Drafts(lambda line: self._line(line, ""))
 
     def doing(self, what: str) -> None:
         """What is going on now, until something else is."""
@@ -93,8 +95,11 @@ class Progress:
                 self._call_started(event.call_started)
             case "call_ended":
                 self._call_ended(event.call_ended)
+            case "draft_delta":
+                self._drafts.piece(event.draft_delta)
             case "draft_finished":
                 draft = event.draft_finished
+                self._drafts.flush(draft.debater_id)
                 self._voices.pop(draft.debater_id, None)
                 in_round = f" in round {draft.round}" if draft.round > 1 else ""
                 told = f"{_name(draft.debater_id)} ({_name(draft.model)}) wrote {draft.tokens} tokens{in_round}"
@@ -102,6 +107,7 @@ class Progress:
                 self.doing(self._what)
             case "draft_failed":
                 failed = event.draft_failed
+                self._drafts.flush(failed.debater_id)
                 self._voices.pop(failed.debater_id, None)
                 in_round = f" in round {failed.round}" if failed.round > 1 else ""
                 said = one_line(failed.message, 200)
@@ -114,6 +120,14 @@ class Progress:
                 self.doing(self._what)
             case "warning":
                 self.note(one_line(event.warning))
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While events come; at the end, however it is, a draft's line that was begun is told as far as it is there."""
+        try:
+            yield
+        finally:
+            self._drafts.flush()
 
     def _call_started(self, call: common_pb2.ModelCall) -> None:
         voice = self._voices.setdefault(call.actor_id, _Voice(call.model))

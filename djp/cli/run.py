@@ -51,7 +51,7 @@ async def run(flags: RunFlags) -> int:
                     projected = await client.project_run(request)
                 else:
                     try:
-                        ended = await _watch(client, request, shown, started)
+                        ended = await _watch(client, request, shown, started, deltas=flags.stream)
                     except asyncio.CancelledError:
                         if started:
                             shown.doing("cancelling the run")
@@ -121,20 +121,23 @@ async def _send_corpus(client: DjpClient, flags: RunFlags, shown: Progress) -> C
     return corpus
 
 
-async def _watch(client: DjpClient, request: run_pb2.RunRequest, shown: Progress, started: list[str]) -> run_pb2.Run:
+async def _watch(
+    client: DjpClient, request: run_pb2.RunRequest, shown: Progress, started: list[str], *, deltas: bool
+) -> run_pb2.Run:
     """Start the run and follow it to its end, or to where it waits for approval.
 
     Its id goes to `started` as soon as it is known.
     """
     run = await client.start_run(request, request_id=str(uuid.uuid4()))
     started.append(run.run_id)
-    async with aclosing(client.watch(run.run_id)) as events:
-        async for event in events:
-            shown.show(event)
-            if event.state.state in TERMINAL_STATES and event.state.HasField("run"):
-                return event.state.run
-            if event.state.state == run_pb2.RUN_STATE_PENDING_APPROVAL:
-                break  # a person has to decide, and that may take days
+    with shown.watching():
+        async with aclosing(client.watch(run.run_id, deltas=deltas)) as events:
+            async for event in events:
+                shown.show(event)
+                if event.state.state in TERMINAL_STATES and event.state.HasField("run"):
+                    return event.state.run
+                if event.state.state == run_pb2.RUN_STATE_PENDING_APPROVAL:
+                    break  # a person has to decide, and that may take days
     return await client.get_run(run.run_id)
 
 

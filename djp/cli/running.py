@@ -85,6 +85,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it can cost at most.")] = False,
     list_presets: Annotated[bool, typer.Option("--list-presets", help="List the presets and leave.")] = False,
     gateway: Gateway = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Show the drafts while they are written, redacted, on standard error.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the text: no progress, summary or costs.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -121,6 +124,7 @@ def run(
         workflow=workflow,
         trace_name=trace_name,
         dry_run=dry_run,
+        stream=stream,
         quiet=quiet,
         verbose=verbose,
         as_json=as_json,
