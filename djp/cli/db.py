@@ -48,8 +48,7 @@ async def _upgrade(*, check: bool, as_json: bool) -> int:
     from djp.database import open_engine, revision_of, shown
 
     found, behind = [], False
-    for service, url in _databases():
-        migrations = Path(str(importlib.import_module(f"djp_{service}").__file__)).parent / "migrations"
+    for service, url, migrations in databases():
         before, newest = await revision_of(url, migrations)
         if before != newest and not check:
             await (await open_engine(url, migrations)).dispose()
@@ -63,10 +62,12 @@ async def _upgrade(*, check: bool, as_json: bool) -> int:
     return Exit.PROBLEM if behind else Exit.OK
 
 
-def _databases() -> Iterator[tuple[str, str]]:
+def databases() -> Iterator[tuple[str, str, Path]]:
+    """Each service that has one, its database's URL, and the folder of its migrations."""
     for service in _OWNERS:
         settings = importlib.import_module(f"djp_{service}.settings")
+        migrations = Path(str(importlib.import_module(f"djp_{service}").__file__)).parent / "migrations"
         if service == "gateway":
-            yield service, settings.GatewaySettings().gateway_database_url
+            yield service, settings.GatewaySettings().gateway_database_url, migrations
         else:
-            yield service, getattr(settings, f"{service.capitalize()}Settings")().database_url
+            yield service, getattr(settings, f"{service.capitalize()}Settings")().database_url, migrations

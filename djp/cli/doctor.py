@@ -9,10 +9,11 @@ import platform
 import shutil
 import sys
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from djp.cli.checks import Check
 from djp.cli.exits import Exit
 from djp.cli.terminal import one_line, out, say
 from djp.mesh.errors import DjpError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 LOW_DISK_BYTES = 512 * 1024 * 1024
 """Below this a run may fail to store: room for the largest corpus file, its index and the databases' logs."""
+OLDEST_SQLITE = (3, 35, 0)
+"""The first that answers what it has written (RETURNING)."""
 SEAL_KEY_BYTES = 32
 """An AES-256 key, as the gateway makes it."""
 GATEWAY_ANSWERS_S = 5.0
@@ -33,19 +36,14 @@ _EXTRAS = {"pdf": ("pypdf", "PDF files of a corpus are skipped")}
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "default"), "warning": ("!", "yellow"), "broken": ("✗", "red")}
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at. `broken` things stop djp from working, a `warning` takes something away."""
-
-    name: str
-    state: Literal["ok", "note", "warning", "broken"]
-    found: str
-    remedy: str = ""
-
-
 async def examine(gateway: str | None, *, as_json: bool) -> int:
     """Look at everything and print it; exits with 1 when something is broken."""
-    checks = [*_local_checks(), await _gateway(gateway)]
+    from djp.cli.doctor_reach import reach
+
+    checks = list(_local_checks())
+    if not any(check.name == "settings" for check in checks):  # what cannot be read cannot be followed
+        checks += [check async for check in reach()]
+    checks.append(await _gateway(gateway))
     broken = sum(check.state == "broken" for check in checks)
     if as_json:
         print(json.dumps({"healthy": not broken, "checks": [asdict(check) for check in checks]}, indent=2))
@@ -62,7 +60,7 @@ async def examine(gateway: str | None, *, as_json: bool) -> int:
 
 
 def _local_checks() -> Iterator[Check]:
-    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    yield _versions()
     try:
         settings = MeshSettings()
     except ValueError as error:
@@ -85,6 +83,23 @@ def _local_checks() -> Iterator[Check]:
     endpoint = settings.otlp_endpoint
     yield Check("traces", "note", f"sent to {_without_userinfo(endpoint)}" if endpoint else "kept in the data folder")
     yield _terminal()
+
+
+def _versions() -> Check:
+    import sqlite3
+
+    import grpc
+
+    from djp import __version__
+
+    python = f"{platform.python_version()} at {sys.executable}"
+    found = f"djp {__version__}, python {python}, grpcio {grpc.__version__}, SQLite {sqlite3.sqlite_version}"
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        return Check(
+            "versions", "broken", found, f"take a Python with SQLite {oldest} or newer, or set Postgres databases"
+        )
+    return Check("versions", "ok", found)
 
 
 def _home(home: Path) -> Iterator[Check]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
 
-from djp.cli import doctor
+from djp.cli import doctor, doctor_reach
 from djp.cli.doctor import examine
+from tests.grounding.minio_server import MinioServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -29,7 +32,7 @@ async def test_a_fresh_installation_is_healthy_and_stays_fresh(home: Path, capsy
 
     assert code == 0
     assert found["data folder"]["found"] == f"{home} (made at the first run)"
-    assert {found[name]["state"] for name in ("python", "files", "disk")} == {"ok"}
+    assert {found[name]["state"] for name in ("versions", "files", "disk", "clock")} == {"ok"}
     assert not home.exists()  # noqa: ASYNC240
     assert await examine(None, as_json=False) == 0
     assert capsys.readouterr().out.endswith("Everything that djp needs is here.\n")
@@ -124,6 +127,66 @@ async def test_little_disk_and_a_missing_extra_are_warnings_and_no_userinfo_is_s
     assert (found["disk"]["state"], found["pdf"]["state"]) == ("warning", "warning")
     assert found["pdf"]["remedy"] == "pip install 'djp-workflow[pdf]'"
     assert found["traces"]["found"] == "sent to http://collector:4317"
+
+
+@pytest.fixture(scope="module")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
+    server = MinioServer(tmp_path_factory.mktemp("minio"))
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_an_object_store_is_reached_with_its_buckets_and_its_credentials(
+    home: Path, minio: MinioServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJP_STORAGE_BUCKETS", "hot=doctor-a,warm=doctor-b,cold=doctor-c,trash=doctor-d")
+    monkeypatch.setenv("DJP_STORAGE_S3_ENDPOINT", minio.account.endpoint)
+    code, found = await checks(capsys)
+    assert (code, found["object store"]["state"]) == (1, "broken")
+    assert "has no credentials" in found["object store"]["found"]
+
+    monkeypatch.setenv("DJP_STORAGE_S3_ACCESS_KEY", minio.account.access_key)
+    monkeypatch.setenv("DJP_STORAGE_S3_SECRET_KEY", "not-the-secret")
+    code, found = await checks(capsys)
+    assert (code, found["object store"]["state"]) == (1, "broken")
+    assert "credentials are wrong" in found["object store"]["found"]
+    assert "not-the-secret" not in json.dumps(found)
+
+    monkeypatch.setenv("DJP_STORAGE_S3_SECRET_KEY", minio.account.secret_key)
+    code, found = await checks(capsys)
+    assert (code, found["object store"]["state"]) == (0, "note")
+    assert "has no bucket doctor-a, doctor-b, doctor-c, doctor-d yet" in found["object store"]["found"]
+
+    monkeypatch.setattr(doctor_reach, "_time", lambda: time.time() + 3600)
+    code, found = await checks(capsys)
+    assert (code, found["clock"]["state"]) == (1, "broken")
+    assert "s ahead of http://" in found["clock"]["found"]
+
+
+async def test_a_database_that_is_not_there_and_a_port_that_is_taken(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJP_GOVERNANCE_DATABASE_URL", "postgresql+psycopg://djp:hush@localhost:1/djp")
+    monkeypatch.setenv("DJP_API_KEY", "sk-from-somewhere-else")
+    with socket.create_server(("localhost", 0)) as taken:
+        monkeypatch.setenv("DJP_REST_LISTEN", f"localhost:{taken.getsockname()[1]}")
+        code, found = await checks(capsys)
+    assert code == 1
+    assert found["database"]["state"] == "broken"
+    assert "governance" in found["database"]["found"]
+    assert "DJP_REST_LISTEN" in found["port"]["remedy"]  # the last of them
+    assert found["api key"]["state"] == "warning"
+    assert "hush" not in json.dumps(found)
+    assert "somewhere-else" not in json.dumps(found)
+
+
+async def test_a_clock_before_this_release_is_wrong(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_reach, "_time", lambda: 0.0)
+    code, found = await checks(capsys)
+    assert (code, found["clock"]["state"]) == (1, "broken")
 
 
 async def test_serve_refuses_an_unknown_service_and_a_taken_address_in_one_line(djp: Any, gateway: Any) -> None:
