@@ -35,7 +35,7 @@ _MODULES = {
     "scaling": "djp.scaling.settings",
     "rest": "djp.rest",
 }
-_SECRET = re.compile(r"(_|^)(KEY|SECRET|TOKEN|PASSWORD)(_|$)")
+_SECRET = re.compile(r"(_|^)(KEY|SECRET|TOKEN|PASSWORD|WEBHOOK)(_|$)")
 _NAMES_A_FILE = re.compile(r"_(FILE|CA|CERT)$|^DJP_TLS_KEY$")
 _RUN_BUDGET = re.compile(r"BUDGET_[A-Z0-9_]+_(USD|TOKENS)")
 _HIDDEN = "set, hidden"
@@ -95,6 +95,7 @@ def _settings(problems: list[str]) -> Iterator[Setting]:
     yield _of_the_environment("command", VARIABLE, str(env_file()))
     yield _of_the_environment("command", "DJP_GATEWAY")
     yield _of_the_environment("command", "DJP_API_KEY")
+    yield _of_the_environment("command", "WEBHOOK_URL")
     for group, name in _MODULES.items():
         module = importlib.import_module(name)
         for cls in vars(module).values():

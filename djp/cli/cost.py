@@ -48,7 +48,7 @@ async def print_report(gateway: str | None, *, tenant: str, days: int, as_json: 
     print_budget_table([budget])
     if report.anomalies:
         out().print()
-        out().print("Cost anomalies", style="bold")
+        out().print("Cost Anomalies", style="bold")
         _print_anomalies(report.anomalies)
     return Exit.OK
 

@@ -74,6 +74,40 @@ def show_run(
     )
 
 
+@runs_app.command(
+    "export",
+    epilog=examples(
+        "djp runs export --output runs.csv",
+        "djp runs export --since 2026-10-01 --until 2026-10-07 --output weekly.csv",
+        "djp runs export --since 7d --json",
+    ),
+)
+def export_runs(
+    output: Annotated[
+        Path | None, typer.Option(parser=a_path, metavar="FILE.csv", help="Default: standard output.")
+    ] = None,
+    since: Annotated[
+        str, typer.Option(metavar="SPAN", help="How far back: 12h, 7d or 4w, or the first day, as 2026-10-01.")
+    ] = "",
+    until: Annotated[str, typer.Option(metavar="DAY", help="The last day, in UTC; default: today.")] = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a row about every run, oldest last, with the columns of `djp run --metrics`; all of them unless told.
+
+    The file is there whole, or not at all. The JSON document has `runs`, each an object with these columns.
+    """
+    from djp.cli import export
+    from djp.cli.session import execute
+
+    if as_json and output is not None:
+        raise typer.BadParameter("--output is for a CSV file, and --json goes to standard output; give one")
+    execute(
+        lambda: export.export_runs(gateway, output, since=since, until=until, as_json=as_json),
+        as_json=as_json,
+    )
+
+
 @runs_app.command("cancel", epilog=examples('djp runs cancel 3f2b8c1e --reason "asked twice"'))
 def cancel_run(
     run: RunId,

@@ -163,6 +163,39 @@ def redact(
     execute(lambda: command.redact(flags), as_json=as_json)
 
 
+_Share = Annotated[float, typer.Option(metavar="SHARE", min=0, max=1, help="Of the runs that it can be told of.")]
+
+
+@app.command(epilog=examples("djp alerts --since 7d", "djp alerts --since 24h --threshold-advisory 0.4 --json"))
+def alerts(
+    since: Annotated[str, typer.Option(metavar="SPAN", help="How far back: 12h, 7d or 4w.")] = "7d",
+    threshold_advisory: _Share = 0.3,
+    threshold_cost: Annotated[str, typer.Option(metavar="DOLLARS", help="What a run may cost on average.")] = "0.01",
+    threshold_failure: _Share = 0.2,
+    threshold_grounded: _Share = 0.6,
+    threshold_redacted: _Share = 0.1,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Exit with 1 if the runs of a time are not as they should be, and say in what.
+
+    Too many advisory, failed or redacted runs, too few of the grounded ones with their citations, or too high a cost.
+    What is told is also sent to the address in WEBHOOK_URL, in the form that Slack takes. The JSON document has
+    `since`, `runs`, and `figures`, each with its `value`, `threshold` and `alert`.
+    """
+    from djp.cli.alerts import Thresholds, watch_over
+    from djp.cli.session import execute
+
+    thresholds = Thresholds(
+        advisory=threshold_advisory,
+        cost_usd=threshold_cost,
+        failure=threshold_failure,
+        grounded=threshold_grounded,
+        redacted=threshold_redacted,
+    )
+    execute(lambda: watch_over(gateway, since, thresholds, as_json=as_json), as_json=as_json)
+
+
 @app.command(epilog=examples("djp trace latest"))
 def trace(run: RunId, as_json: AsJson = False) -> None:
     """Draw a run's trace across the services, as kept in DJP_HOME."""

@@ -58,25 +58,31 @@ def check_metrics_file(path: Path) -> None:
 async def append_metrics(path: Path, run: run_pb2.Run, client: DjpClient) -> None:
     """Add the run's row, below a header if the file is new or empty. Rows of several processes do not mix.
 
-    The row has the task's beginning, redacted unless the run was not. Raises OSError when it cannot be written.
+    Raises OSError when it cannot be written.
     """
-    task, name = run.spec.task, run.spec.trace_name
-    if run.spec.redaction != run_pb2.REDACTION_MODE_OFF:
-        task = (await client.redact(task, run.spec.redaction_options)).text
-        name = (await client.redact(name, run.spec.redaction_options)).text if name else ""
-    row = _row(run, one_line(task, TASK_CHARACTERS), one_line(name, TASK_CHARACTERS))
+    row = await metrics_row(run, client)
     with open(path, "ab", buffering=0) as file:  # noqa: ASYNC230  one short write, when the run is over
         fcntl.flock(file, fcntl.LOCK_EX)
         size = os.fstat(file.fileno()).st_size
-        added = _csv([*([] if size else [COLUMNS]), [harmless(row[column]) for column in COLUMNS]])
+        added = csv_lines([*([] if size else [COLUMNS]), list(row.values())])
         if file.write(added) < len(added):
             file.truncate(size)  # half a row would spoil the next one
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
+async def metrics_row(run: run_pb2.Run, client: DjpClient) -> dict[str, str]:
+    """The cells about a run, by column. They have the task's beginning, redacted unless the run was not."""
+    task, name = run.spec.task, run.spec.trace_name
+    if run.spec.redaction != run_pb2.REDACTION_MODE_OFF:
+        task = (await client.redact(task, run.spec.redaction_options)).text
+        name = (await client.redact(name, run.spec.redaction_options)).text if name else ""
+    row = _row(run, one_line(task, TASK_CHARACTERS), one_line(name, TASK_CHARACTERS))
+    return {column: harmless(row[column]) for column in COLUMNS}
+
+
 def _row(run: run_pb2.Run, task: str, trace_name: str) -> dict[str, str]:
     spec, result = run.spec, run.result
-    took = run.finished_at.ToNanoseconds() - run.created_at.ToNanoseconds()
+    took = run.finished_at.ToNanoseconds() - run.created_at.ToNanoseconds() if run.HasField("finished_at") else 0
     resolved = [found for found in result.citations if found.status == common_pb2.CITATION_STATUS_RESOLVED]
     flagged = sorted({found.reason for found in result.verdict.disqualified if "safety" in found.rule})
     return {
@@ -118,7 +124,8 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-def _csv(rows: list[tuple[str, ...] | list[str]]) -> bytes:
+def csv_lines(rows: list[tuple[str, ...] | list[str]]) -> bytes:
+    """The rows, as a spreadsheet reads them."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

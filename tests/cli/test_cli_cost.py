@@ -125,7 +125,7 @@ async def test_a_costly_day_is_an_anomaly_in_both(ledger: Ledger, capsys: pytest
         "acme    2026-04-12  $4.00        $0.10             390.0",
     ]
     await report(ledger.address)
-    assert printed(capsys)[-4:] == ["Cost anomalies", *shown]
+    assert printed(capsys)[-4:] == ["Cost Anomalies", *shown]
     await print_anomalies(ledger.address, tenant="acme", days=7, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["days"] == 7
