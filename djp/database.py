@@ -42,6 +42,11 @@ Postgres, which takes 100 unless told otherwise: ten replicas find room, and who
 _LAST_WORDS_S = 5.0
 """How long the thread of a connection that was not given back may take to end."""
 
+
+class DatabaseAwayError(Unavailable):
+    """The database does not answer, or not in time. What was under way may have been done nevertheless."""
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UPGRADE_LOCK = 0x646A70  # "djp": which advisory lock upgrades take on Postgres
 
@@ -58,7 +63,7 @@ async def open_engine(url: str, migrations: Path, metadata: MetaData | None = No
     Raises:
         FailedPrecondition: the database cannot be opened, or was made by a newer release.
         DiskFull: there is no room.
-        Unavailable: the database does not answer, or another process holds it for too long.
+        DatabaseAwayError: the database does not answer, or another process holds it for too long.
     """
     engine = _create(url)
     try:
@@ -138,11 +143,13 @@ def database_error(error: BaseException | None, url: str) -> DjpError | None:
             f"{name} is no database or is damaged ({cause}); move it away, or restore it from a backup"
         )
     if "is locked" in cause:
-        return Unavailable(f"database {name} is held by another process for more than {BUSY_TIMEOUT_S} s; try again")
+        return DatabaseAwayError(
+            f"database {name} is held by another process for more than {BUSY_TIMEOUT_S} s; try again"
+        )
     if type(error).__module__.startswith("psycopg") and any(
         one.__name__ == "OperationalError" for one in type(error).mro()
     ):
-        return Unavailable(
+        return DatabaseAwayError(
             f"database {name} does not answer ({cause}); see that it runs and that its URL is right, and try again"
         )
     return None
@@ -157,7 +164,7 @@ class _Pool(AsyncAdaptedQueuePool):
         try:
             return super().connect()
         except PoolTimeoutError as error:
-            raise Unavailable("the database has more to do than it can; try again in a moment") from error
+            raise DatabaseAwayError("the database has more to do than it can; try again in a moment") from error
 
 
 def _create(url: str) -> AsyncEngine:
@@ -205,7 +212,7 @@ def clear_error(engine: Engine, error: Exception, connection: PoolProxiedConnect
     """What a driver's error means to an operator, as `database_error`. Where a connection broke, all are made anew."""
     if connection and engine.dialect.is_disconnect(error, connection.dbapi_connection, None):  # type: ignore[arg-type]
         engine.pool._invalidate(connection, error)
-        return Unavailable(f"database {shown(_url(engine))} does not answer; try again")
+        return DatabaseAwayError(f"database {shown(_url(engine))} does not answer; try again")
     return database_error(error, _url(engine))
 
 
@@ -223,7 +230,7 @@ def _listen(engine: Engine, url: str) -> None:
         if context.is_pre_ping:
             return  # a connection that broke while nobody used it: the pool makes another
         if context.is_disconnect:
-            raise Unavailable(f"database {shown(url)} does not answer; try again") from context.original_exception
+            raise DatabaseAwayError(f"database {shown(url)} does not answer; try again") from context.original_exception
         if context.sqlalchemy_exception and (error := database_error(context.original_exception, url)):
             raise error from context.original_exception
 

@@ -159,7 +159,7 @@ async def test_a_frozen_leaf_does_not_hold_a_step_after_the_debate_for_ever(
     mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.0, 0.0))
-    monkeypatch.setattr("djp_gateway.patience._ATTEMPT_S", 0.05)  # half a minute otherwise
+    monkeypatch.setattr("djp_gateway.patience._ATTEMPT_S", 0.5)  # half a minute otherwise
     leaves.hold("PutArtifact")
     run = await gateway.do()
     assert run.error.reason == common_pb2.ERROR_REASON_DEADLINE_EXCEEDED

@@ -54,7 +54,7 @@ async def listen(
         grpc.aio.AioRpcError: the leaf failed, or does not come back.
         NoRoomError: there is no room in the budget for what a run that was taken up again can still cost.
     """
-    if live.resumed and not await hold(live, leaves, await rest()):
+    if live.resumed and not await hold(live, leaves, await patience.persistently(rest, live.waiting_for("debate"))):
         raise NoRoomError(
             "the run was interrupted, and there is no room in the budget for the rest of it; raise the limit or wait "
             "until it resets, and start the run again"

@@ -11,6 +11,7 @@ from djp.mesh.errors import ResourceExhausted
 from djp.v1 import common_pb2, grounding_pb2, judge_pb2, run_pb2
 from djp_gateway.hiding import redacted
 from djp_gateway.live import count
+from djp_gateway.patience import persistently
 from djp_gateway.record import resolved
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def search(live: LiveRun, leaves: Leaves) -> list[common_pb2.Passage]:
     if not live.run.spec.corpus:
         return []
     async with live.stage(common_pb2.STAGE_SEARCH) as finished:
-        passages = await find_passages(live.run.spec, leaves)
+        passages = await persistently(lambda: find_passages(live.run.spec, leaves), live.waiting_for("grounding"))
         documents = len({passage.document_id for passage in passages})
         finished.summary = f"{count(len(passages), 'passage')} of {count(documents, 'document')}"
     return passages
@@ -63,8 +64,13 @@ async def cite(
     """Check every draft's citations against the corpus; the judge's rules count the resolved ones only."""
     if not sent.spec.corpus:
         return [judge_pb2.Candidate(draft=draft) for draft in drafts], {}
+    waiting = live.waiting_for("grounding")
+
+    async def check(draft: debate_pb2.Draft) -> list[common_pb2.Citation] | None:
+        return await persistently(lambda: verify(sent, draft.text, leaves), waiting)
+
     async with live.stage(common_pb2.STAGE_CITE) as finished:
-        checked = await asyncio.gather(*(verify(sent, draft.text, leaves) for draft in drafts))
+        checked = await asyncio.gather(*map(check, drafts))
         for draft, found in zip(drafts, checked, strict=True):
             if found is None:
                 await live.warn(

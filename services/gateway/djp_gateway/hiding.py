@@ -122,13 +122,7 @@ async def redacted(
         Unavailable: it does not come back.
         grpc.aio.AioRpcError: it fails otherwise.
     """
-    at_once, told = asyncio.Semaphore(_AT_ONCE), False
-
-    async def tell(_problem: str) -> None:
-        nonlocal told
-        if live and not told:
-            told = True
-            await live.emit(run_pb2.RunEvent(warning="redaction does not answer, trying again for about a minute"))
+    at_once, tell = asyncio.Semaphore(_AT_ONCE), live.waiting_for("redaction") if live else None
 
     async def redact(text: str, options: redaction_pb2.RedactionOptions) -> redaction_pb2.RedactResponse:
         request = redaction_pb2.RedactRequest(text=text, options=options)

@@ -190,7 +190,7 @@ async def _reserve(
     async def ask() -> governance_pb2.ReserveResponse:
         return await leaves.governance.Reserve(request, timeout=_ASK_S)
 
-    answer = await to_the_end(ask())
+    answer = await to_the_end(persistently(ask, live.waiting_for("governance")))
     run.reservation_id = answer.reservation.reservation_id
     for warning in answer.warnings:
         await live.warn(warning)

@@ -15,7 +15,7 @@ from djp_gateway.patience import to_the_end
 from djp_gateway.ports import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from djp.mesh.errors import DjpError
@@ -189,6 +189,18 @@ class LiveRun:
         """Tell the watchers something that is no error, and keep it with the run."""
         self.run.warnings.append(warning)
         await self.emit(run_pb2.RunEvent(warning=warning))
+
+    def waiting_for(self, leaf: str) -> Callable[[str], Awaitable[None]]:
+        """What tells the watchers, once, that a leaf does not answer; no warning to keep, for it passes."""
+        told = False
+
+        async def tell(_problem: str) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                await self.emit(run_pb2.RunEvent(warning=f"{leaf} does not answer, trying again for about a minute"))
+
+        return tell
 
     async def began(self, call: common_pb2.ModelCall) -> None:
         """Note that a model call is about to be made; until it is charged, it is owed at its bound."""

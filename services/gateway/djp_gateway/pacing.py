@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from djp.v1 import governance_pb2, run_pb2
+from djp_gateway.patience import persistently
 
 if TYPE_CHECKING:
     from djp_gateway.adapters.leaves import Leaves
@@ -21,7 +22,11 @@ async def has_share(live: LiveRun, leaves: Leaves, dead: DeadLetters) -> bool:
     run = live.run
     if not run.replay.window_share:
         return True
-    budget = (await leaves.governance.GetBudget(governance_pb2.GetBudgetRequest(scope="tenant"))).budget
+
+    async def ask() -> governance_pb2.GetBudgetResponse:
+        return await leaves.governance.GetBudget(governance_pb2.GetBudgetRequest(scope="tenant"))
+
+    budget = (await persistently(ask, live.waiting_for("governance"))).budget
     limited = [window for window in budget.windows if window.HasField("limit_nano_usd")]
     shares = [
         (window.starts_at.ToDatetime(UTC), int(window.limit_nano_usd * run.replay.window_share)) for window in limited

@@ -163,8 +163,8 @@ class RunQueue(Protocol):
         """Take this run, out of turn; None: it neither waits nor is parked."""
         ...
 
-    async def hand_back(self, executor: str) -> None:
-        """Let the runs of an executor that stops wait for another one."""
+    async def hand_back(self, executor: str, *, keep: Collection[str] = ()) -> None:
+        """Let the runs of an executor that stops wait for another one; or those that it does not `keep`, for any."""
         ...
 
     async def beat(self, executor: str) -> None:

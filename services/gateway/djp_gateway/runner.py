@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry.trace import Status, StatusCode, format_trace_id
 
+from djp.database import DatabaseAwayError
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.telemetry import run_scope, service_scope, span
 from djp.run_states import TERMINAL_STATES
@@ -78,13 +79,17 @@ class Runner:
         self._lease_s = lease_s
         self._gates = steps.Gates(queue, Approvals(orders, timedelta(seconds=approval_s)), dead)
         self._ending = Ending(store, leaves, watchers)
-        self._accepting: set[asyncio.Task[run_pb2.Run]] = set()
+        self._accepting: set[asyncio.Task[Any]] = set()
+        """What callers began, and what ends even if they go away."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: dict[str, asyncio.Task[None]] = {}
         """By id, the tasks of those that this gateway has begun to work on."""
         self._working: set[str] = set()
         """Those of them that take a place: one that only has to be ended takes none."""
         self._cancelled: dict[str, Order] = {}
+        self._claiming = asyncio.Lock()
+        self._adrift = False
+        """The database may have runs as this gateway's that nobody here works on."""
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -121,16 +126,24 @@ class Runner:
         while True:
             self._wake.clear()
             try:
-                while not self._stopping and len(self._working) < self._max_workers:
-                    claim = await to_the_end(self._queue.claim(self._executor, per_tenant=self._per_tenant))
-                    if claim is None:
-                        break
-                    self._begin(claim)
+                async with self._claiming:
+                    await self._take_what_fits()
             except Exception as error:
+                self._adrift = True
                 _log.warning("no run can be taken from the queue (%s); trying again", type(error).__name__)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._wake.wait()
+
+    async def _take_what_fits(self) -> None:
+        if self._adrift and not self._stopping:
+            await to_the_end(self._queue.hand_back(self._executor, keep={*self._runs, *self._working}))
+            self._adrift = False
+        while not self._stopping and len(self._working) < self._max_workers:
+            claim = await to_the_end(self._queue.claim(self._executor, per_tenant=self._per_tenant))
+            if claim is None:
+                break
+            self._begin(claim)
 
     async def listen(self) -> None:
         """Hear of what other gateways were told of the runs here, until cancelled."""
@@ -145,9 +158,18 @@ class Runner:
 
     async def obey(self, run_id: str) -> None:
         """Do what was ordered of the run, if it waits, is parked or is this gateway's; else its own hears of it."""
-        if claim := await self._queue.claim_one(run_id, self._executor):
-            self._begin(claim)  # which begins with its orders
-        else:
+        await asyncio.shield(_keep(self._accepting, self._obey(run_id)))
+
+    async def _obey(self, run_id: str) -> None:
+        async with self._claiming:
+            try:
+                claim = await self._queue.claim_one(run_id, self._executor)
+            except DatabaseAwayError:
+                self._adrift = True
+                raise
+            if claim:
+                self._begin(claim)  # which begins with its orders
+        if not claim:
             await self._hear([run_id])
 
     async def _hear(self, run_ids: Collection[str]) -> None:
@@ -193,6 +215,10 @@ class Runner:
         self._runs[claim.run_id] = task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             await self._worked(claim)
+        except DatabaseAwayError as away:
+            _log.warning("run %s goes on from what is kept when the database answers again: %s", claim.run_id, away)
+            self._adrift = True
+            self._watchers.wake(claim.run_id)  # for what was written last, and nobody heard that it was
         finally:
             if (
                 self._runs.get(claim.run_id) is task
@@ -225,6 +251,8 @@ class Runner:
                     raise  # another executor goes on with it
                 else:
                     error = INTERRUPTED
+            except DatabaseAwayError:
+                raise
             except Exception as failure:
                 self._working.discard(run_id)
                 error = await self._ending.error_of(failure, live.run)

@@ -17,6 +17,7 @@ from djp_gateway.hiding import hide
 from djp_gateway.ledger import charge, lease, reserve, settle, take_up
 from djp_gateway.live import ARTIFACT, DEBATE, JUDGE, count
 from djp_gateway.pacing import has_share
+from djp_gateway.patience import persistently
 from djp_gateway.publishing import artifact_bytes, clean_message, outcome, publish, redact, store
 from djp_gateway.record import RunRecord, summary_of
 
@@ -119,7 +120,9 @@ async def _until(ends_at: float) -> AsyncIterator[None]:
 async def project(live: LiveRun, leaves: Leaves, sent: Sent) -> None:
     """Bound the run's cost."""
     async with live.stage(common_pb2.STAGE_PROJECT) as finished:
-        projection = await bound(sent, live.run.run_id, leaves)
+        projection = await persistently(
+            lambda: bound(sent, live.run.run_id, leaves), live.waiting_for("debate or judge")
+        )
         live.run.projection.CopyFrom(projection)
         finished.summary = f"at most {count(projection.total.calls, 'model call')}"
 

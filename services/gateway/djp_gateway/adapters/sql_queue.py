@@ -15,7 +15,7 @@ from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import COMMAND, Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import timedelta
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -78,11 +78,11 @@ class SqlRunQueue:
             row = (await connection.execute(select(*_CLAIM).where(runs.c.run_id == run_id))).one()
         return Claim(*row)
 
-    async def hand_back(self, executor: str) -> None:
+    async def hand_back(self, executor: str, *, keep: Collection[str] = ()) -> None:
         async with self._turn, self._engine.begin() as connection:
             await connection.execute(
                 update(runs)
-                .where(runs.c.executor == executor, _in_work)
+                .where(runs.c.executor == executor, _in_work, runs.c.run_id.not_in(keep))
                 .values(waiting=True, queued_us=_now_us(), attempt=runs.c.attempt + 1)
             )
 
