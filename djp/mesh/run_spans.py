@@ -1,4 +1,6 @@
-"""The local span store of embedded runs: a JSON line per finished span in `<dir>/<run_id>.jsonl`, newest 200 runs."""
+"""The spans of runs: their trace's id, their attributes, and the local store of embedded runs, which has a JSON line
+per finished span in `<dir>/<run_id>.jsonl`, for the newest 200 runs.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from djp.mesh import semconv
-from djp.mesh.telemetry import RUN_ID, run_attributes
+from djp.mesh.telemetry import RUN_ID, run_attributes, run_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +36,14 @@ class RunAttributes(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Called by the SDK in the context the span starts in."""
         span.set_attributes(run_attributes(parent_context))
+
+
+class RunTraceIds(RandomIdGenerator):
+    """A run's trace has the id of the run, whichever process begins a span of it; every other trace a random one."""
+
+    def generate_trace_id(self) -> int:
+        """Called by the SDK, in the context where a span without a parent starts."""
+        return run_trace_id() or super().generate_trace_id()
 
 
 class LocalSpans(SpanExporter):

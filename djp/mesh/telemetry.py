@@ -1,11 +1,12 @@
-"""Traces: one provider per service name (seven may share a process), one trace across a run's calls, run id and
-tenant on every span. Without an exporter nothing is recorded and the SDK is never imported; the trace context still
-travels on. Text of tasks, drafts and errors is never recorded.
+"""Traces: one provider per service name (seven may share a process), one trace across a run's calls and across the
+processes that work on it one after the other, run id and tenant on every span. Without an exporter nothing is recorded
+and the SDK is never imported; the trace context still travels on. Text of tasks, drafts and errors is never recorded.
 """
 
 from __future__ import annotations
 
 import re
+import uuid
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ _NO_TRACER = trace.NoOpTracerProvider().get_tracer("djp")
 
 _providers: dict[str, TracerProvider] = {}
 _service: ContextVar[str] = ContextVar("djp_service", default="")
+_run_trace: ContextVar[int] = ContextVar("djp_run_trace", default=0)
 
 
 def setup(service: str, *, otlp_endpoint: str | None = None, spans_dir: Path | None = None) -> None:
@@ -51,9 +53,11 @@ def setup(service: str, *, otlp_endpoint: str | None = None, spans_dir: Path | N
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
-    from djp.mesh.run_spans import LocalSpans, RunAttributes
+    from djp.mesh.run_spans import LocalSpans, RunAttributes, RunTraceIds
 
-    provider = TracerProvider(resource=Resource({semconv.SERVICE_NAME: service}), shutdown_on_exit=False)
+    provider = TracerProvider(
+        resource=Resource({semconv.SERVICE_NAME: service}), id_generator=RunTraceIds(), shutdown_on_exit=False
+    )
     provider.add_span_processor(RunAttributes())
     if spans_dir:
         provider.add_span_processor(SimpleSpanProcessor(LocalSpans(spans_dir)))
@@ -82,14 +86,31 @@ def service_scope(service: str) -> Iterator[None]:
 
 @contextmanager
 def run_scope(run_id: str) -> Iterator[None]:
-    """Everything inside the block, on every service it calls, is part of run `run_id` (its spans carry the id)."""
+    """Everything inside the block, on every service it calls, is part of run `run_id` (its spans carry the id).
+
+    The trace that begins inside has the run's id, if that is a UUID: whoever takes the run up later goes on in it.
+    """
     if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"run id {run_id[:80]!r} is malformed: 1 to 64 letters, digits, '_' and '-'")
     token = otel_context.attach(baggage.set_baggage(semconv.DJP_RUN_ID, run_id))
+    trace_token = _run_trace.set(_trace_id_of(run_id))
     try:
         yield
     finally:
+        _run_trace.reset(trace_token)
         otel_context.detach(token)
+
+
+def _trace_id_of(run_id: str) -> int:
+    try:
+        return uuid.UUID(run_id).int
+    except ValueError:
+        return 0
+
+
+def run_trace_id() -> int:
+    """The id of the trace that begins in the current run scope; 0: any. What a caller says of a run does not count."""
+    return _run_trace.get()
 
 
 def current_run_id() -> str:
