@@ -27,6 +27,7 @@ from djp_gateway.callers import ApiKey
 from djp_gateway.keeping import Keeper
 from djp_gateway.ports import APPROVE, CANCEL, COMMAND, REJECT, Checkpoint, Claim, Order
 from djp_gateway.seal import Seal
+from djp_gateway.spec import SPEC_VERSION
 from tests.governance.ledger_postgres import new_postgres
 
 if TYPE_CHECKING:
@@ -51,14 +52,21 @@ class Base:
     audit: SqlAudit
     made: int = 0
 
-    async def add(self, tenant: str = "t", executor: str = "a", priority: int = 0) -> str:
+    async def add(
+        self, tenant: str = "t", executor: str = "a", priority: int = 0, spec_version: int = SPEC_VERSION
+    ) -> str:
         """A run that waits; later ones are younger."""
         self.made += 1
-        spec = run_pb2.RunSpec(task="Why?", priority=priority)
+        spec = run_pb2.RunSpec(task="Why?", priority=priority, spec_version=spec_version)
         run = run_pb2.Run(run_id=str(uuid.uuid4()), tenant=tenant, state=run_pb2.RUN_STATE_QUEUED, spec=spec, attempt=1)
         run.created_at.FromMicroseconds(1_700_000_000_000_000 + self.made)
         await self.store.create(run, request_id=str(uuid.uuid4()), request_sha256="x", executor=executor)
         return run.run_id
+
+    @property
+    def newer(self) -> SqlRunQueue:
+        """The same queue as a gateway of a later release sees it."""
+        return SqlRunQueue(self.engine, knows=SPEC_VERSION + 1)
 
     async def claim(self, executor: str = "a", per_tenant: int = 5, **more: Any) -> Claim | None:
         return await self.queue.claim(executor, per_tenant=per_tenant, **more)
@@ -224,6 +232,58 @@ async def test_a_run_that_waits_can_be_claimed_out_of_turn_and_once(base: Base) 
     claims = await asyncio.gather(*(base.queue.claim_one(second, f"e{number}") for number in range(5)))
     assert [claim for claim in claims if claim] == [Claim("t", second, 1, 0)]
     assert await base.order(2) == [first]
+
+
+async def test_an_older_gateway_leaves_runs_of_a_newer_spec_to_newer_ones(base: Base) -> None:
+    newer, known = await base.add(spec_version=SPEC_VERSION + 1), await base.add()
+    assert await base.order(2) == [known]  # though it is the younger one
+    assert await base.queue.claim_one(newer, "a") is None
+    assert await base.newer.claim("b", per_tenant=5) == Claim("t", newer, 1, 0)
+
+
+async def test_a_newer_gateway_finishes_what_older_ones_have_begun(base: Base) -> None:
+    begun, waiting = await base.add(), await base.add(spec_version=0)  # as before there were versions
+    await base.queue.claim_one(begun, "old")
+    await base.queue.hand_back("old")
+    claims = [await base.newer.claim("new", per_tenant=5) for _ in range(3)]
+    assert claims == [Claim("t", begun, 2, 0), Claim("t", waiting, 1, 0), None]
+
+
+async def test_what_a_newer_gateway_hands_back_or_leaves_when_it_dies_waits_for_another_newer_one(base: Base) -> None:
+    handed, left = [await base.add(spec_version=SPEC_VERSION + 1) for _ in range(2)]
+    await base.newer.claim_one(handed, "new")
+    await base.newer.hand_back("new")
+    await base.newer.claim_one(left, "dead")
+    await base.queue.beat("dead")
+    assert await base.queue.take_from("dead", 1, taker="old") == 1
+    assert await base.claim("old") is None
+    assert (await base.queue.depth())[0] == 2
+    claims = [await base.newer.claim("other", per_tenant=5) for _ in range(2)]
+    assert claims == [Claim("t", handed, 2, 0), Claim("t", left, 2, 1)]
+
+
+async def test_what_is_ordered_of_a_parked_run_of_a_newer_spec_reaches_a_newer_gateway(base: Base) -> None:
+    run_id = await base.add(spec_version=SPEC_VERSION + 1)
+    await base.newer.claim_one(run_id, "new")
+    run = await base.store.get("t", run_id)
+    await base.store.save(run, [], parked_until=datetime.now(UTC) + timedelta(days=1))
+    order = Order(CANCEL, "tenant t", "")
+    await base.orders.give("t", run_id, order, request_id=str(uuid.uuid4()), request_sha256="body")
+    assert await base.queue.claim_one(run_id, "old") is None
+    assert await base.queue.wake_parked("old") == 1
+    assert await base.claim("old") is None
+    assert await base.newer.claim("new", per_tenant=5) == Claim("t", run_id, 1, 0)
+
+
+async def test_a_dead_letter_of_a_newer_spec_is_replayed_by_a_newer_gateway(base: Base) -> None:
+    run_id = await base.add(spec_version=SPEC_VERSION + 1)
+    await base.newer.claim_one(run_id, "new")
+    await base.end("t", run_id)
+    (replay,) = await base.dead.replay(
+        "t", dead_letter_pb2.DeadLetterFilter(), window_share=0.5, executor="old", at_most=5
+    )
+    assert await base.claim("old") is None
+    assert await base.newer.claim("new", per_tenant=5) == Claim("t", replay, 1, 0)
 
 
 async def test_checkpoints_are_kept_in_order_until_the_run_ends(base: Base) -> None:

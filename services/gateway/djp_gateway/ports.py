@@ -135,7 +135,8 @@ class RunQueue(Protocol):
     """Runs that wait for an executor, and executors that show that they live.
 
     A run is either waiting, or one executor's, or parked until a person decides or a time comes, or has ended. What is
-    taken from an executor gets a higher `attempt`, so that one that was only slow can write nothing any more.
+    taken from an executor gets a higher `attempt`, so that one that was only slow can write nothing any more. A run
+    whose spec is of a newer version than this gateway knows is for newer gateways: it is not claimed here.
     """
 
     async def claim(self, executor: str, *, per_tenant: int) -> Claim | None:
@@ -160,7 +161,7 @@ class RunQueue(Protocol):
         ...
 
     async def claim_one(self, run_id: str, executor: str) -> Claim | None:
-        """Take this run, out of turn; None: it neither waits nor is parked."""
+        """Take this run, out of turn; None: it neither waits nor is parked, or is for newer gateways."""
         ...
 
     async def hand_back(self, executor: str, *, keep: Collection[str] = ()) -> None:

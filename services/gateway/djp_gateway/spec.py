@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from djp_gateway.templates.making import Made
 
 SPEC_VERSION = 1
+"""Raised together with a field of RunSpec that a gateway would do a run wrong without: then only gateways that know the
+field take up runs that have it. A field that changes nothing for who ignores it needs no new version."""
 _MODEL = re.compile(r"[^/\s]+/\S+")
 DEFAULT_TOP_K = 8
 DEFAULT_PASSAGE_TOKENS = 2560

@@ -13,6 +13,7 @@ from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import executors, orders, runs, slowed
 from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import COMMAND, Claim
+from djp_gateway.spec import SPEC_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -28,15 +29,20 @@ _in_work = and_(runs.c.terminal.is_(False), runs.c.waiting.is_(False), ~_parked)
 
 
 class SqlRunQueue:
-    """A RunQueue on SQLAlchemy Core; one transaction a call."""
+    """A RunQueue on SQLAlchemy Core; one transaction a call. `knows`: the newest spec version that is claimed here."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, knows: int = SPEC_VERSION) -> None:
         self._engine = engine
+        self._known = runs.c.spec_version <= knows
         self._sqlite = engine.dialect.name == "sqlite"
         self._turn = turn_of(engine)
 
+    def _mine(self, executor: str) -> ColumnElement[bool]:
+        """What an executor may take: a command its own runs only, and nobody else does."""
+        return and_(self._known, runs.c.executor == COMMAND if executor == COMMAND else runs.c.executor != COMMAND)
+
     async def claim(self, executor: str, *, per_tenant: int) -> Claim | None:
-        mine = _mine(executor)
+        mine = self._mine(executor)
         async with reading(self._engine).connect() as connection:
             if not await _with_room(connection, mine, per_tenant):
                 return None  # mostly, and without a lock
@@ -70,7 +76,7 @@ class SqlRunQueue:
         async with self._turn, self._engine.begin() as connection:
             done = await connection.execute(
                 update(runs)
-                .where(runs.c.run_id == run_id, runs.c.terminal.is_(False), or_(runs.c.waiting, _parked))
+                .where(runs.c.run_id == run_id, runs.c.terminal.is_(False), or_(runs.c.waiting, _parked), self._known)
                 .values(waiting=False, executor=executor, due_us=None)
             )
             if not done.rowcount:
@@ -148,17 +154,12 @@ class SqlRunQueue:
         return count, _age_s(oldest_us) if count else 0.0
 
     async def ready(self, executor: str, *, per_tenant: int) -> Sequence[float]:
-        mine, ages = _mine(executor), list[float]()
+        mine, ages = self._mine(executor), list[float]()
         async with reading(self._engine).connect() as connection:
             for tenant, count in (await _with_room(connection, mine, per_tenant)).items():
                 rows = (await connection.execute(_first(tenant, mine, per_tenant - count))).all()
                 ages += [_age_s(row.queued_us) for row in rows]
         return ages
-
-
-def _mine(executor: str) -> ColumnElement[bool]:
-    """What an executor may take: a command its own runs only, and nobody else does."""
-    return runs.c.executor == COMMAND if executor == COMMAND else runs.c.executor != COMMAND
 
 
 def _now_us() -> int:

@@ -84,6 +84,7 @@ class SqlRunStore:
             "waiting": True,
             "queued_us": run.created_at.ToMicroseconds(),
             "urgency": -run.spec.priority,
+            "spec_version": max(run.spec.spec_version, 1),
             "created_us": run.created_at.ToMicroseconds(),
             "preset": run.spec.preset,
             "workflow": run.spec.workflow,

@@ -51,6 +51,7 @@ runs = Table(
     Column("share_us", BigInteger),  # of a run that replays a dead letter: when it took its share of the budget
     Column("share_nano_usd", BigInteger, nullable=False, server_default="0"),
     Column("queued_us", BigInteger, nullable=False, server_default="0"),  # since when it waits, if it does
+    Column("spec_version", Integer, nullable=False, server_default="1"),  # what a gateway has to know to work on it
     UniqueConstraint("tenant", "request_id", name="uq_runs_request"),
 )
 Index("ix_runs_newest", runs.c.tenant, runs.c.created_us, runs.c.run_id)
