@@ -420,7 +420,8 @@ async def connect(
 ) -> AsyncIterator[DjpClient]:
     """A client of the gateway at `host:port` or `unix:/path`; TLS as DJP_TLS_* say. Connects at the first call.
 
-    `api_key` is what `djp keys create` printed; without TLS anybody on the way can read it.
+    `api_key` is what `djp keys create` printed, or a token of the issuer that the gateway takes tokens of; without TLS
+    anybody on the way can read it.
 
     A call of one answer whose failure may pass (`UNAVAILABLE`, `RATE_LIMITED`, …) is made again after each of
     `retry_waits_s`, within its deadline and with its `request_id`; streams of events resume. A refusal by a budget is
