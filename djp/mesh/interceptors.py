@@ -192,10 +192,14 @@ def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str
 
     async def unary(request: Any, context: Context) -> Any:
         async def body(checked: Any) -> Any:
-            if handler.request_streaming:
-                checked = _whole(checked, context)
-            result = behavior(checked, context)
-            return await result if inspect.isawaitable(result) else result
+            if not handler.request_streaming:
+                result = behavior(checked, context)
+                return await result if inspect.isawaitable(result) else result
+            whole = _Whole(checked, context)
+            try:
+                return await behavior(whole.requests(), context)
+            finally:
+                await whole.close()
 
         return await around(method, context, request, body)
 
@@ -220,14 +224,32 @@ def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str
     return rewrapped
 
 
-async def _whole(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-    """Ends only where the caller ended: grpc shows a call given up as an end too, and cancels it a moment later.
+class _Whole:
+    """Requests that end only where the caller ended: grpc shows a call given up as an end too, and cancels it a moment
+    later.
 
     Sending something to the caller takes longer than that moment; without it, half an upload could be taken for all.
     """
-    async for request in requests:
-        yield request
-    await context.send_initial_metadata(())
+
+    def __init__(self, requests: AsyncIterator[Any], context: Context) -> None:
+        self._requests = requests
+        self._context = context
+        self._sending: asyncio.Future[None] | None = None
+        self._closed = False
+
+    async def requests(self) -> AsyncIterator[Any]:
+        async for request in self._requests:
+            yield request
+        if not self._closed:
+            self._sending = asyncio.ensure_future(self._context.send_initial_metadata(()))
+            await asyncio.shield(self._sending)
+
+    async def close(self) -> None:
+        """Before the answer or the error is sent. A handler may pass the requests on in a task of its own, and grpc
+        takes it for a fault, and answers nothing, when two things are sent to the caller at once."""
+        self._closed = True
+        if self._sending:
+            await asyncio.gather(self._sending, return_exceptions=True)
 
 
 async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

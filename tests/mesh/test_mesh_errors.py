@@ -225,3 +225,26 @@ def test_reasons_are_names_of_the_contract():
     for cls in known(errors.DjpError):
         assert f"ERROR_REASON_{cls.reason}" in ErrorReason.keys()  # noqa: SIM118  no mapping
         assert cls.code in grpc.StatusCode.__members__
+
+
+async def test_an_upload_is_refused_whenever_it_ends(mesh):
+    """A task of the handler's own may hear the end of the requests at the very moment at which the handler fails."""
+
+    async def refuses(requests, _context):
+        first = asyncio.get_running_loop().create_future()
+
+        async def read():
+            async for request in requests:
+                first.set_result(int(request.value))
+
+        reading = asyncio.create_task(read())
+        for _ in range(await first):
+            await asyncio.sleep(0)
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise errors.NotFound("there is no such thing")
+
+    stub = await mesh.probe(Collect=refuses)
+    for number in range(300):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Collect(iter([mesh.Text(value=str(number % 30))]), timeout=20)
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
