@@ -23,6 +23,7 @@ from djp.v1 import run_pb2
 from djp_gateway import tokens
 from djp_gateway.adapters import signing_keys
 from djp_gateway.adapters.signing_keys import JwksKeys
+from djp_gateway.ports import COMMAND
 from djp_gateway.settings import GatewaySettings
 from djp_gateway.tokens import ALGORITHMS, Claims, TokenCheck
 from tests.gateway.oidc import AUDIENCE, ISSUER, Issuer, private_key
@@ -353,6 +354,8 @@ async def test_a_file_that_is_no_key_set_stops_the_start(mesh: Any, folder: Path
         with pytest.raises(FailedPrecondition, match="DJP_OIDC_JWKS"):
             async with port(mesh, **{**settings, "oidc_jwks": str(folder / path)}):
                 pass
+    command = await mesh.gateway(**{**settings, "executor_id": COMMAND}, alone=True)
+    assert (await command.do()).HasField("result"), "a command needs no issuer"
 
 
 @pytest.mark.parametrize(

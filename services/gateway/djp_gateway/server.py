@@ -165,8 +165,9 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
 
 
 async def _token_check(settings: GatewaySettings, stack: AsyncExitStack) -> TokenCheck | None:
-    """What reads tokens, if any count; what that needs is imported for it only."""
-    if not settings.oidc_issuer:
+    """What reads tokens, if any count; what that needs is imported for it only. A command's mesh has no other callers
+    than itself, and need not wait for an issuer."""
+    if not settings.oidc_issuer or settings.executor_id == COMMAND:
         return None
     from djp_gateway.adapters.signing_keys import JwksKeys
     from djp_gateway.tokens import Claims, TokenCheck
