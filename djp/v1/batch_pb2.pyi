@@ -33,6 +33,13 @@ class _BatchStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BatchState
     BATCH_STATE_CAPPED: _BatchState.ValueType  # 3
     """The cap would have been passed."""
     BATCH_STATE_CANCELLED: _BatchState.ValueType  # 4
+    BATCH_STATE_COLLECTING: _BatchState.ValueType  # 5
+    """More rows are to come."""
+    BATCH_STATE_CHECKING: _BatchState.ValueType  # 6
+    """Its rows are being checked; none was started."""
+    BATCH_STATE_REFUSED: _BatchState.ValueType  # 7
+    """Rows are bad, each with its error; none was started. StartBatch with other rows may take its place."""
+    BATCH_STATE_PAUSED: _BatchState.ValueType  # 8
 
 class BatchState(_BatchState, metaclass=_BatchStateEnumTypeWrapper): ...
 
@@ -42,6 +49,13 @@ BATCH_STATE_FINISHED: BatchState.ValueType  # 2
 BATCH_STATE_CAPPED: BatchState.ValueType  # 3
 """The cap would have been passed."""
 BATCH_STATE_CANCELLED: BatchState.ValueType  # 4
+BATCH_STATE_COLLECTING: BatchState.ValueType  # 5
+"""More rows are to come."""
+BATCH_STATE_CHECKING: BatchState.ValueType  # 6
+"""Its rows are being checked; none was started."""
+BATCH_STATE_REFUSED: BatchState.ValueType  # 7
+"""Rows are bad, each with its error; none was started. StartBatch with other rows may take its place."""
+BATCH_STATE_PAUSED: BatchState.ValueType  # 8
 Global___BatchState: _TypeAlias = BatchState  # noqa: Y015
 
 @_typing.final
@@ -63,21 +77,39 @@ class Batch(_message.Message):
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
+    CHECKED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    HELD_NANO_USD_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
     state: Global___BatchState.ValueType
     rows: _builtins.int
     queued: _builtins.int
+    """Not started."""
     running: _builtins.int
+    """Started and not ended; also those that wait for approval."""
     published: _builtins.int
     advisory: _builtins.int
     failed: _builtins.int
+    """Ended without a text."""
     cost_nano_usd: _builtins.int
+    """Of the rows that have ended."""
     max_cost_nano_usd: _builtins.int
+    """0: no cap."""
     concurrency: _builtins.int
+    checked: _builtins.int
+    refused: _builtins.int
+    """Rows that are bad."""
+    held_nano_usd: _builtins.int
+    """What rows under way can still cost at most, and what those that wait for approval have cost."""
+    last_sequence: _builtins.int
+    """The number of the last change of a row."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def finished_at(self) -> _timestamp_pb2.Timestamp: ...
+    def finished_at(self) -> _timestamp_pb2.Timestamp:
+        """Set while it rests and no row is under way."""
+
     def __init__(
         self,
         *,
@@ -94,10 +126,14 @@ class Batch(_message.Message):
         concurrency: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
+        checked: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        held_nano_usd: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "finished_at", b"finished_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advisory", b"advisory", "batch_id", b"batch_id", "concurrency", b"concurrency", "cost_nano_usd", b"cost_nano_usd", "created_at", b"created_at", "failed", b"failed", "finished_at", b"finished_at", "max_cost_nano_usd", b"max_cost_nano_usd", "published", b"published", "queued", b"queued", "rows", b"rows", "running", b"running", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advisory", b"advisory", "batch_id", b"batch_id", "checked", b"checked", "concurrency", b"concurrency", "cost_nano_usd", b"cost_nano_usd", "created_at", b"created_at", "failed", b"failed", "finished_at", b"finished_at", "held_nano_usd", b"held_nano_usd", "last_sequence", b"last_sequence", "max_cost_nano_usd", b"max_cost_nano_usd", "published", b"published", "queued", b"queued", "refused", b"refused", "rows", b"rows", "running", b"running", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -105,7 +141,7 @@ Global___Batch: _TypeAlias = Batch  # noqa: Y015
 
 @_typing.final
 class BatchRow(_message.Message):
-    """One row: the shared request with this row's task or inputs."""
+    """One row, counted from 1."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -115,13 +151,20 @@ class BatchRow(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     COST_NANO_USD_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    BOUND_NANO_USD_FIELD_NUMBER: _builtins.int
     row: _builtins.int
     run_id: _builtins.str
+    """Empty while it is not started."""
     state: _run_pb2.RunState.ValueType
     cost_nano_usd: _builtins.int
     error: _builtins.str
+    """Why it is bad, or why its run ended without a text."""
+    bound_nano_usd: _builtins.int
+    """The most that it can cost; 0 while it is not checked."""
     @_builtins.property
-    def run(self) -> _run_pb2.RunRequest: ...
+    def run(self) -> _run_pb2.RunRequest:
+        """What it asks for; unset in WatchBatch."""
+
     def __init__(
         self,
         *,
@@ -131,10 +174,11 @@ class BatchRow(_message.Message):
         state: _run_pb2.RunState.ValueType = ...,
         cost_nano_usd: _builtins.int = ...,
         error: _builtins.str = ...,
+        bound_nano_usd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_nano_usd", b"cost_nano_usd", "error", b"error", "row", b"row", "run", b"run", "run_id", b"run_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound_nano_usd", b"bound_nano_usd", "cost_nano_usd", b"cost_nano_usd", "error", b"error", "row", b"row", "run", b"run", "run_id", b"run_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,12 +193,19 @@ class StartBatchRequest(_message.Message):
     RUNS_FIELD_NUMBER: _builtins.int
     MAX_COST_NANO_USD_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
+    FIRST_ROW_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     batch_id: _builtins.str
-    """Chosen by the caller, to go on with later; empty: made up."""
+    """Chosen by the caller, to go on with later; empty: made up from the request_id."""
     max_cost_nano_usd: _builtins.int
-    """Unset: no cap but the budgets."""
+    """What the rows may cost together, with those under way at the most that they can cost. Unset: no cap but the budgets."""
     concurrency: _builtins.int
+    """Rows that run at once; 0: 3."""
+    first_row: _builtins.int
+    """The number of the first of these rows, for rows that do not fit into one request; 0: 1."""
+    more: _builtins.bool
+    """Further rows follow in another request; nothing is checked before the last one."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.RunRequest]: ...
     def __init__(
@@ -165,10 +216,12 @@ class StartBatchRequest(_message.Message):
         runs: _abc.Iterable[_run_pb2.RunRequest] | None = ...,
         max_cost_nano_usd: _builtins.int | None = ...,
         concurrency: _builtins.int = ...,
+        first_row: _builtins.int = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd", "max_cost_nano_usd", b"max_cost_nano_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd", "batch_id", b"batch_id", "concurrency", b"concurrency", "max_cost_nano_usd", b"max_cost_nano_usd", "request_id", b"request_id", "runs", b"runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd", "batch_id", b"batch_id", "concurrency", b"concurrency", "first_row", b"first_row", "max_cost_nano_usd", b"max_cost_nano_usd", "more", b"more", "request_id", b"request_id", "runs", b"runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_cost_nano_usd: _TypeAlias = _typing.Literal["max_cost_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__max_cost_nano_usd: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd"]  # noqa: Y015
@@ -333,15 +386,19 @@ class WatchBatchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    after_sequence: _builtins.int
+    """Tells the changes after this one only."""
     def __init__(
         self,
         *,
         batch_id: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "batch_id", b"batch_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -353,25 +410,123 @@ class WatchBatchResponse(_message.Message):
 
     BATCH_FIELD_NUMBER: _builtins.int
     ROW_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The number of the row's change; a watcher that was cut off goes on after it."""
     @_builtins.property
     def batch(self) -> Global___Batch: ...
     @_builtins.property
     def row(self) -> Global___BatchRow:
-        """The row that changed; unset on a heartbeat."""
+        """The row that changed; unset when only the batch did, and on a heartbeat."""
 
     def __init__(
         self,
         *,
         batch: Global___Batch | None = ...,
         row: Global___BatchRow | None = ...,
+        sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "row", b"row"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "row", b"row"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "row", b"row", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchBatchResponse: _TypeAlias = WatchBatchResponse  # noqa: Y015
+
+@_typing.final
+class PauseBatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BATCH_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    batch_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        batch_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseBatchRequest: _TypeAlias = PauseBatchRequest  # noqa: Y015
+
+@_typing.final
+class PauseBatchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> Global___Batch: ...
+    def __init__(
+        self,
+        *,
+        batch: Global___Batch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseBatchResponse: _TypeAlias = PauseBatchResponse  # noqa: Y015
+
+@_typing.final
+class ResumeBatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BATCH_ID_FIELD_NUMBER: _builtins.int
+    MAX_COST_NANO_USD_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    batch_id: _builtins.str
+    max_cost_nano_usd: _builtins.int
+    """Unset: as it was."""
+    concurrency: _builtins.int
+    """0: as it was."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        batch_id: _builtins.str = ...,
+        max_cost_nano_usd: _builtins.int | None = ...,
+        concurrency: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd", "max_cost_nano_usd", b"max_cost_nano_usd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd", "batch_id", b"batch_id", "concurrency", b"concurrency", "max_cost_nano_usd", b"max_cost_nano_usd", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_cost_nano_usd: _TypeAlias = _typing.Literal["max_cost_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_nano_usd: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_nano_usd) -> _WhichOneofReturnType__max_cost_nano_usd | None: ...
+
+Global___ResumeBatchRequest: _TypeAlias = ResumeBatchRequest  # noqa: Y015
+
+@_typing.final
+class ResumeBatchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> Global___Batch: ...
+    def __init__(
+        self,
+        *,
+        batch: Global___Batch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeBatchResponse: _TypeAlias = ResumeBatchResponse  # noqa: Y015
 
 @_typing.final
 class CancelBatchRequest(_message.Message):

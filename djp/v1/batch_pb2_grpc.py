@@ -59,6 +59,16 @@ class BatchServiceStub:
                 request_serializer=djp_dot_v1_dot_batch__pb2.WatchBatchRequest.SerializeToString,
                 response_deserializer=djp_dot_v1_dot_batch__pb2.WatchBatchResponse.FromString,
                 _registered_method=True)
+        self.PauseBatch = channel.unary_unary(
+                '/djp.v1.BatchService/PauseBatch',
+                request_serializer=djp_dot_v1_dot_batch__pb2.PauseBatchRequest.SerializeToString,
+                response_deserializer=djp_dot_v1_dot_batch__pb2.PauseBatchResponse.FromString,
+                _registered_method=True)
+        self.ResumeBatch = channel.unary_unary(
+                '/djp.v1.BatchService/ResumeBatch',
+                request_serializer=djp_dot_v1_dot_batch__pb2.ResumeBatchRequest.SerializeToString,
+                response_deserializer=djp_dot_v1_dot_batch__pb2.ResumeBatchResponse.FromString,
+                _registered_method=True)
         self.CancelBatch = channel.unary_unary(
                 '/djp.v1.BatchService/CancelBatch',
                 request_serializer=djp_dot_v1_dot_batch__pb2.CancelBatchRequest.SerializeToString,
@@ -70,7 +80,8 @@ class BatchServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def StartBatch(self, request, context):
-        """Checks every row before the first is run. The same batch_id goes on where it stopped.
+        """Takes rows, then checks every one before the first is run, while the caller may watch. The same batch_id and rows go
+        on where the batch stopped, under the cap and with the concurrency of this request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,13 +106,28 @@ class BatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchBatch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Every row that was started or refused, then each as it changes, until the batch rests and no row is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseBatch(self, request, context):
+        """Takes no further rows for now; runs under way go on to their end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeBatch(self, request, context):
+        """Goes on with a batch that was paused or capped.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelBatch(self, request, context):
-        """Takes no further rows; runs under way end.
+        """Takes no further rows; runs under way go on to their end. Only StartBatch with the same rows takes it up again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +160,16 @@ def add_BatchServiceServicer_to_server(servicer, server):
                     servicer.WatchBatch,
                     request_deserializer=djp_dot_v1_dot_batch__pb2.WatchBatchRequest.FromString,
                     response_serializer=djp_dot_v1_dot_batch__pb2.WatchBatchResponse.SerializeToString,
+            ),
+            'PauseBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseBatch,
+                    request_deserializer=djp_dot_v1_dot_batch__pb2.PauseBatchRequest.FromString,
+                    response_serializer=djp_dot_v1_dot_batch__pb2.PauseBatchResponse.SerializeToString,
+            ),
+            'ResumeBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeBatch,
+                    request_deserializer=djp_dot_v1_dot_batch__pb2.ResumeBatchRequest.FromString,
+                    response_serializer=djp_dot_v1_dot_batch__pb2.ResumeBatchResponse.SerializeToString,
             ),
             'CancelBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelBatch,
@@ -276,6 +312,60 @@ class BatchService:
             '/djp.v1.BatchService/WatchBatch',
             djp_dot_v1_dot_batch__pb2.WatchBatchRequest.SerializeToString,
             djp_dot_v1_dot_batch__pb2.WatchBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/djp.v1.BatchService/PauseBatch',
+            djp_dot_v1_dot_batch__pb2.PauseBatchRequest.SerializeToString,
+            djp_dot_v1_dot_batch__pb2.PauseBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/djp.v1.BatchService/ResumeBatch',
+            djp_dot_v1_dot_batch__pb2.ResumeBatchRequest.SerializeToString,
+            djp_dot_v1_dot_batch__pb2.ResumeBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,25 +32,39 @@ class BatchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BatchServiceAsyncStub: ...
     StartBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.StartBatchRequest, _batch_pb2.StartBatchResponse]
-    """Checks every row before the first is run. The same batch_id goes on where it stopped."""
+    """Takes rows, then checks every one before the first is run, while the caller may watch. The same batch_id and rows go
+    on where the batch stopped, under the cap and with the concurrency of this request.
+    """
     GetBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.GetBatchRequest, _batch_pb2.GetBatchResponse]
     ListBatches: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ListBatchesRequest, _batch_pb2.ListBatchesResponse]
     ListBatchRows: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ListBatchRowsRequest, _batch_pb2.ListBatchRowsResponse]
     WatchBatch: _grpc.UnaryStreamMultiCallable[_batch_pb2.WatchBatchRequest, _batch_pb2.WatchBatchResponse]
+    """Every row that was started or refused, then each as it changes, until the batch rests and no row is under way."""
+    PauseBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.PauseBatchRequest, _batch_pb2.PauseBatchResponse]
+    """Takes no further rows for now; runs under way go on to their end."""
+    ResumeBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ResumeBatchRequest, _batch_pb2.ResumeBatchResponse]
+    """Goes on with a batch that was paused or capped."""
     CancelBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CancelBatchRequest, _batch_pb2.CancelBatchResponse]
-    """Takes no further rows; runs under way end."""
+    """Takes no further rows; runs under way go on to their end. Only StartBatch with the same rows takes it up again."""
 
 @_typing.type_check_only
 class BatchServiceAsyncStub(BatchServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.StartBatchRequest, _batch_pb2.StartBatchResponse]  # type: ignore[assignment]
-    """Checks every row before the first is run. The same batch_id goes on where it stopped."""
+    """Takes rows, then checks every one before the first is run, while the caller may watch. The same batch_id and rows go
+    on where the batch stopped, under the cap and with the concurrency of this request.
+    """
     GetBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.GetBatchRequest, _batch_pb2.GetBatchResponse]  # type: ignore[assignment]
     ListBatches: _aio.UnaryUnaryMultiCallable[_batch_pb2.ListBatchesRequest, _batch_pb2.ListBatchesResponse]  # type: ignore[assignment]
     ListBatchRows: _aio.UnaryUnaryMultiCallable[_batch_pb2.ListBatchRowsRequest, _batch_pb2.ListBatchRowsResponse]  # type: ignore[assignment]
     WatchBatch: _aio.UnaryStreamMultiCallable[_batch_pb2.WatchBatchRequest, _batch_pb2.WatchBatchResponse]  # type: ignore[assignment]
+    """Every row that was started or refused, then each as it changes, until the batch rests and no row is under way."""
+    PauseBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.PauseBatchRequest, _batch_pb2.PauseBatchResponse]  # type: ignore[assignment]
+    """Takes no further rows for now; runs under way go on to their end."""
+    ResumeBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.ResumeBatchRequest, _batch_pb2.ResumeBatchResponse]  # type: ignore[assignment]
+    """Goes on with a batch that was paused or capped."""
     CancelBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.CancelBatchRequest, _batch_pb2.CancelBatchResponse]  # type: ignore[assignment]
-    """Takes no further rows; runs under way end."""
+    """Takes no further rows; runs under way go on to their end. Only StartBatch with the same rows takes it up again."""
 
 class BatchServiceServicer:
     def StartBatch(
@@ -58,7 +72,9 @@ class BatchServiceServicer:
         request: _batch_pb2.StartBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.StartBatchResponse, _abc.Awaitable[_batch_pb2.StartBatchResponse]]:
-        """Checks every row before the first is run. The same batch_id goes on where it stopped."""
+        """Takes rows, then checks every one before the first is run, while the caller may watch. The same batch_id and rows go
+        on where the batch stopped, under the cap and with the concurrency of this request.
+        """
 
     def GetBatch(
         self,
@@ -82,13 +98,28 @@ class BatchServiceServicer:
         self,
         request: _batch_pb2.WatchBatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_batch_pb2.WatchBatchResponse], _abc.AsyncIterator[_batch_pb2.WatchBatchResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_batch_pb2.WatchBatchResponse], _abc.AsyncIterator[_batch_pb2.WatchBatchResponse]]:
+        """Every row that was started or refused, then each as it changes, until the batch rests and no row is under way."""
+
+    def PauseBatch(
+        self,
+        request: _batch_pb2.PauseBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.PauseBatchResponse, _abc.Awaitable[_batch_pb2.PauseBatchResponse]]:
+        """Takes no further rows for now; runs under way go on to their end."""
+
+    def ResumeBatch(
+        self,
+        request: _batch_pb2.ResumeBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.ResumeBatchResponse, _abc.Awaitable[_batch_pb2.ResumeBatchResponse]]:
+        """Goes on with a batch that was paused or capped."""
 
     def CancelBatch(
         self,
         request: _batch_pb2.CancelBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.CancelBatchResponse, _abc.Awaitable[_batch_pb2.CancelBatchResponse]]:
-        """Takes no further rows; runs under way end."""
+        """Takes no further rows; runs under way go on to their end. Only StartBatch with the same rows takes it up again."""
 
 def add_BatchServiceServicer_to_server(servicer: BatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -95,7 +95,6 @@ async def test_a_gateway_of_the_same_name_takes_over_and_the_slow_one_writes_not
 
 
 async def test_the_runs_of_a_gateway_that_shows_no_life_are_taken_over(mesh: Any, leaves: Any) -> None:
-    lively = await mesh.gateway(executor_id="lively", executor_silence_s=SILENCE_S)
     address = f"unix:{mesh.folder}/killed.sock"
     gates = {method: leaves.hold(method) for method in ("Debate", "Judge")}
     gates["Debate"].opened.set()
@@ -104,6 +103,7 @@ async def test_the_runs_of_a_gateway_that_shows_no_life_are_taken_over(mesh: Any
         request = run_pb2.StartRunRequest(request_id=str(uuid.uuid4()), run=run_pb2.RunRequest(task="Go on."))
         run = (await run_pb2_grpc.RunServiceStub(channel).StartRun(request, wait_for_ready=True)).run
         await gates["Judge"].entered.wait()
+    lively = await mesh.gateway(executor_id="lively", executor_silence_s=SILENCE_S)  # a quick one could take the run
     process.send_signal(signal.SIGKILL)
     await process.wait()
     del leaves.before["Judge"]

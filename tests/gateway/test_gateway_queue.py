@@ -14,9 +14,11 @@ import pytest
 import djp_gateway
 from djp.database import open_engine
 from djp.mesh.errors import FailedPrecondition, NotFound, RequestIdReused
-from djp.v1 import dead_letter_pb2, run_pb2
+from djp.v1 import batch_pb2, dead_letter_pb2, run_pb2
 from djp_gateway.adapters.sql_answers import SqlAnswers
 from djp_gateway.adapters.sql_audit import SqlAudit
+from djp_gateway.adapters.sql_batch_work import SqlBatchWork
+from djp_gateway.adapters.sql_batches import SqlBatches
 from djp_gateway.adapters.sql_dead import SqlDeadLetters
 from djp_gateway.adapters.sql_keys import SqlKeyStore
 from djp_gateway.adapters.sql_orders import SqlRunOrders
@@ -24,6 +26,7 @@ from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
 from djp_gateway.callers import ApiKey
+from djp_gateway.batches.ports import BatchKey, Checked, Terms
 from djp_gateway.keeping import Keeper
 from djp_gateway.ports import APPROVE, CANCEL, COMMAND, REJECT, Checkpoint, Claim, Order
 from djp_gateway.seal import Seal
@@ -50,6 +53,8 @@ class Base:
     keys: SqlKeyStore
     answers: SqlAnswers
     audit: SqlAudit
+    batches: SqlBatches
+    work: SqlBatchWork
     made: int = 0
 
     async def add(
@@ -109,6 +114,8 @@ async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         SqlKeyStore(engine),
         SqlAnswers(engine, seal),
         SqlAudit(engine),
+        SqlBatches(engine, seal),
+        SqlBatchWork(engine, seal, store),
     )
     await engine.dispose()
 
@@ -443,3 +450,100 @@ async def test_a_request_has_one_answer(base: Base) -> None:
     assert await base.answers.earlier("u", request_id, "body") is None
     with pytest.raises(RequestIdReused):
         await base.answers.keep("t", request_id, "another", b"")
+
+
+BATCH = BatchKey("t", "b")
+
+
+async def checked_batch(base: Base, rows: int, *, concurrency: int = 100, cap: int | None = None) -> None:
+    """A batch whose rows can cost 10 each."""
+    terms = Terms(executor="a", max_cost_nano_usd=cap, concurrency=concurrency)
+    await base.batches.collect(BATCH, 1, [run_pb2.RunRequest(task=f"{n}") for n in range(rows)], terms, more=False)
+    found = [Checked(run_pb2.RunSpec(task=f"{number}"), 10) for number in range(rows)]
+    assert await base.work.keep_checked(BATCH, 0, found)
+
+
+async def end_all(base: Base, cost: int) -> None:
+    for run in (await base.store.list("t", run_pb2.ListRunsRequest(page_size=1000))).runs:
+        if run.state == run_pb2.RUN_STATE_QUEUED:
+            run.state = run_pb2.RUN_STATE_PUBLISHED
+            run.result.total_nano_usd = cost
+            await base.store.save(run, [])
+
+
+async def test_a_row_is_started_once_however_many_gateways_are_at_it(base: Base) -> None:
+    await checked_batch(base, 30, concurrency=7)
+    for _ in range(5):
+        await asyncio.gather(*(base.work.advance(BATCH, f"executor-{number}") for number in range(8)))
+        while await base.work.in_need("a"):  # who was refused the lock comes again
+            await base.work.advance(BATCH, "a")
+        await end_all(base, 4)
+    await base.work.advance(BATCH, "a")
+    batch = await base.batches.get(BATCH)
+    assert (batch.state, batch.published, batch.cost_nano_usd) == (batch_pb2.BATCH_STATE_FINISHED, 30, 120)
+    runs = (await base.store.list("t", run_pb2.ListRunsRequest(page_size=1000))).runs
+    assert sorted(int(run.spec.task) for run in runs) == list(range(30))
+    changes = await base.batches.changes(BATCH, 0, 1000)
+    assert {change.row.state for change in changes} == {run_pb2.RUN_STATE_PUBLISHED}
+    assert changes[-1].sequence == batch.last_sequence == 60
+    assert not await base.work.in_need("a")
+
+
+async def test_a_cap_counts_what_is_under_way_at_its_most(base: Base) -> None:
+    await checked_batch(base, 10, cap=35)
+    await base.work.advance(BATCH, "a")
+    assert (await base.batches.get(BATCH)).running == 3
+    assert not await base.work.in_need("a")
+    await end_all(base, 9)
+    await base.work.advance(BATCH, "a")
+    batch = await base.batches.get(BATCH)
+    assert (batch.state, batch.published, batch.cost_nano_usd, batch.queued) == (batch_pb2.BATCH_STATE_CAPPED, 3, 27, 7)
+    await base.batches.resume(BATCH, executor="a", max_cost_nano_usd=37, concurrency=0)
+    await base.work.advance(BATCH, "a")
+    assert (await base.batches.get(BATCH)).running == 1
+
+
+async def test_rows_that_two_have_checked_count_once(base: Base) -> None:
+    terms = Terms(executor="a", max_cost_nano_usd=None, concurrency=1)
+    requests = [run_pb2.RunRequest(task=f"{number}") for number in range(4)]
+    await base.batches.collect(BATCH, 1, requests, terms, more=False)
+    assert await base.work.unchecked("a") == [(BATCH, 0)]
+    assert list(await base.work.rows_to_check(BATCH, 2, 10)) == requests[2:]
+    good, bad = Checked(run_pb2.RunSpec(task="x"), 1), Checked(None, error="no \u2603")
+    kept = await asyncio.gather(*(base.work.keep_checked(BATCH, 0, [good, bad]) for _ in range(3)))
+    assert sorted(kept) == [False, False, True]
+    assert await base.work.keep_checked(BATCH, 2, [good, bad])
+    batch = await base.batches.get(BATCH)
+    assert (batch.state, batch.checked, batch.refused) == (batch_pb2.BATCH_STATE_REFUSED, 4, 2)
+    assert [change.row.error for change in await base.batches.changes(BATCH, 0, 10)] == ["no \u2603"] * 2
+    assert not await base.work.unchecked("a")
+
+
+async def test_a_batch_that_is_stopped_while_it_is_checked_is_checked_later(base: Base) -> None:
+    terms = Terms(executor="a", max_cost_nano_usd=None, concurrency=1)
+    await base.batches.collect(BATCH, 1, [run_pb2.RunRequest(task="x")] * 2, terms, more=False)
+    await base.batches.pause(BATCH)
+    assert not await base.work.keep_checked(BATCH, 0, [Checked(run_pb2.RunSpec(), 1)])
+    await base.batches.resume(BATCH, executor="a", max_cost_nano_usd=None, concurrency=0)
+    assert await base.work.unchecked("a") == [(BATCH, 0)]
+
+
+async def test_a_commands_batch_is_that_commands(base: Base) -> None:
+    await checked_batch(base, 2)
+    terms = Terms(executor=COMMAND, max_cost_nano_usd=None, concurrency=1)
+    await base.batches.collect(BATCH, 1, [run_pb2.RunRequest(task=f"{n}") for n in range(2)], terms, more=False)
+    assert (await base.work.in_need("a"), await base.work.in_need(COMMAND)) == ([], [BATCH])
+    await base.work.pause_left_over()
+    assert not await base.work.in_need(COMMAND)
+
+
+async def test_rows_sent_by_two_at_once_are_there_once(base: Base) -> None:
+    terms = Terms(executor="a", max_cost_nano_usd=None, concurrency=1)
+    requests = [run_pb2.RunRequest(task=f"{number}") for number in range(1200)]
+    await asyncio.gather(*(base.batches.collect(BATCH, 1, requests[:500], terms, more=True) for _ in range(3)))
+    await base.batches.collect(BATCH, 501, requests[500:], terms, more=False)
+    assert (await base.batches.get(BATCH)).rows == 1200
+    page, token = await base.batches.rows(BATCH, page_size=1000, page_token="")
+    rest, last = await base.batches.rows(BATCH, page_size=1000, page_token=token)
+    assert [row.run for row in (*page, *rest)] == requests
+    assert (len(page), last) == (1000, "")

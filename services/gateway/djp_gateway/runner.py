@@ -24,7 +24,7 @@ from djp_gateway.patience import to_the_end
 from djp_gateway.ports import CANCEL, COMMAND, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Iterator
+    from collections.abc import Callable, Collection, Coroutine, Iterator
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.ports import Claim, DeadLetters, RunOrders, RunQueue, RunStore
@@ -92,6 +92,8 @@ class Runner:
         """The database may have runs as this gateway's that nobody here works on."""
         self._wake = asyncio.Event()
         self._stopping = False
+        self.when_ended: Callable[[], None] = lambda: None
+        """Called when this gateway has nothing more to do with a run: it has ended, or waits for somebody."""
 
     async def accept(self, run: run_pb2.Run, *, request_id: str, request_sha256: str) -> run_pb2.Run:
         """Store a run and queue it, both even if the caller goes away; answers with the run of that request_id.
@@ -225,6 +227,7 @@ class Runner:
             ):  # and not a later one, after another process took the run meanwhile
                 del self._runs[claim.run_id]
                 self._cancelled.pop(claim.run_id, None)
+            self.when_ended()
 
     async def _worked(self, claim: Claim) -> None:
         tenant, run_id = claim.tenant, claim.run_id

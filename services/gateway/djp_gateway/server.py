@@ -13,6 +13,8 @@ from djp.mesh.channel import open_channel
 from djp.mesh.server import Service
 from djp.mesh.settings import MeshSettings, djp_home
 from djp.v1 import (
+    batch_pb2,
+    batch_pb2_grpc,
     catalogue_pb2,
     catalogue_pb2_grpc,
     dead_letter_pb2,
@@ -31,12 +33,16 @@ from djp_gateway.access import authorize
 from djp_gateway.adapters.leaves import leaves_over
 from djp_gateway.adapters.sql_answers import SqlAnswers
 from djp_gateway.adapters.sql_audit import SqlAudit
+from djp_gateway.adapters.sql_batch_work import SqlBatchWork
+from djp_gateway.adapters.sql_batches import SqlBatches
 from djp_gateway.adapters.sql_dead import SqlDeadLetters
 from djp_gateway.adapters.sql_keys import SqlKeyStore
 from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
+from djp_gateway.batches.driving import BatchDriver
+from djp_gateway.batches.servicer import BatchServicer
 from djp_gateway.catalogue import load_catalogue
 from djp_gateway.catalogue_servicer import CatalogueServicer
 from djp_gateway.dead_letters import DeadLetterServicer
@@ -131,6 +137,17 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
         }
         forwarders = [(leaf, Forwarder(leaf, channel)) for leaf, channel in forwarded.items()]
         runs = RunServicer(settings, catalogue, store, orders, runner, watchers, leaves, templates, alone=alone)
+        work = SqlBatchWork(engine, seal, store)
+        if alone:
+            await work.pause_left_over()
+        executor = settings.executor_id
+        driver = BatchDriver(
+            work, runs.project, runner, watchers, executor=executor, silence_s=settings.executor_silence_s
+        )
+        background += [driver.check, driver.advance]
+        batches = BatchServicer(
+            SqlBatches(engine, seal), driver, answers, watchers, executor=executor, heartbeat_s=settings.heartbeat_s
+        )
         yield Service(
             name="gateway",
             servicers=[
@@ -143,6 +160,11 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
                     catalogue_pb2.DESCRIPTOR.services_by_name["CatalogueService"],
                     CatalogueServicer(catalogue, templates),
                     catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server,
+                ),
+                (
+                    batch_pb2.DESCRIPTOR.services_by_name["BatchService"],
+                    batches,
+                    batch_pb2_grpc.add_BatchServiceServicer_to_server,
                 ),
                 (
                     dead_letter_pb2.DESCRIPTOR.services_by_name["DeadLetterService"],
@@ -160,7 +182,11 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
             public=True,
             authenticate=SignIn(key_check, tokens, refusals, required),
             authorize=authorize,
-            on_drain=[runner.take_no_more, *(forwarder.end_watches for _, forwarder in forwarders)],
+            on_drain=[
+                runner.take_no_more,
+                batches.end_watches,
+                *(forwarder.end_watches for _, forwarder in forwarders),
+            ],
         )
 
 

@@ -88,7 +88,11 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         return run_pb2.StartRunResponse(run=stored)
 
     async def ProjectRun(self, request: run_pb2.ProjectRunRequest, context: Context) -> run_pb2.ProjectRunResponse:
-        spec = await self._resolve(request.run)
+        return await self.project(request.run)
+
+    async def project(self, request: run_pb2.RunRequest) -> run_pb2.ProjectRunResponse:
+        """What a run of the current tenant's would be, and the most that it could cost."""
+        spec = await self._resolve(request)
         with deadline_scope(bounded_timeout(_ANSWER_S)):
             passages = await find_passages(spec, self._leaves)
             sent = await hidden(spec, self._leaves, passages)

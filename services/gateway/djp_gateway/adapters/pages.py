@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, or_, select
 
 from djp.database import reading
 from djp.mesh.paging import page_token, read_page_token
 from djp_gateway.adapters.tables import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Column
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -30,16 +30,24 @@ async def read_page(
     if place := read_page_token(token, int, str):
         last, run_id = place
         conditions.append(or_(by < last, and_(by == last, runs.c.run_id < run_id)))
-    query = select(runs).where(*conditions).order_by(by.desc(), runs.c.run_id.desc()).limit(size + 1)
+    query = select(runs).where(*conditions).order_by(by.desc(), runs.c.run_id.desc())
+    found, more = await fitting(engine, query, size, lambda row: len(row.sealed_spec) + len(row.sealed_run))
+    return found, page_token(found[-1]._mapping[by], found[-1].run_id) if more else ""
+
+
+async def fitting(
+    engine: AsyncEngine, query: Select[Any], size: int, weight: Callable[[Row[Any]], int]
+) -> tuple[list[Row[Any]], bool]:
+    """The first rows of a query, at most `size` and about `PAGE_BYTES` of them by their weights, but always one; and
+    whether there are more."""
     found: list[Row[Any]] = []
-    next_token, taken = "", 0
+    more, taken = False, 0
     async with reading(engine).connect() as connection:
-        rows = await connection.stream(query.execution_options(max_row_buffer=20))
+        rows = await connection.stream(query.limit(size + 1).execution_options(max_row_buffer=20))
         async for row in rows:
-            taken += len(row.sealed_spec) + len(row.sealed_run)
-            if found and (len(found) == size or taken > PAGE_BYTES):
-                next_token = page_token(found[-1]._mapping[by], found[-1].run_id)
+            taken += weight(row)
+            if more := bool(found) and (len(found) == size or taken > PAGE_BYTES):
                 break
             found.append(row)
         await rows.close()
-    return found, next_token
+    return found, more

@@ -188,3 +188,63 @@ audit = Table(
 )
 Index("ix_audit_events_tenant", audit.c.tenant, audit.c.sequence)
 Index("ix_audit_events_kind", audit.c.kind, audit.c.at_us)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("batch_id", String(100), primary_key=True),
+    Column("state", Integer, nullable=False),
+    Column("executor", String(255), nullable=False),  # that took it; a command's batch is worked off by that command
+    Column("size", Integer, nullable=False),  # how many rows there are
+    Column("checked", Integer, nullable=False),  # the first so many rows are
+    Column("refused", Integer, nullable=False),
+    Column("next_row", Integer, nullable=False),  # the first that was not started
+    Column("working", Integer, nullable=False),  # started, not ended, and not waiting for a person
+    Column("published", Integer, nullable=False),
+    Column("advisory", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("no_room", Boolean, nullable=False),  # under the cap, until a row ends or the cap is raised
+    Column("spent_nano_usd", BigInteger, nullable=False),
+    Column("held_nano_usd", BigInteger, nullable=False),
+    Column("max_cost_nano_usd", BigInteger),
+    Column("concurrency", Integer, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("finished_us", BigInteger),  # set while it rests and no row is under way
+)
+Index("ix_batches_newest", batches.c.tenant, batches.c.created_us, batches.c.batch_id)
+Index(
+    "ix_batches_live",
+    batches.c.tenant,
+    batches.c.batch_id,
+    sqlite_where=text("finished_us IS NULL"),
+    postgresql_where=text("finished_us IS NULL"),
+)
+
+batch_rows = Table(
+    "batch_rows",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("batch_id", String(100), primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),  # of the request, keyed
+    Column("sealed_request", LargeBinary, nullable=False),
+    Column("sealed_spec", LargeBinary),  # as it was checked, until the row is started
+    Column("sealed_error", LargeBinary),  # why it is bad; may quote what it says
+    Column("bound_nano_usd", BigInteger, nullable=False),
+    Column("held_nano_usd", BigInteger, nullable=False),  # of the batch's cap, while it is under way
+    Column("run_id", String(36)),
+    Column("under_way", Boolean, nullable=False),
+    Column("state", Integer, nullable=False),  # the run's, as the batch knows it
+    Column("sequence", BigInteger, nullable=False),  # of its last change; 0: none yet
+)
+Index("ix_batch_rows_changed", batch_rows.c.tenant, batch_rows.c.batch_id, batch_rows.c.sequence)
+Index(
+    "ix_batch_rows_under_way",
+    batch_rows.c.tenant,
+    batch_rows.c.batch_id,
+    batch_rows.c.run_id,
+    sqlite_where=text("under_way"),
+    postgresql_where=text("under_way"),
+)

@@ -1,0 +1,1 @@
+"""Batches: runs of many rows under one cap."""
