@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from djp.batches_client import BatchesClient
 from djp.client_retries import RETRY_WAITS_S, Retrying
+from djp.client_streams import resumed
 from djp.corpora_client import CorporaClient
 from djp.corpus_upload import UPLOAD_TIMEOUT_S, Upload
 from djp.mesh.channel import open_channel
-from djp.mesh.errors import Cancelled, DjpError, Unavailable
+from djp.mesh.errors import DjpError
 from djp.mesh.rpc_errors import answer_of as _answer
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.times import to_timestamp
@@ -48,12 +50,6 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 60.0
 """A single call's deadline: a projection searches a corpus, everything else answers in milliseconds."""
-RESUME_WAITS_S = (0.1, 0.3, 1.0, 3.0, 6.0)
-"""Pauses between attempts to take up a broken event stream, without an event in between: a gateway restarts in less."""
-_LONG_STREAM_S = 60.0  # a stream that spoke for so long without an event was in order: some runs wait for hours
-SILENCE_S = 90.0
-"""While it is watched, a gateway says something at least every 30 s; after so long without a word it is lost."""
-
 _PAGE_SIZE = 1000  # the contract's largest
 _MAX_SKIPPED_SENT = 1000  # keeps the upload's first message small; the rest is counted in one entry
 
@@ -89,6 +85,7 @@ class DjpClient:
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.batches = BatchesClient(channel)
         self.corpora = CorporaClient(channel)
         self.storage = StorageClient(channel)
         self._runs = run_pb2_grpc.RunServiceStub(channel)
@@ -149,46 +146,25 @@ class DjpClient:
 
         Raises Unavailable when the gateway does not come back; the run itself goes on there.
         """
-        loop, sequence, waits = asyncio.get_running_loop(), after_sequence, iter(RESUME_WAITS_S)
-        while True:
-            resumed = sequence
-            began = heard = loop.time()
-            call = self._runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence, deltas=deltas))
-            try:
-                while True:
-                    async with asyncio.timeout(SILENCE_S):  # wait_for would lose a cancellation that meets an event
-                        response = await call.read()
-                    if not isinstance(response, run_pb2.WatchRunResponse):
-                        break  # grpc.aio.EOF
-                    event, heard = response.event, loop.time()
-                    if event.sequence <= sequence:  # a heartbeat, a piece of a draft, or known already
-                        if not event.sequence and not event.HasField("heartbeat"):
-                            yield event
-                        continue
-                    sequence = event.sequence
-                    yield event
-                    if event.state.state in TERMINAL_STATES:
-                        return
-                run = await self.get_run(run_id)
-                if run.state in TERMINAL_STATES and run.last_sequence <= sequence:
+
+        def start(sequence: int) -> object:
+            return self._runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence, deltas=deltas))
+
+        async def whole(sequence: int) -> bool:
+            run = await self.get_run(run_id)
+            return run.state in TERMINAL_STATES and run.last_sequence <= sequence
+
+        answers = resumed(
+            start, lambda answer: int(answer.event.sequence), whole, after=after_sequence, what=f"run {run_id}"
+        )
+        async with aclosing(answers):
+            async for answer in answers:
+                event: run_pb2.RunEvent = answer.event
+                if event.HasField("heartbeat"):
+                    continue
+                yield event
+                if event.state.state in TERMINAL_STATES:
                     return
-                lost: DjpError = Unavailable("the stream of events ended early")
-            except grpc.aio.AioRpcError as error:
-                lost = error_from_rpc(error)
-            except TimeoutError:
-                lost = Unavailable(f"it has said nothing for {SILENCE_S:g} s")
-            except DjpError as error:
-                lost = error
-            finally:
-                call.cancel()  # whoever has seen the last event, or enough, does not leave a stream open
-            if not isinstance(lost, Unavailable | Cancelled):  # a server that stops may cancel its streams
-                raise lost
-            if sequence > resumed or heard - began > _LONG_STREAM_S:
-                waits = iter(RESUME_WAITS_S)
-            pause = next(waits, None)
-            if pause is None:
-                raise Unavailable(f"the gateway was lost while it worked on run {run_id} ({lost.message})") from lost
-            await asyncio.sleep(pause)
 
     async def get_run(self, run_id: str, *, restore_values: bool = False) -> run_pb2.Run:
         """One run, by its id or by at least 8 characters that only its id begins with.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import anyio
 from anyio import from_thread
 
-from djp import client, corpora_client, storage_client
+from djp import batches_client, client, corpora_client, storage_client
 from djp.client_retries import RETRY_WAITS_S
 
 if TYPE_CHECKING:
@@ -97,6 +97,19 @@ def _stream(
     return blocking
 
 
+class SyncBatchesClient(_Blocking):
+    """`BatchesClient`, blocking."""
+
+    start = _call(batches_client.BatchesClient.start)
+    get = _call(batches_client.BatchesClient.get)
+    list = _call(batches_client.BatchesClient.list)
+    rows = _stream(batches_client.BatchesClient.rows)
+    watch = _stream(batches_client.BatchesClient.watch)
+    pause = _call(batches_client.BatchesClient.pause)
+    resume = _call(batches_client.BatchesClient.resume)
+    cancel = _call(batches_client.BatchesClient.cancel)
+
+
 class SyncCorporaClient(_Blocking):
     """`CorporaClient`, blocking."""
 
@@ -177,6 +190,7 @@ class SyncDjpClient(_Blocking):
 
     def __init__(self, inner: client.DjpClient, portal: BlockingPortal) -> None:
         super().__init__(inner, portal)
+        self.batches = SyncBatchesClient(inner.batches, portal)
         self.corpora = SyncCorporaClient(inner.corpora, portal)
         self.storage = SyncStorageClient(inner.storage, portal)
 

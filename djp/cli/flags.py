@@ -18,6 +18,7 @@ _VOICES = {"debaters": "--debater", "jurors": "--juror"}
 """The lists of a request whose entries are each a flag of their own."""
 
 _FLAGS = {
+    "batch_id": "--batch-id",
     "budget_nano_usd": "--budget-usd",
     "input": "--input",
     "max_cost": "--max-cost",

@@ -183,9 +183,10 @@ def batch(
     the most that they can cost.
     """
     from djp.cli import batch as command
+    from djp.cli.batch_rows import BatchFlags
     from djp.cli.session import execute
 
-    flags = command.BatchFlags(
+    flags = BatchFlags(
         source=source,
         output=output,
         template=template,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 import signal
@@ -12,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from djp.cli.batch import BatchFlags, read_rows
+from djp.cli.batch_rows import BatchFlags, read_rows
 from djp.cli.exits import Exit
 from djp.client import connect
 from djp.mesh.errors import InvalidInput
-from djp.v1 import run_pb2
+from djp.v1 import batch_pb2, run_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import asyncio
 
 DJP = str(Path(sys.executable).with_name("djp"))
 HEADING = "meeting_title,meeting_date,attendees,transcript\n"
@@ -87,35 +86,57 @@ async def test_a_cap_in_the_middle_stops_it_and_a_higher_one_goes_on(djp: Any, t
     assert [row["run_id"] for row in summary(out)][:2] == [row["run_id"] for row in rows[:2]]
 
 
-async def test_a_batch_that_is_killed_again_and_again_runs_each_row_once(djp: Any, home: Path, tmp_path: Path) -> None:
+async def test_a_batch_whose_command_and_gateway_are_killed_runs_each_row_once(
+    djp: Any, home: Path, tmp_path: Path
+) -> None:
     address = f"unix:{home}/gateway.sock"
-    server = await djp.start("serve", "all", "--listen", address, stderr=asyncio.subprocess.STDOUT)
-    assert server.stdout is not None
-    while b"listening on" not in (line := await server.stdout.readline()):
-        assert line
+
+    async def serve() -> asyncio.subprocess.Process:
+        server: asyncio.subprocess.Process = await djp.start("serve", "all", "--listen", address)
+        assert server.stderr is not None
+        while b"listening on" not in (line := await server.stderr.readline()):
+            assert line
+        return server
+
+    server = await serve()
     file, out = a_file(tmp_path, 24, "task\n", "Why is row {0} here?\n"), tmp_path / "out"
     command = ("batch", "--input", str(file), "--output", str(out), "--gateway", address, "--concurrency", "4")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        stopped = await djp.start(*command)
+        while not (line := await stopped.stderr.readline()).startswith(b"running:"):
+            assert line
+        stopped.send_signal(number)
+        _, err = await stopped.communicate()
+        assert number == signal.SIGKILL or b"the same command goes on with the others" in err
+        if number == signal.SIGTERM:
+            async with connect(address) as client:
+                (batch,) = await client.batches.list()
+                assert batch.state == batch_pb2.BATCH_STATE_PAUSED
+                assert batch.queued > 0
+    server.kill()  # while it goes on by itself
+    await server.communicate()
+    server = await serve()
+    ended = await djp(*command)
+    assert ended.code == Exit.ADVISORY, ended.err
     async with connect(address) as client:
-
-        async def runs() -> Sequence[run_pb2.Run]:
-            return (await client.list_runs(run_pb2.ListRunsRequest(page_size=100))).runs
-
-        for number, least in enumerate((2, 8, 14)):
-            killed = await djp.start(*command)
-            while len(await runs()) < least:
-                assert killed.returncode is None
-                await asyncio.sleep(0.01)
-            killed.send_signal((signal.SIGKILL, signal.SIGINT, signal.SIGTERM)[number])
-            _, err = await killed.communicate()
-            assert number == 0 or b"the same command goes on with the others" in err
-        ended = await djp(*command)
-        assert ended.code == Exit.ADVISORY, ended.err
-        assert len(await runs()) == 24
+        assert len((await client.list_runs(run_pb2.ListRunsRequest(page_size=100))).runs) == 24
     rows = summary(out)
     assert len({row["run_id"] for row in rows}) == 24
     assert sorted(one.name for one in out.iterdir()) == sorted(["summary.csv", *(f"{n:05d}.md" for n in range(1, 25))])
     server.terminate()
     await server.communicate()
+
+
+async def test_another_row_in_a_named_batch_is_refused(djp: Any, tmp_path: Path) -> None:
+    file, out = a_file(tmp_path, 2, "task\n", "Why is row {0} here?\n"), tmp_path / "out"
+    command = ("batch", "--input", str(file), "--output", str(out), "--batch-id", "mine")
+    assert (await djp(*command)).code == Exit.ADVISORY
+    file.write_text("task\nWhy is row 1 here?\nAnother one\n")
+    ended = await djp(*command)
+    assert ended.code == Exit.BAD_INPUT
+    assert "--batch-id: batch mine has another row 2, or none; choose another one for other rows" in ended.err
+    long = await djp(*command[:-1], "other", "--grounded-required", "500")
+    assert (long.code, "row 1: must be greater than or equal to 0" in long.err) == (Exit.BAD_INPUT, True), long.err
 
 
 @pytest.mark.parametrize(
@@ -141,5 +162,5 @@ def test_what_is_no_batch_says_why(content: bytes, why: str, tmp_path: Path) -> 
 def test_cells_are_as_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "batch.csv").write_text('\ufefftask\n"two\nlines, and ""quotes"""\n=cmd|x\n', encoding="utf-8")
     rows, digest = read_rows(BatchFlags(source=tmp_path / "batch.csv", output=tmp_path))
-    assert [row.request.task for row in rows] == ['two\nlines, and "quotes"', "=cmd|x"]
+    assert [row.task for row in rows] == ['two\nlines, and "quotes"', "=cmd|x"]
     assert len(digest) == 12

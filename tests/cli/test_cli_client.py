@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from djp import client as client_module
+from djp import client_streams
 from djp.client import connect, corpus_name
 from djp.corpus_files import CorpusFile
 from djp.mesh.errors import InvalidInput, NotFound, Unavailable
@@ -16,7 +16,7 @@ from djp.v1 import run_pb2
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "RESUME_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(client_streams, "RESUME_WAITS_S", (0.0, 0.0))
 
 
 async def test_a_broken_stream_is_taken_up_where_it_broke(gateway: Any) -> None:

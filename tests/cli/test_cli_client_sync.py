@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from djp import batches_client, corpora_client, storage_client, sync_client
 from djp import client as async_client
-from djp import corpora_client, storage_client, sync_client
 from djp.mesh.errors import DeadlineExceeded, InvalidInput, NotFound, ResourceExhausted, Unavailable
 from djp.sync_client import SyncDjpClient, connect
 from djp.v1 import run_pb2
@@ -74,6 +74,7 @@ async def test_the_example_of_each_client_works(gateway: Any, docs: Path, capsys
     ("awaiting", "blocks"),
     [
         (async_client.DjpClient, sync_client.SyncDjpClient),
+        (batches_client.BatchesClient, sync_client.SyncBatchesClient),
         (corpora_client.CorporaClient, sync_client.SyncCorporaClient),
         (storage_client.StorageClient, sync_client.SyncStorageClient),
     ],

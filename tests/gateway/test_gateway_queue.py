@@ -25,8 +25,8 @@ from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
-from djp_gateway.callers import ApiKey
 from djp_gateway.batches.ports import BatchKey, Checked, Terms
+from djp_gateway.callers import ApiKey
 from djp_gateway.keeping import Keeper
 from djp_gateway.ports import APPROVE, CANCEL, COMMAND, REJECT, Checkpoint, Claim, Order
 from djp_gateway.seal import Seal

@@ -425,8 +425,8 @@ async def test_a_silent_run_is_heard_of(mesh: Any, leaves: Any) -> None:
 async def test_a_gateway_that_says_nothing_is_given_up_by_the_client(
     gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("djp.client.SILENCE_S", 0.05)  # a minute and a half otherwise
-    monkeypatch.setattr("djp.client.RESUME_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("djp.client_streams.SILENCE_S", 0.05)  # a minute and a half otherwise
+    monkeypatch.setattr("djp.client_streams.RESUME_WAITS_S", (0.0, 0.0))
     gate = leaves.hold("Debate")
     run = await gateway.start()
     await gate.entered.wait()

@@ -30,7 +30,7 @@ _ALLOWED: Mapping[str, Mapping[str, str]] = {
     # Spends its tenant's money, decides about its runs, and changes what it has.
     "tenant": {
         "RunService": "StartRun CancelRun ReplayRun ApproveRun RejectRun",
-        "BatchService": "StartBatch CancelBatch",
+        "BatchService": "StartBatch PauseBatch ResumeBatch CancelBatch",
         "DeadLetterService": "ReplayDeadLetters PurgeDeadLetters",
         "GroundingService": "CreateCorpus ImportCorpus RollbackCorpus DeleteCorpus",
         "KeyService": "ListAuditEvents",

@@ -109,8 +109,8 @@ class SqlBatches:
         for row in rows:
             if known.get(row["row"]) != row["fingerprint"]:
                 raise AlreadyExists(
-                    f"batch_id: batch {key.batch_id} has another row {row['row']}, or none; choose another batch_id "
-                    "for other rows",
+                    f"batch_id: batch {key.batch_id} has another row {row['row']}, or none; choose another one for "
+                    "other rows",
                     field="batch_id",
                 )
 
@@ -118,7 +118,7 @@ class SqlBatches:
         batch = (await connection.execute(select(batches).where(is_batch(key)).with_for_update())).one()
         if batch.size != last:
             raise AlreadyExists(
-                f"batch_id: batch {key.batch_id} has {batch.size} rows, not {last}; choose another batch_id for others",
+                f"batch_id: batch {key.batch_id} has {batch.size} rows, not {last}; choose another one for other rows",
                 field="batch_id",
             )
         if batch.state in (FINISHED, REFUSED):

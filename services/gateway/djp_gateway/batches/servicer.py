@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from djp.batch_states import RESTING_STATES
 from djp.mesh.errors import InvalidInput, Unavailable
 from djp.mesh.identity import current_identity
 from djp.v1 import batch_pb2, batch_pb2_grpc
@@ -32,17 +33,6 @@ _CHANGES = 200  # rows that are read at once for a watcher
 _LOOK_S, _MOST_LOOK_S = 0.2, 1.0  # until the store is asked again: no bell rings here for what another gateway does
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-RESTING = frozenset(
-    {
-        batch_pb2.BATCH_STATE_FINISHED,
-        batch_pb2.BATCH_STATE_CAPPED,
-        batch_pb2.BATCH_STATE_CANCELLED,
-        batch_pb2.BATCH_STATE_PAUSED,
-        batch_pb2.BATCH_STATE_REFUSED,
-    }
-)
-"""States in which nothing is started."""
 
 
 class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
@@ -132,7 +122,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
                 if batch != told or loop.time() - said_at >= self._heartbeat_s:
                     told, said_at = batch, loop.time()
                     yield batch_pb2.WatchBatchResponse(batch=batch)
-                if batch.state in RESTING and not batch.running:
+                if batch.state in RESTING_STATES and not batch.running:
                     return
                 if self._draining:
                     raise Unavailable("the server is draining; watch again after the last sequence that came")
