@@ -38,6 +38,12 @@ def init(
     folder: Annotated[
         Path | None, typer.Argument(parser=a_path, metavar="FOLDER", help="Where to; default: the data folder.")
     ] = None,
+    server: Annotated[
+        str, typer.Option(metavar="URL", help="A server of your own that speaks OpenAI's format: its models debate.")
+    ] = "",
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With --server: a model of it; default: all it lists.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a configuration to begin with: settings, budgets, a rule of redaction, a preset, a template.
@@ -48,4 +54,6 @@ def init(
     from djp.cli.init import init
     from djp.cli.session import execute
 
-    execute(lambda: init(folder, as_json=as_json), as_json=as_json)
+    if model and not server:
+        raise typer.BadParameter("--model goes with --server")
+    execute(lambda: init(folder, server=server, models=model or [], as_json=as_json), as_json=as_json)

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from djp.cli.budgets import budget_document, print_budget_table
+from djp.cli.budgets import budget_document, print_budget_table, span_of
 from djp.cli.documents import document
 from djp.cli.exits import Exit
 from djp.cli.session import connected_as_operator
@@ -22,8 +22,12 @@ _MOST_DEVIATIONS = 1000
 """More are told as "over": against a baseline without a cent every amount is thousands of millions of deviations."""
 
 
-async def print_report(gateway: str | None, *, tenant: str, days: int, as_json: bool) -> int:
-    """Print the costs of a tenant, or of all that the caller may see, and what is left of their budget."""
+async def print_report(gateway: str | None, *, tenant: str, days: int, since: str = "", as_json: bool) -> int:
+    """Print the costs of a tenant, or of all that the caller may see, and what is left of their budget.
+
+    A span in `since` counts in the place of `days`; of hours it is today. Raises InvalidInput for one that is none.
+    """
+    days = max(1, span_of(since).days) if since else days
     async with connected_as_operator(gateway) as client:
         report = await client.cost_report(tenant, days)
         # The report's own windows do not tell a limit of nothing from none.

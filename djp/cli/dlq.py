@@ -52,7 +52,11 @@ async def list_letters(
         print(json.dumps({"dead_letters": [document(one) for one in page.dead_letters]}, indent=2))
         return Exit.OK
     if not page.dead_letters:
-        say("There is no dead letter" + (" that fits." if reason or replayed else "."))
+        say(
+            "There is no dead letter that fits; without --reason all are listed."
+            if reason
+            else "There is no dead letter; with --replayed those are listed that were replayed, too."
+        )
         return Exit.OK
     letters = page.dead_letters
     print_table(

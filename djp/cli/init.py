@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from djp.cli.env_file import NAME, VARIABLE, data_folder
 from djp.cli.exits import Exit
 from djp.cli.terminal import command_name, one_line, out, say
 from djp.data_folder import make_data_folder
 from djp.mesh.errors import FailedPrecondition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ENV = """\
 # Settings of djp, for every command and every service that is started on this machine with `djp serve` or `djp up`.
@@ -23,13 +28,8 @@ _ENV = """\
 #OPENAI_API_KEY=
 #ANTHROPIC_API_KEY=
 
-# A server of your own that speaks OpenAI's format: copy {providers}
-# to providers.yaml in the data folder, and add it there.
-#DJP_PROVIDERS={folder}/providers.yaml
-
-# The models of runs that name none; `djp models` lists those that can be named.
-#DJP_DEBATERS=openai/gpt-4o,anthropic/claude-sonnet-4-5
-#DJP_JURORS=openai/gpt-4o-mini
+# Providers and their models; `djp init --server URL` writes a file with a server of your own.
+{models}
 
 # A mesh that is up already; without it every command starts one of its own.
 #DJP_GATEWAY=localhost:7100
@@ -63,6 +63,13 @@ DJP_TEMPLATES={templates}
 #DJP_LOG_LEVEL=INFO
 """
 
+_NO_MODELS = """\
+#DJP_PROVIDERS={folder}/providers.yaml
+
+# The models of runs that name none; `djp models` lists those that can be named.
+#DJP_DEBATERS=openai/gpt-4o,anthropic/claude-sonnet-4-5
+#DJP_JURORS=openai/gpt-4o-mini"""
+
 _RULES = {
     "rules": [
         {
@@ -84,13 +91,21 @@ _PRESET = {
 }
 
 
-async def init(folder: Path | None, *, as_json: bool) -> int:
-    """Write what is not there yet; nothing is overwritten. Raises FailedPrecondition for a folder that cannot be."""
+async def init(folder: Path | None, *, server: str, models: Sequence[str], as_json: bool) -> int:
+    """Write what is not there yet; nothing is overwritten. With a `server` also how its models are reached.
+
+    Raises FailedPrecondition for a folder that cannot be, InvalidInput for a server that does not say its models.
+    """
+    if server and not models:
+        from djp.cli.own_server import models_of
+
+        models = await asyncio.to_thread(models_of, server)
     usual = Path(os.path.abspath(data_folder()))  # noqa: ASYNC240  nothing is looked up
     folder = Path(os.path.abspath(folder)) if folder else usual  # noqa: ASYNC240
     make_data_folder(folder, "DJP_HOME" if folder == usual else "FOLDER")
     written, kept = [], []
-    for name, text in _files(folder).items():
+    lines = model_lines(folder, models) if server else ""
+    for name, text in _files(folder, lines, server, models).items():
         path = folder / name
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -116,6 +131,10 @@ async def init(folder: Path | None, *, as_json: bool) -> int:
     djp = command_name()
     out().print()
     say("Next:")
+    if server and NAME in kept:
+        say(f"  add to {NAME}:")
+        for line in lines.splitlines():
+            say(f"    {line}")
     if not found:
         say(f"  export {VARIABLE}={shlex.quote(str(folder / NAME))}    # so that every command reads it")
     say(f"  edit {NAME}: keys, models, limits")
@@ -125,15 +144,30 @@ async def init(folder: Path | None, *, as_json: bool) -> int:
     return Exit.OK
 
 
-def _files(folder: Path) -> dict[str, str]:
+def model_lines(folder: Path, models: Sequence[str]) -> str:
+    """The settings that make a server's models those of runs that name none: three debaters, and up to two jurors."""
+    names = [f"local/{model}" for model in models]
+    debaters = ",".join(names[number % len(names)] for number in range(3))
+    return (
+        f"DJP_PROVIDERS={_value(folder / 'providers.yaml')}\nDJP_DEBATERS={debaters}\nDJP_JURORS={','.join(names[:2])}"
+    )
+
+
+def _files(folder: Path, lines: str, server: str, models: Sequence[str]) -> dict[str, str]:
     from djp.catalogue_files import data_dir
     from djp.cli.templates import STARTER
 
     config = data_dir() / "config"
-    return {
+    providers = {}
+    if server:
+        from djp.cli.own_server import provider_entry
+
+        shipped = (config / "providers.yaml").read_text(encoding="utf-8")
+        providers = {"providers.yaml": shipped + provider_entry(server, models)}
+    return providers | {
         NAME: _ENV.format(
             folder=folder,
-            providers=config / "providers.yaml",
+            models=lines or _NO_MODELS.format(folder=folder),
             budgets=_value(folder / "budgets.yaml"),
             redaction=_value(folder / "redaction"),
             presets=_value(folder / "presets"),

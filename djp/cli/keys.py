@@ -50,7 +50,7 @@ async def list_keys(gateway: str | None, *, tenant: str, as_json: bool) -> int:
         print(json.dumps({"keys": [document(key) for key in keys]}, indent=2))
         return Exit.OK
     if not keys:
-        say("There is no key.")
+        say("There is no key; make one with: djp keys create --tenant NAME")
         return Exit.OK
     used = [key.last_used_at.ToDatetime() if key.HasField("last_used_at") else None for key in keys]
     print_table(

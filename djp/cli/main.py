@@ -49,7 +49,7 @@ app.command(
 app.command(epilog=examples("djp batch --template weekly_report --input batch.csv --output results/ --max-cost 0.50"))(
     batch
 )
-app.command(epilog=examples("djp init", "djp init ./settings"))(init)
+app.command(epilog=examples("djp init", "djp init ./settings", "djp init --server http://localhost:8000/v1"))(init)
 app.add_typer(config_app, name="config")
 app.add_typer(runs_app, name="runs")
 app.add_typer(cost_app, name="cost")

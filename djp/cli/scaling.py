@@ -96,8 +96,10 @@ def watch(metrics: _Metrics = None, workers: _Workers = None, tuning: _Tuning = 
 
 def load(
     profile: Annotated[Load, typer.Option(help="How the rate of runs goes over time.")] = Load.RAMP,
-    rate: Annotated[float, typer.Option(metavar="N", help="Runs a second at the peak.")] = 1.0,
-    seconds: Annotated[float, typer.Option(metavar="S", help="How long the load lasts.")] = 60.0,
+    rate: Annotated[float, typer.Option("--rate", "--max-rate", metavar="N", help="Runs a second at the peak.")] = 1.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", "--duration", metavar="S", help="How long the load lasts.")
+    ] = 60.0,
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Fixes when runs are started.")] = 1,
     task: Annotated[str, typer.Option(metavar="TEXT", help="The task of every run.")] = "Say what a load test is.",
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row about every run there.")] = None,

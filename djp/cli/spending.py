@@ -20,7 +20,13 @@ _Tokens = Annotated[str | None, typer.Option(metavar="N", help="Such as 500000, 
 
 
 @cost_app.command(epilog=examples("djp cost report --days 7", "djp cost report --tenant team-a --json > report.json"))
-def report(tenant: _Tenant = "", days: _Days = 30, gateway: Gateway = None, as_json: AsJson = False) -> None:
+def report(
+    tenant: _Tenant = "",
+    days: _Days = 30,
+    since: Annotated[str, typer.Option(metavar="SPAN", help="In the place of --days: 7d or 4w.")] = "",
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
     """Print what was spent: by tenant and model, by day, and what is left of the budget.
 
     The JSON document has `days`, `totals` (by tenant, and by model under it; an empty model stands for all of them),
@@ -30,7 +36,7 @@ def report(tenant: _Tenant = "", days: _Days = 30, gateway: Gateway = None, as_j
     from djp.cli.cost import print_report
     from djp.cli.session import execute
 
-    execute(lambda: print_report(gateway, tenant=tenant, days=days, as_json=as_json), as_json=as_json)
+    execute(lambda: print_report(gateway, tenant=tenant, days=days, since=since, as_json=as_json), as_json=as_json)
 
 
 @cost_app.command(epilog=examples("djp cost anomalies --days 90"))

@@ -84,7 +84,7 @@ async def print_artifacts(gateway: str | None, wanted: Wanted, *, as_json: bool)
         print(json.dumps({"artifacts": [document(one) for one in found], "more": more}, indent=2))
         return Exit.OK
     if not found:
-        say("There are no artifacts like these.")
+        say('There are no artifacts like these. Fewer filters show more; a run stores one: djp run --task "…"')
         return Exit.OK
     print_table(
         Column("workflow/artifact", [full_name(one.key) for one in found]),
@@ -130,7 +130,7 @@ async def print_stats(gateway: str | None, tenant: str, *, by_workflow: bool, as
 def print_stat_table(stats: Sequence[storage_pb2.StorageStat]) -> None:
     """A line for each tenant, tier and workflow; a last one for all, where there are several."""
     if not stats:
-        say("There are no artifacts.")
+        say('There are no artifacts yet; a run stores one: djp run --task "…"')
         return
     lines = sorted(stats, key=lambda one: (one.tenant, one.tier, -one.bytes, one.workflow))
     counts, whole = [one.count for one in lines], [one.bytes for one in lines]

@@ -107,7 +107,7 @@ async def print_events(
         return Exit.OK
     print_event_lines(found, names=True)
     if not found:
-        say("Nothing happened.")
+        say("Nothing happened; a longer --since and fewer filters show more.")
     if more:
         say("There are more; --limit shows more of them.", "dim")
     return Exit.OK

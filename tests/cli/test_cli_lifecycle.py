@@ -170,4 +170,7 @@ async def test_the_commands_work_without_a_gateway(djp: Command) -> None:
     ended = await djp("lifecycle", "run", "--summary")
     assert "All is well." in ended.out
     ended = await djp("storage", "restore", "--tenant", "acme", "--from_tier", "warm", "--list")
-    assert ended.out == "There are no artifacts like these.\n"
+    assert (
+        ended.out
+        == 'There are no artifacts like these. Fewer filters show more; a run stores one: djp run --task "…"\n'
+    )

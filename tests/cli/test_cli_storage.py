@@ -50,9 +50,12 @@ def told(capsys: pytest.CaptureFixture[str]) -> Any:
 
 async def test_an_empty_storage_says_so(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
     assert await looking.print_artifacts(archive.address, Wanted(), as_json=False) == 0
-    assert said(capsys) == "There are no artifacts like these.\n"
+    assert (
+        said(capsys)
+        == 'There are no artifacts like these. Fewer filters show more; a run stores one: djp run --task "…"\n'
+    )
     assert await looking.print_stats(archive.address, "", by_workflow=True, as_json=False) == 0
-    assert said(capsys) == "There are no artifacts.\n"
+    assert said(capsys) == 'There are no artifacts yet; a run stores one: djp run --task "…"\n'
     await looking.print_artifacts(archive.address, Wanted(), as_json=True)
     assert told(capsys) == {"artifacts": [], "more": False}
 
@@ -98,7 +101,10 @@ async def test_a_list_shows_names_that_cannot_command_the_terminal(
     document = told(capsys)
     assert (len(document["artifacts"]), document["more"]) == (3, True)
     await looking.print_artifacts(archive.address, Wanted(tier="cold"), as_json=False)
-    assert said(capsys) == "There are no artifacts like these.\n"
+    assert (
+        said(capsys)
+        == 'There are no artifacts like these. Fewer filters show more; a run stores one: djp run --task "…"\n'
+    )
 
 
 async def test_totals_are_by_tenant_tier_and_workflow(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +179,7 @@ async def test_events_say_who_did_what_and_why(archive: Archive, capsys: pytest.
     await care.print_events(archive.address, "", **{**every, "limit": 1})
     assert "There are more" in said(capsys)
     await care.print_events(archive.address, "", **{**every, "action": "erased"})
-    assert said(capsys) == "Nothing happened.\n"
+    assert said(capsys) == "Nothing happened; a longer --since and fewer filters show more.\n"
     with pytest.raises(InvalidInput, match="--since"):
         await care.print_events(archive.address, "", **{**every, "since": "soon"})
 

@@ -1,0 +1,5 @@
+"""`python -m djp` is the `djp` command."""
+
+from djp.cli.main import main
+
+main()
