@@ -17,6 +17,9 @@ OPENAPI := $(CACHE)/protoc-gen-openapiv2-$(OPENAPI_VERSION)/protoc-gen-openapiv2
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 MINIO := $(CACHE)/minio-$(MINIO_VERSION)/minio
 
+SCHEMATHESIS_VERSION := 4.32.5
+SCHEMATHESIS := $(CACHE)/schemathesis-$(SCHEMATHESIS_VERSION)/bin/st
+
 GO_PROTO_VERSION := v1.36.12
 GO_PROTO := $(CACHE)/protoc-gen-go-$(GO_PROTO_VERSION)/protoc-gen-go
 GO_GRPC_VERSION := v1.6.2
@@ -40,7 +43,7 @@ up: $(READY) ## Start the whole mesh in one process: gRPC on localhost:7100, RES
 	$(BIN)/djp up
 
 .PHONY: test
-test: $(READY) $(MINIO) examples ## Run the whole test suite.
+test: $(READY) $(MINIO) $(SCHEMATHESIS) examples ## Run the whole test suite.
 	$(BIN)/python -m pytest
 
 .PHONY: lint
@@ -75,6 +78,7 @@ lock: $(READY) ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes
 	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra minio --extra pdf --extra postgres --extra rest -o requirements.lock
 	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras -o requirements-dev.lock
 	echo uv | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-uv.lock
+	echo schemathesis==$(SCHEMATHESIS_VERSION) | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-fuzz.lock
 
 .PHONY: clean
 clean: ## Remove what was installed, built and cached in this folder.
@@ -100,6 +104,11 @@ $(MINIO):
 	@command -v go >/dev/null || { echo "Go is needed to build MinIO for the tests; install it from your package manager"; exit 1; }
 	@echo "Building MinIO $(MINIO_VERSION) (once, some minutes) ..."
 	@GOBIN=$(@D) go install github.com/minio/minio@$(MINIO_VERSION)
+
+$(SCHEMATHESIS): | $(READY)
+	@echo "Installing schemathesis $(SCHEMATHESIS_VERSION) into an environment of its own (once) ..."
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(@D)/..
+	@$(BIN)/uv pip install -q --python $(@D)/python --require-hashes -r requirements-fuzz.lock
 
 $(GO_PROTO) $(GO_GRPC):
 	@command -v go >/dev/null || { echo "Go is needed to build the example in Go; install it from your package manager"; exit 1; }

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from importlib.metadata import files
 from pathlib import Path
+from typing import Any
 
 import grpc_tools
 
@@ -59,7 +60,20 @@ def generate(target: Path, openapi_plugin: str) -> None:
             (target / path.name).write_text(_rewired(path.read_text()))
         document = json.loads((out / "openapi.swagger.json").read_text())
         document["info"] = {"title": "DJP Mesh", "version": "v1"}
+        _tell_of_streams(document)
         (target / "openapi.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _tell_of_streams(document: dict[str, Any]) -> None:
+    """The bridge's streams are server-sent events; the plugin describes those of another gateway."""
+    for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        answer = operation["responses"]["200"]
+        if "streaming responses" in answer["description"]:
+            operation["produces"] = ["text/event-stream", "application/json"]  # an error before the first event is JSON
+            message = answer["schema"]["properties"]["result"]["$ref"].rpartition("/")[2]
+            data = {"type": "string", "description": f"A {message} as JSON."}
+            answer["description"] = "Server-sent events."
+            answer["schema"] = {"type": "array", "items": {"type": "object", "properties": {"data": data}}}
 
 
 def _openapi_options(protos: list[str]) -> str:
