@@ -96,6 +96,8 @@ def error_from_rpc(e: grpc.RpcError) -> errors.DjpError:
     for key, value in trailers or ():
         if key == DETAILS_KEY:
             return _error_from_status(status_pb2.Status.FromString(value), name)
+    if name == "INTERNAL" and "RST_STREAM" in message:  # as Envoy cuts a stream whose server has died
+        return errors.Unavailable(f"the stream was cut: {message}")
     cls = _BY_CODE.get(name, errors.Internal)
     return cls(message if cls is not errors.Internal else f"{name}: {message}")
 

@@ -212,12 +212,12 @@ async def test_nothing_is_kept_of_a_run_that_has_ended(gateway: Any) -> None:
     assert await store.checkpoints(run.run_id) == []
 
 
-async def killable(leaves: Any, address: str) -> asyncio.subprocess.Process:
+async def killable(leaves: Any, address: str, executor: str = "killed") -> asyncio.subprocess.Process:
     """A gateway in a process of its own, which works on runs at once."""
     environment = {
         **os.environ,
         **{f"DJP_{name.upper()}_ADDRESS": leaves.address(name) for name in leaves.servers},
-        "DJP_EXECUTOR_ID": "killed",
+        "DJP_EXECUTOR_ID": executor,
         "DJP_EXECUTOR_SILENCE_S": str(SILENCE_S),
         "DJP_DRAIN_DELAY_S": "0",
     }
