@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
+from djp.client import connect
 from djp.mesh.errors import Unavailable
 from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import batch_pb2, run_pb2
 from tests.gateway import batches
 from tests.gateway.batches import BOUND, COST, all_runs, get, listed, order, refused, rested, rows, start, stub, watched
+from tests.gateway.test_gateway_durable import killable
+from tests.governance.ledger_postgres import new_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from djp.client import DjpClient
 
 PUBLISHED = run_pb2.RUN_STATE_PUBLISHED
 
@@ -240,6 +246,51 @@ async def test_two_gateways_work_a_batch_off_and_either_may_go(
     told = await watching
     assert (told[-1].batch.published, told[-1].batch.cost_nano_usd) == (12, 12 * COST)
     assert len(await all_runs(two)) == 12
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_each_row_is_run_once_when_gateways_are_killed_in_the_middle(
+    mesh: Any, leaves: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    with ExitStack() as stack:
+        if database == "postgres":
+            monkeypatch.setenv("DJP_GATEWAY_DATABASE_URL", stack.enter_context(new_postgres()))
+        addresses = {name: f"unix:{mesh.folder}/{name}.sock" for name in ("one", "two")}
+        processes = {name: await killable(leaves, address, name) for name, address in addresses.items()}
+        async with connect(addresses["one"]) as one, connect(addresses["two"]) as two:
+            for client in (one, two):
+                await up(client)
+            runs, cap = rows(14), 15 * BOUND
+            await one.batches.start(runs, batch_id="b", max_cost_nano_usd=cap, concurrency=4)
+            await until(lambda: len(leaves.requests("Debate")) >= 4)
+            processes["one"].kill()
+            await processes["one"].wait()
+            await until(lambda: len(leaves.requests("Debate")) >= 8)
+            processes["one"] = await killable(leaves, addresses["one"], "one")
+            await up(one)
+            processes["two"].kill()
+            await processes["two"].wait()
+            batch = [answer async for answer in one.batches.watch("b")][-1].batch
+            found = [row async for row in one.batches.rows("b")]
+            listed = (await one.list_runs(run_pb2.ListRunsRequest(page_size=1000))).runs
+            assert (batch.state, batch.published + batch.failed) == (batch_pb2.BATCH_STATE_FINISHED, 14)
+            assert {row.run_id for row in found} == {run.run_id for run in listed}
+            assert sorted(run.spec.task for run in listed) == sorted(request.task for request in runs)
+            assert sum(run.result.total_nano_usd for run in listed) == batch.cost_nano_usd <= cap
+            assert all(row.state == PUBLISHED or "budget" in row.error for row in found)
+        processes["one"].terminate()
+        await processes["one"].wait()
+
+
+async def up(client: DjpClient) -> None:
+    """Wait until the gateway answers."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await client.batches.list()
+                return
+            except Unavailable:
+                await asyncio.sleep(0.05)
 
 
 async def test_rows_that_a_gateway_left_unchecked_are_checked_by_another(
