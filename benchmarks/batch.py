@@ -1,7 +1,8 @@
-"""Is every row of a batch run once, whatever dies? `djp batch` is killed with SIGKILL again and again, and goes on.
+"""Is every row of a batch run once, whatever dies? `djp batch` and its gateway are killed with SIGKILL again and again.
 
-The mesh is `djp serve all` with the offline models. Each time the command is killed when a further share of the rows
-has been started; the last time it may end. Then the gateway is asked how many runs there are; the summary names them.
+The mesh is `djp serve all` with the offline models. Each time a further share of the rows has been started, the command
+is killed, every second time the whole mesh too, and both go on; the last time they may end. Then the gateway is asked
+how many runs there are; the summary names them.
 """
 
 from __future__ import annotations
@@ -46,12 +47,18 @@ async def measure(rows: int, kills: int) -> dict[str, float]:
             return await asyncio.create_subprocess_exec(DJP, *arguments, env=environment, **pipes)  # type: ignore[arg-type]
 
         pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        server = await start("serve", "all", "--listen", address, stderr=pipe)
-        try:
+
+        async def serve() -> asyncio.subprocess.Process:
+            server = await start("serve", "all", "--listen", address, stderr=pipe)
             assert server.stderr is not None
             while b"listening on" not in (line := await server.stderr.readline()):
                 assert line, "the mesh did not start"
-            drained = asyncio.create_task(server.stderr.read())
+            drains.append(asyncio.create_task(server.stderr.read()))
+            return server
+
+        drains: list[asyncio.Task[bytes]] = []
+        server = await serve()
+        try:
             command = ("batch", "--input", str(source), "--output", str(folder / "out"), "--gateway", address)
             began = time.monotonic()
             for kill in range(kills):
@@ -61,7 +68,12 @@ async def measure(rows: int, kills: int) -> dict[str, float]:
                     await asyncio.sleep(0.05)
                 process.kill()
                 await process.wait()
-                print(f"killed after {await started(address)} of {rows} rows were started", flush=True)
+                mesh_too = kill % 2 == 1
+                print(f"killed after {await started(address)} of {rows} rows were started{', and the mesh' * mesh_too}")
+                if mesh_too:
+                    server.kill()
+                    await server.wait()
+                    server = await serve()
             process = await start(*command, "--concurrency", "12", "--json", stdout=pipe, stderr=nowhere)
             out, _ = await process.communicate()
             took = time.monotonic() - began
@@ -72,7 +84,7 @@ async def measure(rows: int, kills: int) -> dict[str, float]:
         finally:
             server.terminate()
             await server.wait()
-        await drained
+            await asyncio.gather(*drains)
         assert runs == len(named) == rows, f"{runs} runs, {len(named)} named, {rows} rows"
     return {
         "rows": rows,
