@@ -212,6 +212,10 @@ def _with(headers: dict[str, Any] | None = None, **claims: Any) -> Callable[[Iss
     return lambda issuer: issuer.token("one", headers, **claims)
 
 
+def _in(claim: str, seconds: int) -> Callable[[Issuer], str]:
+    return lambda issuer: issuer.token("one", **{claim: int(time.time()) + seconds})
+
+
 FORGED: dict[str, Callable[[Issuer], str]] = {
     "unsigned": _unsigned,
     "hmac by the public key": _by_its_public_key,
@@ -232,9 +236,9 @@ FORGED: dict[str, Callable[[Issuer], str]] = {
     "deep": lambda _: _parts(b"[" * 5000, b"{}", b"x"),
     "not ASCII": lambda _: "ünï.ünï.ünï",
     "huge": _with(filler="x" * 8192),
-    "expired": _with(exp=int(time.time()) - 60),
-    "not yet": _with(nbf=int(time.time()) + 600),
-    "issued in the future": _with(iat=int(time.time()) + 600),
+    "expired": _in("exp", -60),
+    "not yet": _in("nbf", 600),
+    "issued in the future": _in("iat", 600),
     "no end": _with(exp=None),
     "an end that is no time": _with(exp="soon"),
     "an endless end": _with(exp=float("inf")),
