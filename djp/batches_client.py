@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from djp.batch_states import RESTING_STATES
+from djp.client_pages import PAGE_SIZE, pages
 from djp.client_streams import resumed
 from djp.mesh.errors import InvalidInput, Violation
 from djp.mesh.rpc_errors import answer_of
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from djp.v1 import run_pb2
 
 _TIMEOUT_S = 60.0
-_PAGE_SIZE = 1000  # the contract's largest
 _ROWS = 500  # of one request, and so many bytes: no server is busy with one for long
 _BYTES = 1 << 20
 
@@ -68,25 +68,15 @@ class BatchesClient:
 
     async def list(self) -> Sequence[batch_pb2.Batch]:
         """All batches, newest first."""
-        found: list[batch_pb2.Batch] = []
-        request = batch_pb2.ListBatchesRequest(page_size=_PAGE_SIZE)
-        while True:
-            page = await answer_of(self._batches.ListBatches(request, timeout=_TIMEOUT_S))
-            found += page.batches
-            request.page_token = page.next_page_token
-            if not page.next_page_token:
-                return found
+        request = batch_pb2.ListBatchesRequest(page_size=PAGE_SIZE)
+        return [one async for page in pages(self._batches.ListBatches, request) for one in page.batches]
 
     async def rows(self, batch_id: str) -> AsyncGenerator[batch_pb2.BatchRow, None]:
         """A batch's rows in order, with what they ask for."""
-        request = batch_pb2.ListBatchRowsRequest(batch_id=batch_id, page_size=_PAGE_SIZE)
-        while True:
-            page = await answer_of(self._batches.ListBatchRows(request, timeout=_TIMEOUT_S))
+        request = batch_pb2.ListBatchRowsRequest(batch_id=batch_id, page_size=PAGE_SIZE)
+        async for page in pages(self._batches.ListBatchRows, request):
             for row in page.rows:
                 yield row
-            request.page_token = page.next_page_token
-            if not page.next_page_token:
-                return
 
     async def watch(
         self, batch_id: str, *, after_sequence: int = 0

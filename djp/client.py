@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from djp.batches_client import BatchesClient
+from djp.client_pages import PAGE_SIZE, pages
 from djp.client_retries import RETRY_WAITS_S, Retrying
 from djp.client_streams import resumed
 from djp.corpora_client import CorporaClient
@@ -42,7 +43,7 @@ from djp.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 60.0
 """A single call's deadline: a projection searches a corpus, everything else answers in milliseconds."""
-_PAGE_SIZE = 1000  # the contract's largest
 _MAX_SKIPPED_SENT = 1000  # keeps the upload's first message small; the rest is counted in one entry
 
 
@@ -235,8 +235,8 @@ class DjpClient:
 
     async def list_keys(self, tenant: str = "") -> Sequence[key_pb2.Key]:
         """The API keys of a tenant, or all, newest first. For admins."""
-        request = key_pb2.ListKeysRequest(tenant=tenant, page_size=_PAGE_SIZE)
-        return [one async for page in _pages(self._keys.ListKeys, request) for one in page.keys]
+        request = key_pb2.ListKeysRequest(tenant=tenant, page_size=PAGE_SIZE)
+        return [one async for page in pages(self._keys.ListKeys, request) for one in page.keys]
 
     async def revoke_key(self, key_id: str, *, request_id: str | None = None) -> key_pb2.Key:
         """Let an API key work no more, everywhere within a second. For admins."""
@@ -341,8 +341,8 @@ class DjpClient:
 
     async def list_budgets(self) -> Sequence[governance_pb2.Budget]:
         """All budgets that the caller may see, by scope, with their windows now."""
-        request = governance_pb2.ListBudgetsRequest(page_size=_PAGE_SIZE)
-        return [one async for page in _pages(self._governance.ListBudgets, request) for one in page.budgets]
+        request = governance_pb2.ListBudgetsRequest(page_size=PAGE_SIZE)
+        return [one async for page in pages(self._governance.ListBudgets, request) for one in page.budgets]
 
     async def get_budget(self, scope: str) -> governance_pb2.Budget:
         """The budget of `global`, `tenant:NAME` or `workflow:NAME`; `tenant` is the caller's own."""
@@ -375,19 +375,9 @@ class DjpClient:
         self, since: datetime, kind: governance_pb2.GovernanceEventKind.ValueType
     ) -> Sequence[governance_pb2.GovernanceEvent]:
         """The events of a kind since then that the caller may see, newest first."""
-        request = governance_pb2.ListEventsRequest(kind=kind, page_size=_PAGE_SIZE)
+        request = governance_pb2.ListEventsRequest(kind=kind, page_size=PAGE_SIZE)
         request.range.since.CopyFrom(to_timestamp(since))
-        return [one async for page in _pages(self._governance.ListEvents, request) for one in page.events]
-
-
-async def _pages(call: Callable[..., Awaitable[Any]], request: Any) -> AsyncIterator[Any]:
-    """Every page of a list."""
-    while True:
-        page = await _answer(call(request, timeout=CALL_TIMEOUT_S))
-        yield page
-        request.page_token = page.next_page_token
-        if not page.next_page_token:
-            return
+        return [one async for page in pages(self._governance.ListEvents, request) for one in page.events]
 
 
 @asynccontextmanager

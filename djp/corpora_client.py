@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+from djp.client_pages import PAGE_SIZE, pages
 from djp.mesh.rpc_errors import answer_of
 from djp.v1 import grounding_pb2, grounding_pb2_grpc
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     import grpc
 
 _TIMEOUT_S = 60.0
-_PAGE_SIZE = 1000  # the contract's largest
 
 
 class CorporaClient:
@@ -25,25 +25,13 @@ class CorporaClient:
 
     async def list(self) -> Sequence[grounding_pb2.CorpusVersion]:
         """The current versions of all corpora, by name."""
-        found: list[grounding_pb2.CorpusVersion] = []
-        request = grounding_pb2.ListCorporaRequest(page_size=_PAGE_SIZE)
-        while True:
-            page = await answer_of(self._grounding.ListCorpora(request, timeout=_TIMEOUT_S))
-            found += page.corpora
-            request.page_token = page.next_page_token
-            if not page.next_page_token:
-                return found
+        request = grounding_pb2.ListCorporaRequest(page_size=PAGE_SIZE)
+        return [one async for page in pages(self._grounding.ListCorpora, request) for one in page.corpora]
 
     async def versions(self, corpus: str) -> Sequence[grounding_pb2.CorpusVersion]:
         """The versions of a corpus, the newest first."""
-        found: list[grounding_pb2.CorpusVersion] = []
-        request = grounding_pb2.ListCorpusVersionsRequest(corpus=corpus, page_size=_PAGE_SIZE)
-        while True:
-            page = await answer_of(self._grounding.ListCorpusVersions(request, timeout=_TIMEOUT_S))
-            found += page.versions
-            request.page_token = page.next_page_token
-            if not page.next_page_token:
-                return found
+        request = grounding_pb2.ListCorpusVersionsRequest(corpus=corpus, page_size=PAGE_SIZE)
+        return [one async for page in pages(self._grounding.ListCorpusVersions, request) for one in page.versions]
 
     async def get(self, corpus: str, version: str = "") -> grounding_pb2.GetCorpusResponse:
         """The documents of a version, by path, and the files left out."""
