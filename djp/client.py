@@ -40,6 +40,8 @@ from djp.v1 import (
     redaction_pb2_grpc,
     run_pb2,
     run_pb2_grpc,
+    scaling_pb2,
+    scaling_pb2_grpc,
 )
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ class DjpClient:
         self._dead_letters = dead_letter_pb2_grpc.DeadLetterServiceStub(channel)
         self._debate = debate_pb2_grpc.DebateServiceStub(channel)
         self._keys = key_pb2_grpc.KeyServiceStub(channel)
+        self._scaling = scaling_pb2_grpc.ScalingServiceStub(channel)
         self._governance = governance_pb2_grpc.GovernanceServiceStub(channel)
         self._grounding = grounding_pb2_grpc.GroundingServiceStub(channel)
         self._redaction = redaction_pb2_grpc.RedactionServiceStub(channel)
@@ -246,6 +249,11 @@ class DjpClient:
     async def list_audit_events(self, request: key_pb2.ListAuditEventsRequest) -> key_pb2.ListAuditEventsResponse:
         """One page of who made and revoked keys, decided about runs and was refused, newest first."""
         return await _answer(self._keys.ListAuditEvents(request, timeout=CALL_TIMEOUT_S))
+
+    async def get_scaling(self) -> scaling_pb2.Scaling:
+        """The workers of the gateway that answers, and what its autoscaler decides. For operators, where keys are."""
+        request = scaling_pb2.GetScalingRequest()
+        return (await _answer(self._scaling.GetScaling(request, timeout=CALL_TIMEOUT_S))).scaling
 
     async def list_presets(self) -> Sequence[catalogue_pb2.Preset]:
         """The presets that a run may name."""

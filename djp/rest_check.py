@@ -26,6 +26,7 @@ from djp.v1 import (
     key_pb2,
     redaction_pb2,
     run_pb2,
+    scaling_pb2,
     storage_pb2,
 )
 
@@ -78,7 +79,7 @@ class Route:
 
 _FILES = (
     *(batch_pb2, catalogue_pb2, dead_letter_pb2, debate_pb2, governance_pb2, grounding_pb2),
-    *(judge_pb2, key_pb2, redaction_pb2, run_pb2, storage_pb2),
+    *(judge_pb2, key_pb2, redaction_pb2, run_pb2, scaling_pb2, storage_pb2),
 )
 
 

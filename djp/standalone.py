@@ -81,16 +81,17 @@ def gateway(leaves: dict[str, str] | None = None, executor: str = "") -> OpenSer
 
     With an `executor` it is the only gateway that works on its data folder.
     """
+    from djp.scaling.settings import ScalingSettings
     from djp_gateway.server import open_service
     from djp_gateway.settings import GatewaySettings
 
-    settings = GatewaySettings()
+    settings, scaling = GatewaySettings(), ScalingSettings()
     if leaves:
         addresses = {f"{name}_address": address for name, address in leaves.items()}
         settings = settings.model_copy(update=addresses)
     if executor:
         settings = settings.model_copy(update={"executor_id": executor})
-    return lambda: open_service(settings, alone=bool(executor))
+    return lambda: open_service(settings, scaling, alone=bool(executor))
 
 
 @asynccontextmanager

@@ -225,6 +225,7 @@ class SyncDjpClient(_Blocking):
     replay_dead_letters = _call(client.DjpClient.replay_dead_letters)
     purge_dead_letters = _call(client.DjpClient.purge_dead_letters)
     create_key = _call(client.DjpClient.create_key)
+    get_scaling = _call(client.DjpClient.get_scaling)
     list_keys = _call(client.DjpClient.list_keys)
     revoke_key = _call(client.DjpClient.revoke_key)
     list_audit_events = _call(client.DjpClient.list_audit_events)

@@ -1,123 +1,146 @@
-"""`djp scale status` and `djp scale watch`: a gateway's queue, by its `/metrics`, under the rule."""
+"""`djp scale status` and `djp scale watch`: a gateway's workers, its queue, and what its autoscaler decided and why."""
 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-import math
-import re
-import urllib.request
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from djp.cli.exits import Exit
-from djp.cli.scale import scaling_settings
+from djp.cli.session import connected_as_operator
 from djp.cli.terminal import say
-from djp.mesh.errors import FailedPrecondition, InvalidInput, Unavailable
-from djp.mesh.settings import MeshSettings
-from djp.scaling.rule import Observation, Rule, decide
+from djp.mesh.errors import InvalidInput, Unavailable
+from djp.v1 import scaling_pb2
 
 if TYPE_CHECKING:
-    from djp.scaling.rule import Tuning
+    from collections.abc import Sequence
 
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
-_TIMEOUT_S = 5.0
-_MAX_BYTES = 4 << 20
+    from djp.client import DjpClient
+    from djp.v1.scaling_pb2 import ScaleDecision, Scaling
 
-
-@dataclass(frozen=True)
-class Status:
-    """What a gateway's gauges say, and what the rule says to that."""
-
-    queue_depth: int
-    oldest_wait_ms: float
-    working: int
-    inflight_requests: int
-    workers: int
-    wanted: int
-    reason: str
+_RETRY_S = 2.0
 
 
-async def print_status(metrics: str | None, tuning: Tuning | None, *, workers: int | None, as_json: bool) -> int:
-    """Look once; without `workers` there are as many as MAX_WORKERS.
-
-    Raises InvalidInput, FailedPrecondition without the gauges, Unavailable when nobody answers.
-    """
-    rule = scaling_settings(tuning).rule()
-    status = await _look(_address(metrics), rule, workers or rule.max_workers)
+async def print_status(gateway: str | None, *, as_json: bool) -> int:
+    """Look once. Raises InvalidInput without a gateway, PermissionDenied for a tenant's key."""
+    async with connected_as_operator(_named(gateway)) as client:
+        scaling = await client.get_scaling()
     if as_json:
-        print(json.dumps(asdict(status), indent=2))
-    else:
-        say(_line(status))
+        print(json.dumps(_document(scaling), indent=2))
+        return Exit.OK
+    for line in _lines(scaling):
+        say(line)
     return Exit.OK
 
 
-async def watch_status(metrics: str | None, tuning: Tuning | None, *, workers: int | None) -> int:
-    """Look every interval, until cancelled; a gateway that is away for a while is told, too."""
-    rule, address = scaling_settings(tuning).rule(), _address(metrics)
+async def watch_status(gateway: str | None) -> int:
+    """Tell every change, and every interval how it stands, until cancelled; a gateway that is away for a while, too."""
+    gateway, told_ns = _named(gateway), 0
     while True:
         try:
-            told = _line(await _look(address, rule, workers or rule.max_workers))
+            async with connected_as_operator(gateway) as client:
+                while True:
+                    told_ns = await _tell_news(client, told_ns)
         except Unavailable as error:
-            told = error.message
-        say(f"{datetime.now(UTC):%H:%M:%S} {told}")
-        await asyncio.sleep(rule.interval_s)
+            _say_now(error.message)
+            await asyncio.sleep(_RETRY_S)
 
 
-def _address(given: str | None) -> str:
-    if given is None:
-        port = MeshSettings().metrics_port
-        if port is None:
-            raise InvalidInput("is not known; give it, or set DJP_METRICS_PORT as the gateway has it", field="metrics")
-        return f"localhost:{port}"
-    if not _ADDRESS.fullmatch(given):
-        raise InvalidInput("is no host:port, such as localhost:9100", field="metrics")
-    return given
+async def _tell_news(client: DjpClient, told_ns: int) -> int:
+    """Look, tell what is newer than that, and wait for the next decision; what is told by then."""
+    scaling = await client.get_scaling()
+    for change in scaling.changes:
+        if change.decided_at.ToNanoseconds() > told_ns:
+            _say_now(_change(change), change.decided_at.ToDatetime(UTC))
+            told_ns = change.decided_at.ToNanoseconds()
+    _say_now(f"{_workers(scaling)}; {_queue(scaling)}; {_last(scaling)}")
+    await asyncio.sleep(scaling.rule.interval.ToTimedelta().total_seconds())
+    return told_ns
 
 
-async def _look(address: str, rule: Rule, workers: int) -> Status:
-    gauges = _gauges(await asyncio.to_thread(_fetch, address), address)
-    depth, working = int(gauges["djp_queue_depth"]), int(gauges["djp_runs_working"])
-    oldest_ms = gauges["djp_queue_age_seconds"] * 1000  # no wait is longer, the p95 neither
-    decision = decide(rule, Observation(depth, oldest_ms, min(1.0, working / workers)), workers, math.inf)
-    inflight = int(gauges.get("djp_inflight_requests", 0))
-    return Status(depth, oldest_ms, working, inflight, workers, decision.workers, decision.reason)
+def _named(gateway: str | None) -> str:
+    if not gateway:
+        raise InvalidInput("name the gateway whose workers you want to see, or set DJP_GATEWAY", field="gateway")
+    return gateway
 
 
-def _fetch(address: str) -> str:
-    try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=_TIMEOUT_S) as response:
-            return bytes(response.read(_MAX_BYTES)).decode("utf-8", "replace")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise Unavailable(
-            f"no metrics at {address} ({type(error).__name__}); start the gateway with DJP_METRICS_PORT"
-        ) from error
+def _say_now(told: str, at: datetime | None = None) -> None:
+    say(f"{at or datetime.now(UTC):%H:%M:%S} {told}")
 
 
-def _gauges(text: str, address: str) -> dict[str, float]:
-    from prometheus_client.parser import text_string_to_metric_families
+def _lines(scaling: Scaling) -> Sequence[str]:
+    rule, changes = scaling.rule, list(scaling.changes)
+    target_s = rule.target_p95_wait.ToTimedelta().total_seconds()
+    lines = [
+        f"gateway {scaling.executor}: {_workers(scaling)}, {scaling.utilisation:.0%} lately; "
+        f"{rule.min_workers:,} to {rule.max_workers:,} are allowed",
+        f"queue: {_queue(scaling)}, the first for {_seconds(scaling.oldest_wait)} s; targets: "
+        f"{rule.target_queue_depth:,} runs, p95 {target_s:.1f} s",
+        f"last decision: {_last(scaling)}",
+        f"decisions since the start: {scaling.decisions:,}, of which {scaling.ups:,} up and {scaling.downs:,} down; "
+        f"changes of direction: {scaling.direction_changes:,}",
+    ]
+    if changes:
+        at = changes[-1].decided_at.ToDatetime(UTC)
+        lines.insert(3, f"last change: {at:%Y-%m-%d %H:%M:%S} UTC, {_change(changes[-1])}")
+    return lines
 
-    wanted = ("djp_queue_depth", "djp_queue_age_seconds", "djp_runs_working")
-    found: dict[str, float] = {}
-    try:
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                ours = sample.name in wanted or sample.labels.get("service") == "gateway"
-                if ours and sample.name.startswith("djp_") and math.isfinite(sample.value):
-                    found[sample.name] = sample.value
-    except Exception:  # whatever it is, it is no page of metrics; its parser says so in many ways
-        found.clear()
-    if missing := [name for name in wanted if name not in found]:
-        raise FailedPrecondition(f"{address} is no gateway's /metrics: {', '.join(missing)} is missing there")
-    return found
+
+def _workers(scaling: Scaling) -> str:
+    return f"{scaling.workers:,} workers, {scaling.working:,} busy"
 
 
-def _line(status: Status) -> str:
+def _queue(scaling: Scaling) -> str:
     return (
-        f"{status.queue_depth:,} runs wait, the first for {status.oldest_wait_ms / 1000:.1f} s; "
-        f"{status.inflight_requests:,} calls in flight; {status.working:,} of {status.workers:,} workers busy, wanted "
-        f"{status.wanted:,}: "
-        f"{status.reason}"
+        f"{scaling.queue_depth:,} runs wait, {scaling.waiting_for_worker:,} of them for a worker, p95 "
+        f"{_seconds(scaling.p95_wait)} s"
     )
+
+
+def _last(scaling: Scaling) -> str:
+    if not scaling.HasField("last_decision"):
+        return "none yet"
+    return f"{_direction(scaling.last_decision)}: {scaling.last_decision.reason}"
+
+
+def _change(decision: ScaleDecision) -> str:
+    return f"{_direction(decision)} {decision.workers_before:,} -> {decision.workers:,}: {decision.reason}"
+
+
+def _direction(decision: ScaleDecision) -> str:
+    return scaling_pb2.ScaleDirection.Name(decision.direction).removeprefix("SCALE_DIRECTION_").lower()
+
+
+def _seconds(wait: Any) -> str:
+    return f"{wait.ToTimedelta().total_seconds():.1f}"
+
+
+def _document(scaling: Scaling) -> dict[str, Any]:
+    def decision(one: ScaleDecision) -> dict[str, Any]:
+        return {
+            "decided_at": one.decided_at.ToJsonString(),
+            "direction": _direction(one),
+            "workers_before": one.workers_before,
+            "workers": one.workers,
+            "reason": one.reason,
+        }
+
+    return {
+        "executor": scaling.executor,
+        "workers": scaling.workers,
+        "min_workers": scaling.rule.min_workers,
+        "max_workers": scaling.rule.max_workers,
+        "working": scaling.working,
+        "queue_depth": scaling.queue_depth,
+        "waiting_for_worker": scaling.waiting_for_worker,
+        "oldest_wait_ms": scaling.oldest_wait.ToMilliseconds(),
+        "p95_wait_ms": scaling.p95_wait.ToMilliseconds(),
+        "utilisation": round(scaling.utilisation, 4),
+        "decisions": scaling.decisions,
+        "ups": scaling.ups,
+        "downs": scaling.downs,
+        "direction_changes": scaling.direction_changes,
+        "last_decision": decision(scaling.last_decision) if scaling.HasField("last_decision") else None,
+        "changes": [decision(one) for one in scaling.changes],
+    }

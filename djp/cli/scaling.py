@@ -65,33 +65,32 @@ def simulate(
     execute(run, as_json=as_json)
 
 
-_Metrics = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="host:port of its /metrics; default: localhost:DJP_METRICS_PORT.")
+_OfGateway = Annotated[
+    str | None, typer.Option("--gateway", envvar="DJP_GATEWAY", metavar="ADDRESS", help="The gateway, host:port.")
 ]
 
-_Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Workers that there are; default: MAX_WORKERS.")]
 
+@scale_app.command(epilog=examples("djp scale status --gateway localhost:7100"))
+def status(gateway: _OfGateway = None, as_json: AsJson = False) -> None:
+    """Show a gateway's workers and its queue now, and what its autoscaler decided last and why.
 
-@scale_app.command(epilog=examples("djp scale status --metrics localhost:9100"))
-def status(metrics: _Metrics = None, workers: _Workers = None, tuning: _Tuning = None, as_json: AsJson = False) -> None:
-    """Show a gateway's queue now, and how many workers the rule would have.
-
-    The JSON document has `queue_depth`, `oldest_wait_ms`, `working` (runs), `inflight_requests`, `workers`, `wanted`
-    and the `reason`.
+    The JSON document has `executor`, `workers`, `min_workers`, `max_workers`, `working` (runs), `queue_depth`,
+    `waiting_for_worker`, `oldest_wait_ms`, `p95_wait_ms`, `utilisation`, the numbers of `decisions`, `ups`, `downs` and
+    `direction_changes`, the `last_decision`, and the last `changes`.
     """
     from djp.cli.scale_status import print_status
     from djp.cli.session import execute
 
-    execute(lambda: print_status(metrics, tuning, workers=workers, as_json=as_json), as_json=as_json)
+    execute(lambda: print_status(gateway, as_json=as_json), as_json=as_json)
 
 
-@scale_app.command(epilog=examples("djp scale watch --metrics localhost:9100"))
-def watch(metrics: _Metrics = None, workers: _Workers = None, tuning: _Tuning = None) -> None:
-    """Print a line of a gateway's queue every interval of the rule, until Ctrl-C."""
+@scale_app.command(epilog=examples("djp scale watch --gateway localhost:7100"))
+def watch(gateway: _OfGateway = None) -> None:
+    """Print every change of a gateway's workers, and a line each interval of its rule, until Ctrl-C."""
     from djp.cli.scale_status import watch_status
     from djp.cli.session import execute
 
-    execute(lambda: watch_status(metrics, tuning, workers=workers))
+    execute(lambda: watch_status(gateway))
 
 
 def load(

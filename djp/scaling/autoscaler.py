@@ -30,6 +30,11 @@ class ScalingStats:
     direction_changes: int = 0
     """Changes up that followed one down, and the other way round."""
 
+    @property
+    def holds(self) -> int:
+        """Decisions that changed nothing."""
+        return self.decisions - self.ups - self.downs
+
 
 class Autoscaler:
     """Decides for one pool of workers. Times are seconds of any clock that does not go back."""

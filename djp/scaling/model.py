@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from djp.scaling.autoscaler import COOL_LOOKS, Autoscaler, p95
 from djp.scaling.hpa import SYNC_S, Hpa
+from djp.scaling.lately import Lately
 from djp.scaling.loads import FALLS, SETTLED, Load, arrivals
 from djp.scaling.rule import Observation
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 MAX_RUNS = 200_000
 """As many runs may a modelled load have."""
-WINDOW_LOOKS = 5
-"""Over so many intervals waits and utilisation are observed."""
 
 Decide = Callable[[float, Observation, int], int]
 """Asked how many workers there should be, at a time in seconds, by what is seen, and how many there are."""
@@ -106,11 +105,11 @@ def run_model(jobs: Sequence[Job], rule: Rule, decide: Decide, *, seconds: float
 
     Jobs begin in the order of their arrival. A worker that is taken away finishes its job; a new one is there at once.
     """
-    pool = _Pool(jobs, rule.min_workers)
+    pool = _Pool(jobs, rule)
     ticks = []
     for number in range(1, math.floor(seconds / rule.interval_s) + 1):
         now = number * rule.interval_s
-        seen = pool.advance(now, window_s=WINDOW_LOOKS * rule.interval_s)
+        seen = pool.advance(now)
         pool.workers = decide(now, seen, pool.workers)
         pool.begin_what_can(now)
         ticks.append(Tick(now, pool.workers, seen.queue_depth, seen.p95_wait_ms, seen.utilisation))
@@ -118,36 +117,31 @@ def run_model(jobs: Sequence[Job], rule: Rule, decide: Decide, *, seconds: float
 
 
 class _Pool:
-    """Jobs that wait, jobs in work, and what was seen of them lately."""
+    """Jobs that wait, and jobs in work."""
 
-    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
+    def __init__(self, jobs: Sequence[Job], rule: Rule) -> None:
         self._jobs = jobs
-        self.workers = workers
+        self.workers = rule.min_workers
         self.waits: list[float | None] = [None] * len(jobs)
         self._arrived = 0
         self._queue: deque[int] = deque()
         self._ends: list[float] = []  # a heap
-        self._begun: deque[tuple[float, float]] = deque()  # when, and how long it had waited
-        self._now = 0.0
-        self._busy_s = 0.0
-        self._looks: deque[tuple[float, float]] = deque([(0.0, 0.0)])  # when, and busy seconds until then
+        self._lately = Lately(rule, 0.0)
 
-    def advance(self, until: float, *, window_s: float) -> Observation:
+    def advance(self, until: float) -> Observation:
         """Let the time pass, and say what is seen then."""
         while True:
             arrival = self._jobs[self._arrived].arrives_s if self._arrived < len(self._jobs) else math.inf
             end = self._ends[0] if self._ends else math.inf
             if min(arrival, end) > until:
                 break
-            self._pass(min(arrival, end))
             if end <= arrival:
-                heapq.heappop(self._ends)
+                self._lately.ended(heapq.heappop(self._ends))
             else:
                 self._queue.append(self._arrived)
                 self._arrived += 1
-            self.begin_what_can(self._now)
-        self._pass(until)
-        return self._seen(window_s)
+            self.begin_what_can(min(arrival, end))
+        return self._lately.look(until, [until - self._jobs[one].arrives_s for one in self._queue], self.workers)
 
     def begin_what_can(self, now: float) -> None:
         """Give idle workers their next jobs."""
@@ -155,24 +149,8 @@ class _Pool:
             number = self._queue.popleft()
             job = self._jobs[number]
             self.waits[number] = wait = now - job.arrives_s
-            self._begun.append((now, wait))
+            self._lately.began(now, wait)
             heapq.heappush(self._ends, now + job.takes_s)
-
-    def _pass(self, until: float) -> None:
-        self._busy_s += len(self._ends) * (until - self._now)
-        self._now = until
-
-    def _seen(self, window_s: float) -> Observation:
-        since = self._now - window_s
-        while self._begun and self._begun[0][0] < since:
-            self._begun.popleft()
-        while len(self._looks) > 1 and self._looks[1][0] <= since:
-            self._looks.popleft()
-        at, busy_s = self._looks[0]
-        self._looks.append((self._now, self._busy_s))
-        mean_busy = (self._busy_s - busy_s) / (self._now - at)
-        waits = [wait for _, wait in self._begun] + [self._now - self._jobs[one].arrives_s for one in self._queue]
-        return Observation(len(self._queue), p95(waits) * 1000, min(1.0, mean_busy / self.workers))
 
 
 def figures_of(course: Course, jobs: Sequence[Job], load: Load, rule: Rule, *, seconds: float) -> Figures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import cast
 
 from pydantic import Field, model_validator
@@ -58,7 +58,10 @@ class ScalingSettings(BaseSettings):
         """The rule in force."""
         base = TUNINGS[self.tuning]
         given = {one.name: getattr(self, one.name) for one in fields(Rule)}
-        return Rule(**{name: getattr(base, name) if value is None else value for name, value in given.items()})
+        rule = Rule(**{name: getattr(base, name) if value is None else value for name, value in given.items()})
+        if self.min_workers is None and rule.min_workers > rule.max_workers:
+            return replace(rule, min_workers=rule.max_workers)  # who only says how many there may be means that
+        return rule
 
     def origins(self) -> dict[str, str]:
         """Where each value of the rule comes from, by its variable: `environment`, or the tuning's name."""

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shlex
-import socket
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
@@ -50,14 +49,11 @@ def test_the_tables_have_every_command() -> None:
 async def test_every_line_of_the_tables_does_what_the_page_says(djp: Any, tmp_path: Path, short_folder: Path) -> None:
     folder = tmp_path / "work"
     await asyncio.to_thread(_fill, folder)
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = str(probe.getsockname()[1])
-    djp.env = {"HOT_RETENTION_DAYS": "0", "DJP_METRICS_PORT": port, "DJP_DRAIN_DELAY_S": "0"}
+    djp.env = {"HOT_RETENTION_DAYS": "0", "DJP_DRAIN_DELAY_S": "0"}
     wrong = []
     async with _serving(djp, f"unix:{short_folder}/gateway.sock"), _runner(djp, folder) as run:
         for line, expected in lines():
-            code, told = await run(line.replace("$METRICS_PORT", port))
+            code, told = await run(line)
             if code not in expected or "Traceback" in told:
                 wrong.append(f"{line}\n  ended with {code}, not {sorted(expected)}: {told[-600:]}")
     assert not wrong, "\n".join(wrong)

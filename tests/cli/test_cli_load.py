@@ -6,7 +6,6 @@ import asyncio
 import csv
 import json
 import signal
-import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -140,57 +139,42 @@ async def test_every_bad_flag_is_named(given: dict[str, Any], fields: list[str])
     assert [one.field for one in caught.value.violations] == fields
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-async def test_status_and_watch_tell_the_queue_of_a_gateway(djp: Any, short_folder: Path) -> None:
-    djp.env |= {"DJP_METRICS_PORT": str(_free_port()), "MAX_WORKERS": "1", "MIN_WORKERS": "1"}
+async def test_status_and_watch_tell_the_workers_of_a_gateway(djp: Any, short_folder: Path) -> None:
+    djp.env |= {"MIN_WORKERS": "1", "MAX_WORKERS": "3", "TARGET_QUEUE_DEPTH": "1", "SCALE_DECISION_INTERVAL_MS": "200"}
     async with serving_all(djp, short_folder):
-        djp.env["MAX_WORKERS"] = "12"
-        load = await djp.start("load", "--profile", "sustain", "--rate", "20", "--seconds", "3600")
-        told = {"queue_depth": 0}
-        while told["queue_depth"] < 3:
-            ended = await djp("scale", "status", "--workers", "1", "--json")
+        load = await djp.start("load", "--profile", "sustain", "--rate", "60", "--seconds", "1")
+        told: dict[str, Any] = {"changes": []}
+        while not told["changes"]:
+            ended = await djp("scale", "status", "--json")
             assert ended.code == 0, ended.err
             told = json.loads(ended.out)
-        assert (told["workers"], told["working"]) == (1, 1)
-        assert told["oldest_wait_ms"] > 0
-        assert told["wanted"] in (1, 3)
-        watch = await djp.start("scale", "watch", "--tuning", "cost", stderr=None)
-        line = await watch.stdout.readline()
+        assert (told["executor"], told["min_workers"], told["max_workers"]) == ("standalone", 1, 3)
+        change = told["changes"][0]
+        assert (change["direction"], change["workers_before"], change["workers"]) == ("up", 1, 3)
+        assert "target" in change["reason"]
+        assert told["decisions"] >= told["ups"] >= 1
+        shown = (await djp("scale", "status")).out
+        assert "gateway standalone: " in shown
+        assert "last change: " in shown
+        watch = await djp.start("scale", "watch", stderr=None)
+        line = (await watch.stdout.readline()).decode()
+        assert f"up 1 -> 3: {change['reason']}" in line
+        while "workers, " not in line:
+            line = (await watch.stdout.readline()).decode()
         watch.send_signal(signal.SIGINT)
         assert await watch.wait() == 130
-        assert b"runs wait, the first for" in line
-        load.send_signal(signal.SIGINT)
         await load.communicate()
-        assert load.returncode == 130
+        assert load.returncode == 0
 
 
-async def test_an_address_without_the_gauges_is_told(djp: Any) -> None:
-    assert "set DJP_METRICS_PORT" in (await djp("scale", "status")).err
-    for address in ("file:///etc/passwd", "localhost", "a b:1", "evil@host:80", "host:80/x"):
-        ended = await djp("scale", "status", "--metrics", address)
-        assert (ended.code, "no host:port" in ended.err) == (2, True), ended.err
-
-    async def answer(page: bytes) -> str:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(page)
-            await writer.drain()
-            writer.close()
-
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            ended = await djp("scale", "status", "--metrics", f"127.0.0.1:{port}")
-        assert ended.code in (6, 7)
-        assert "Traceback" not in ended.err
-        return str(ended.err)
-
-    good = b"HTTP/1.0 200 OK\r\n\r\n"
-    assert "djp_queue_depth" in await answer(good + b"# TYPE up gauge\nup 1\n")
-    assert "djp_runs_working" in await answer(good + b"djp_queue_depth NaN\n\xff\xfe{{{" + b"x" * 100_000)
-    assert "no metrics at" in await answer(b"SSH-2.0-x\r\n")
-    assert "no metrics at" in await answer(b"HTTP/1.0 500 Oh\r\n\r\n")
+async def test_a_gateway_has_to_be_named_and_to_answer(djp: Any, tmp_path: Path) -> None:
+    for command in ("status", "watch"):
+        ended = await djp("scale", command)
+        assert (ended.code, "--gateway: name the gateway" in ended.err) == (2, True), ended.err
+    ended = await djp("scale", "status", "--gateway", f"unix:{tmp_path}/nobody.sock", "--json")
+    assert ended.code == 7
+    assert "does not answer" in json.loads(ended.out)["error"]["message"]
+    watch = await djp.start("scale", "watch", "--gateway", f"unix:{tmp_path}/nobody.sock", stderr=None)
+    assert b"does not answer" in await watch.stdout.readline()
+    watch.send_signal(signal.SIGINT)
+    assert await watch.wait() == 130

@@ -20,6 +20,7 @@ from djp.mesh.channel import open_channel
 from djp.mesh.errors import AlreadyExists, DjpError, FailedPrecondition, NotFound
 from djp.mesh.identity import current_identity
 from djp.mesh.server import MeshServer, Service
+from djp.scaling.settings import ScalingSettings
 from djp.v1 import (
     catalogue_pb2_grpc,
     common_pb2,
@@ -35,6 +36,7 @@ from djp.v1 import (
     redaction_pb2_grpc,
     run_pb2,
     run_pb2_grpc,
+    scaling_pb2_grpc,
     storage_pb2,
     storage_pb2_grpc,
 )
@@ -525,6 +527,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.runs = run_pb2_grpc.RunServiceStub(self.channel)
+        self.scaling = scaling_pb2_grpc.ScalingServiceStub(self.channel)
         self.catalogue = catalogue_pb2_grpc.CatalogueServiceStub(self.channel)
 
     async def start(self, *, request_id: str | None = None, **fields: Any) -> run_pb2.Run:
@@ -573,11 +576,14 @@ class Mesh:
         """A gateway as it lives for one command."""
         return await self.gateway(executor_id=COMMAND, alone=True)
 
-    async def gateway(self, *, alone: bool = False, **changes: Any) -> Gateway:
-        """Open a gateway; a test may close it before the others."""
+    async def gateway(
+        self, *, alone: bool = False, max_workers: int = 12, scaling: ScalingSettings | None = None, **changes: Any
+    ) -> Gateway:
+        """Open a gateway, with `max_workers` all the time unless it scales; a test may close it before the others."""
+        scaling = scaling or ScalingSettings(min_workers=max_workers, max_workers=max_workers)
         closing = AsyncExitStack()
         self.closing.push_async_callback(closing.aclose)
-        service = await closing.enter_async_context(open_service(self.settings(**changes), alone=alone))
+        service = await closing.enter_async_context(open_service(self.settings(**changes), scaling, alone=alone))
         self.opened += 1
         server = MeshServer(service, f"unix:{self.folder}/gateway{self.opened}.sock")
         await server.start()

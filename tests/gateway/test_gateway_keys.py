@@ -18,6 +18,7 @@ from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.mesh.server import MeshServer
 from djp.mesh.times import to_timestamp
+from djp.scaling.settings import ScalingSettings
 from djp.v1 import dead_letter_pb2, key_pb2, key_pb2_grpc, run_pb2, run_pb2_grpc
 from djp_gateway.server import open_service
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 async def port(mesh: Any, **settings: Any) -> AsyncIterator[str]:
     """A gateway on a port, where nobody is believed; its address."""
     async with AsyncExitStack() as stack:
-        opening = open_service(mesh.settings(**{"auth": "keys", "executor_id": "port", **settings}))
+        opening = open_service(mesh.settings(**{"auth": "keys", "executor_id": "port", **settings}), ScalingSettings())
         server = MeshServer(await stack.enter_async_context(opening), "localhost:0")
         await server.start()
         stack.push_async_callback(server.drain, 0.0)

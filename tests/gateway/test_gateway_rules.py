@@ -199,7 +199,7 @@ def test_a_name_that_is_not_there_suggests_the_nearest() -> None:
         ("DJP_DEBATERS", "no-slash"),
         ("DJP_DEBATERS", "a/b,,c/d"),
         ("DJP_JURORS", ","),
-        ("MAX_WORKERS", "0"),
+        ("PER_TENANT_MAX_CONCURRENCY", "0"),
         ("DJP_HEARTBEAT_S", "0"),
         ("DJP_EXECUTOR_ID", "x" * 256),
     ],
@@ -211,11 +211,11 @@ def test_a_bad_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, va
 
 
 def test_an_empty_setting_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DJP_DEBATERS", "DJP_JURORS", "DJP_POLICY", "MAX_WORKERS"):
+    for name in ("DJP_DEBATERS", "DJP_JURORS", "DJP_POLICY", "PER_TENANT_MAX_CONCURRENCY"):
         monkeypatch.setenv(name, "")
     settings = GatewaySettings()
     assert settings.debaters.startswith("offline/")
-    assert (settings.policy, settings.max_workers) == ("any", 12)
+    assert (settings.policy, settings.per_tenant_max_concurrency) == ("any", 5)
 
 
 async def test_a_default_policy_that_is_not_there_stops_the_start(mesh: Any) -> None:

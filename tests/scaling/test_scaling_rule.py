@@ -150,6 +150,12 @@ def test_the_tunings_are_the_guides_and_variables_win_over_them(monkeypatch: pyt
     assert settings.origins()["MIN_WORKERS"] == "tuning latency"
 
 
+def test_who_says_only_how_many_there_may_be_needs_no_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_WORKERS", "1")
+    rule = ScalingSettings().rule()
+    assert (rule.min_workers, rule.max_workers) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [

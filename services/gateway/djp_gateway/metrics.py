@@ -1,17 +1,19 @@
-"""Prometheus's view of the queue: how many runs wait, since when, and how many are in work here."""
+"""Prometheus's view of the queue and the workers: what waits, since when, what is in work, and what was decided."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from prometheus_client import Gauge
+from djp.scaling.autoscaler import ScalingStats
 
-    from djp_gateway.ports import RunQueue
-    from djp_gateway.runner import Runner
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge
+
+    from djp_gateway.scaling import Scaler
 
 _log = logging.getLogger(__name__)
 
@@ -19,12 +21,11 @@ _LOOK_S = 5.0
 
 
 class QueueMetrics:
-    """Looks at the queue, which all gateways share, so that each of them tells the same."""
+    """Tells of the queue, which all gateways share, so that each tells the same, and of this gateway's own workers."""
 
-    def __init__(self, queue: RunQueue, runner: Runner) -> None:
-        self._queue = queue
-        self._runner = runner
-        self._depth, self._age, self._working = _gauges()
+    def __init__(self, scaler: Scaler) -> None:
+        self._scaler = scaler
+        self._told = ScalingStats()
 
     async def watch(self) -> None:
         """Tell it every few seconds, until cancelled."""
@@ -37,19 +38,39 @@ class QueueMetrics:
 
     async def look(self) -> None:
         """Tell what is so now."""
-        depth, age_s = await self._queue.depth()
-        self._depth.set(depth)
-        self._age.set(age_s)
-        self._working.set(self._runner.working)
+        scaler, metrics = self._scaler, _metrics()
+        depth, age_s = await scaler.queue()
+        metrics.depth.set(depth)
+        metrics.age.set(age_s)
+        metrics.working.set(scaler.places.working)
+        metrics.workers.set(scaler.places.count)
+        metrics.wait.set(scaler.seen.p95_wait_ms / 1000)
+        metrics.utilisation.set(scaler.seen.utilisation)
+        now, told = scaler.stats, self._told
+        metrics.decisions.labels("up").inc(now.ups - told.ups)
+        metrics.decisions.labels("down").inc(now.downs - told.downs)
+        metrics.decisions.labels("hold").inc(now.holds - told.holds)
+        self._told = replace(now)
+
+
+class _Metrics:
+    """One of each for the whole process, for a metric's name can be taken once."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Gauge
+
+        self.depth: Gauge = Gauge("djp_queue_depth", "Runs that wait for a place, at all gateways together.")
+        self.age: Gauge = Gauge("djp_queue_age_seconds", "How long the first of them has waited.")
+        self.working: Gauge = Gauge("djp_runs_working", "Runs that this gateway works on.")
+        self.workers: Gauge = Gauge("djp_workers", "Places that this gateway has for them.")
+        self.wait: Gauge = Gauge(
+            "djp_queue_wait_p95_seconds",
+            "p95 of the waits of runs that began lately, or wait for a place.",
+        )
+        self.utilisation: Gauge = Gauge("djp_worker_utilisation", "Mean share of the places that was taken lately.")
+        self.decisions: Counter = Counter("djp_scale_decisions_total", "What the autoscaler decided.", ["direction"])
 
 
 @functools.cache
-def _gauges() -> tuple[Gauge, Gauge, Gauge]:
-    """One of each for the whole process, for a metric's name can be taken once."""
-    from prometheus_client import Gauge
-
-    return (
-        Gauge("djp_queue_depth", "Runs that wait for a place, at all gateways together."),
-        Gauge("djp_queue_age_seconds", "How long the oldest of them has waited."),
-        Gauge("djp_runs_working", "Runs that this gateway works on."),
-    )
+def _metrics() -> _Metrics:
+    return _Metrics()

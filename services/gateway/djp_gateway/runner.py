@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterator
 
     from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.places import Places
     from djp_gateway.ports import Claim, DeadLetters, RunOrders, RunQueue, RunStore
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ _DEADLY = run_pb2.RunError(
 
 
 class Runner:
-    """Works on at most `max_workers` runs at once; the others wait in the queue, for this gateway or another.
+    """Works on as many runs at once as there are places; the others wait in the queue, for this gateway or another.
 
     A gateway that stops hands its runs back. The executor COMMAND lives for one command, and its runs end with it.
     """
@@ -63,7 +64,7 @@ class Runner:
         watchers: Watchers,
         *,
         executor: str,
-        max_workers: int,
+        places: Places,
         per_tenant: int,
         lease_s: float,
         approval_s: float,
@@ -74,7 +75,7 @@ class Runner:
         self._leaves = leaves
         self._watchers = watchers
         self._executor = executor
-        self._max_workers = max_workers
+        self._places = places
         self._per_tenant = per_tenant
         self._lease_s = lease_s
         self._gates = steps.Gates(queue, Approvals(orders, timedelta(seconds=approval_s)), dead)
@@ -84,8 +85,6 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: dict[str, asyncio.Task[None]] = {}
         """By id, the tasks of those that this gateway has begun to work on."""
-        self._working: set[str] = set()
-        """Those of them that take a place: one that only has to be ended takes none."""
         self._cancelled: dict[str, Order] = {}
         self._claiming = asyncio.Lock()
         self._adrift = False
@@ -114,11 +113,6 @@ class Runner:
         """Something may wait that can begin."""
         self._wake.set()
 
-    @property
-    def working(self) -> int:
-        """How many runs have a place here."""
-        return len(self._working)
-
     def has(self, run_id: str) -> bool:
         """Whether the run is this gateway's: then its watchers hear of every change."""
         return run_id in self._runs
@@ -139,10 +133,10 @@ class Runner:
 
     async def _take_what_fits(self) -> None:
         if self._adrift and not self._stopping:
-            await to_the_end(self._queue.hand_back(self._executor, keep={*self._runs, *self._working}))
+            await to_the_end(self._queue.hand_back(self._executor, keep={*self._runs, *self._places}))
             self._adrift = False
-        while not self._stopping and len(self._working) < self._max_workers:
-            claim = await to_the_end(self._queue.claim(self._executor, per_tenant=self._per_tenant))
+        while not self._stopping and (room := self._places.room(self._per_tenant)):
+            claim = await to_the_end(self._queue.claim(self._executor, per_tenant=room))
             if claim is None:
                 break
             self._begin(claim)
@@ -176,8 +170,8 @@ class Runner:
 
     async def _hear(self, run_ids: Collection[str]) -> None:
         for run_id, order in (await self._orders.first(run_ids, CANCEL)).items():
-            if run_id in self._runs and run_id in self._working:  # one that ends already is to get there
-                self._working.discard(run_id)
+            if run_id in self._runs and run_id in self._places:  # one that ends already is to get there
+                self._places.give_back(run_id)
                 self._cancelled[run_id] = order
                 self._runs[run_id].cancel()
 
@@ -209,7 +203,7 @@ class Runner:
                 await asyncio.gather(*waiting)
 
     def _begin(self, claim: Claim) -> None:
-        self._working.add(claim.run_id)
+        self._places.take(claim.run_id, claim.waited_s)
         _keep(self._tasks, self._work(claim))
 
     async def _work(self, claim: Claim) -> None:
@@ -257,10 +251,10 @@ class Runner:
             except DatabaseAwayError:
                 raise
             except Exception as failure:
-                self._working.discard(run_id)
+                self._places.give_back(run_id)
                 error = await self._ending.error_of(failure, live.run)
             finally:
-                self._working.discard(run_id)
+                self._places.give_back(run_id)  # one that only has to be ended takes none
                 self.wake()
             root.set_status(Status(StatusCode.ERROR, common_pb2.ErrorReason.Name(error.reason)))
             if error is not INTERRUPTED:

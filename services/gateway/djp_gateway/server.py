@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from djp.database import open_engine
 from djp.mesh.channel import open_channel
 from djp.mesh.server import Service
 from djp.mesh.settings import MeshSettings, djp_home
+from djp.scaling.lately import Lately
 from djp.v1 import (
     batch_pb2,
     batch_pb2_grpc,
@@ -27,6 +30,8 @@ from djp.v1 import (
     redaction_pb2,
     run_pb2,
     run_pb2_grpc,
+    scaling_pb2,
+    scaling_pb2_grpc,
     storage_pb2,
 )
 from djp_gateway.access import authorize
@@ -52,9 +57,12 @@ from djp_gateway.key_servicer import KeyServicer
 from djp_gateway.keys import KeyCheck
 from djp_gateway.live import Watchers
 from djp_gateway.metrics import QueueMetrics
+from djp_gateway.places import Places
 from djp_gateway.ports import COMMAND
 from djp_gateway.refusals import Refusals
 from djp_gateway.runner import Runner
+from djp_gateway.scaling import Scaler
+from djp_gateway.scaling_servicer import ScalingServicer
 from djp_gateway.seal import Seal, load_key
 from djp_gateway.servicer import RunServicer
 from djp_gateway.sign_in import SignIn
@@ -65,6 +73,7 @@ from djp_gateway.templates.renderer import Renderer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from djp.scaling.settings import ScalingSettings
     from djp_gateway.settings import GatewaySettings
     from djp_gateway.tokens import TokenCheck
 
@@ -73,7 +82,9 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 @asynccontextmanager
-async def open_service(settings: GatewaySettings, *, alone: bool = False) -> AsyncIterator[Service]:
+async def open_service(
+    settings: GatewaySettings, scaling: ScalingSettings, *, alone: bool = False
+) -> AsyncIterator[Service]:
     """The gateway, ready to serve; on exit it hands back the runs that it works on.
 
     `alone`: no other gateway can be at work on its database, so what is unfinished there is left over. As the executor
@@ -103,6 +114,9 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
         stack.push_async_callback(refusals.write)
         required = settings.auth == "keys" or tokens is not None
         watchers = Watchers()
+        rule, command = scaling.rule(), settings.executor_id == COMMAND
+        count = rule.max_workers if command else rule.min_workers
+        places = Places(Lately(rule, time.monotonic()), count, rule.max_workers)
         runner = Runner(
             store,
             queue,
@@ -111,7 +125,7 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
             leaves,
             watchers,
             executor=settings.executor_id,
-            max_workers=settings.max_workers,
+            places=places,
             per_tenant=settings.per_tenant_max_concurrency,
             lease_s=settings.reservation_lease_s,
             approval_s=settings.approval_expiry_s,
@@ -122,11 +136,19 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
         if alone:
             # The leaves are up already: then nothing is left held when the first call comes in.
             await runner.end_left_over(wait_s=1.0)
-        if settings.executor_id != COMMAND:
+        scaler = Scaler(
+            queue,
+            places,
+            rule,
+            executor=settings.executor_id,
+            per_tenant=settings.per_tenant_max_concurrency,
+            more=runner.wake,
+        )
+        if not command:
             await keeper.begin(alone=alone)
-            background.append(keeper.look)
+            background += [keeper.look, scaler.watch]
         if MeshSettings().metrics_port is not None:
-            background.append(QueueMetrics(queue, runner).watch)
+            background.append(QueueMetrics(scaler).watch)
 
         forwarded = {
             debate_pb2.DESCRIPTOR.services_by_name["DebateService"]: channels["debate"],
@@ -176,12 +198,17 @@ async def open_service(settings: GatewaySettings, *, alone: bool = False) -> Asy
                     KeyServicer(keys, answers, audit),
                     key_pb2_grpc.add_KeyServiceServicer_to_server,
                 ),
+                (
+                    scaling_pb2.DESCRIPTOR.services_by_name["ScalingService"],
+                    ScalingServicer(scaler),
+                    scaling_pb2_grpc.add_ScalingServiceServicer_to_server,
+                ),
                 *((leaf, forwarder, add_forwarder) for leaf, forwarder in forwarders),
             ],
             background=background,
             public=True,
             authenticate=SignIn(key_check, tokens, refusals, required),
-            authorize=authorize,
+            authorize=partial(authorize, guarded=required),
             on_drain=[
                 runner.take_no_more,
                 batches.end_watches,

@@ -46,8 +46,6 @@ class GatewaySettings(BaseSettings):
     """Folders of presets and of policies beside those shipped; read at the start."""
     templates: Path | None = None
     """A folder of templates beside those shipped; of tenants in tenants/TENANT."""
-    max_workers: int = Field(default=12, ge=1, validation_alias="MAX_WORKERS")
-    """Runs that this gateway works on at once; further ones wait in the queue."""
     per_tenant_max_concurrency: int = Field(default=5, ge=1, validation_alias="PER_TENANT_MAX_CONCURRENCY")
     """Runs of one tenant that are in work at once, at all gateways together."""
     executor_silence_s: float = Field(default=10.0, ge=0.5, le=600)
