@@ -32,8 +32,7 @@ COLUMNS = ("time_s", "started_s", "ended_s", "in_flight", "wait_ms", "latency_ms
 MAX_IN_FLIGHT = 1000
 """Runs that are watched at once; further ones are started late, which their `started_s` tells."""
 MAX_RUNS = 1_000_000
-DEBATER, JUROR = "offline/lead", "offline/rubric"
-"""Who takes part: no model is called."""
+JUROR = "offline/rubric"
 _CANCEL_S = 10.0  # for the runs in flight, when the load is stopped
 
 
@@ -46,6 +45,7 @@ class LoadFlags:
     seconds: float
     seed: int
     task: str
+    debater: str
     csv: Path | None
     gateway: str | None
     as_json: bool
@@ -166,7 +166,7 @@ class _Driver:
 
     def _request(self) -> run_pb2.RunRequest:
         request = run_pb2.RunRequest(task=self._flags.task, workflow="load", seed=self._flags.seed)
-        request.debaters.add(debater_id="d1", model=DEBATER)
+        request.debaters.add(debater_id="d1", model=self._flags.debater)
         request.jurors.add(juror_id="j1", model=JUROR)
         return request
 

@@ -11,6 +11,8 @@ from djp.cli.options import AsJson, Gateway, examples
 from djp.scaling.loads import Load
 from djp.scaling.rule import Tuning
 
+_DEBATER = "offline/lead"
+
 scale_app = typer.Typer(
     help="Look at the autoscaler, and try it on a model.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -65,6 +67,25 @@ def simulate(
     execute(run, as_json=as_json)
 
 
+@scale_app.command(epilog=examples("djp scale hpa --per-pod 4 > gateway-hpa.yaml"))
+def hpa(
+    per_pod: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Workers of one gateway's pod.")],
+    deployment: Annotated[str, typer.Option(metavar="NAME", help="The gateway's Deployment.")] = "djp-gateway",
+    tuning: _Tuning = None,
+) -> None:
+    """Print the rule in force as a HorizontalPodAutoscaler of Kubernetes.
+
+    The rule's workers are those of all pods together. Give each pod MIN_WORKERS and MAX_WORKERS of N.
+    """
+    from djp.cli.scale import print_hpa
+    from djp.cli.session import execute
+
+    async def show() -> int:
+        return print_hpa(tuning, name=deployment, per_pod=per_pod)
+
+    execute(show)
+
+
 _OfGateway = Annotated[
     str | None, typer.Option("--gateway", envvar="DJP_GATEWAY", metavar="ADDRESS", help="The gateway, host:port.")
 ]
@@ -101,16 +122,18 @@ def load(
     ] = 60.0,
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Fixes when runs are started.")] = 1,
     task: Annotated[str, typer.Option(metavar="TEXT", help="The task of every run.")] = "Say what a load test is.",
+    debater: Annotated[str, typer.Option(metavar="MODEL", help="Who drafts; a real model costs money.")] = _DEBATER,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row about every run there.")] = None,
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
-    """Drive a gateway with runs of offline debaters, at the rate of a profile, until all have ended or Ctrl-C.
+    """Drive a gateway with runs of an offline debater, at the rate of a profile, until all have ended or Ctrl-C.
 
-    No model is called, but runs go through budgets and storage as others do. Exits with 1 if one failed or was denied.
+    No model is called unless you name one with --debater, but runs go through budgets and storage as others do. Exits
+    with 1 if one failed or was denied.
     """
     from djp.cli.load import LoadFlags, drive
     from djp.cli.session import execute
 
-    flags = LoadFlags(profile, rate, seconds, seed, task, csv, gateway, as_json)
+    flags = LoadFlags(profile, rate, seconds, seed, task, debater, csv, gateway, as_json)
     execute(lambda: drive(flags), as_json=as_json)

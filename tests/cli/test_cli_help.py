@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 RUN_FOR_EVER = {("serve",), ("up",), ("scale", "watch")}
-PRINT_WHAT_THEY_ARE_ASKED_FOR = {("storage", "get"), ("templates", "new"), ("version",)}
+PRINT_WHAT_THEY_ARE_ASKED_FOR = {("storage", "get"), ("templates", "new"), ("version",), ("scale", "hpa")}
 """Nothing of theirs is a document."""
 COMMAND: Any = typer.main.get_command(app)
 

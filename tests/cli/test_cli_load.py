@@ -29,7 +29,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def flags(**changes: Any) -> LoadFlags:
     whole = {"profile": Load.SUSTAIN, "rate": 40.0, "seconds": 0.5, "seed": 1, "task": "x", "csv": None}
-    return LoadFlags(**{**whole, "gateway": None, "as_json": True, **changes})
+    return LoadFlags(**{**whole, "debater": "offline/lead", "gateway": None, "as_json": True, **changes})
 
 
 @asynccontextmanager

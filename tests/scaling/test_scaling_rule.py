@@ -20,7 +20,8 @@ RULE = TUNINGS["balanced"]
 IDLE = Observation(0, 0.0, 0.0)
 
 
-def _rules() -> st.SearchStrategy[Rule]:
+def rules() -> st.SearchStrategy[Rule]:
+    """Of all kinds."""
     positive = st.integers(1, 60)
     return st.builds(
         lambda low, more, queue, p95_ms, up, down, interval: Rule(low, low + more, queue, p95_ms, up, down, interval),
@@ -69,7 +70,7 @@ def test_nothing_changes_within_an_interval_of_the_last_change() -> None:
     assert decide(RULE, Observation(999, 9999, 1.0), 4, 2.0).workers == 6
 
 
-@given(_rules(), _seen(), st.integers(0, 500), st.floats(0, 100), st.integers(0, 500))
+@given(rules(), _seen(), st.integers(0, 500), st.floats(0, 100), st.integers(0, 500))
 def test_the_bounds_and_the_steps_are_never_left(
     rule: Rule, seen: Observation, workers: int, since_s: float, lately: int
 ) -> None:
@@ -84,7 +85,7 @@ def test_the_bounds_and_the_steps_are_never_left(
             assert decision.direction == "hold"
 
 
-@given(_rules(), st.lists(st.tuples(st.floats(0, 20), _seen()), max_size=60))
+@given(rules(), st.lists(st.tuples(st.floats(0, 20), _seen()), max_size=60))
 def test_however_often_it_is_asked_it_turns_at_most_once_a_cool_down(
     rule: Rule, looks: list[tuple[float, Observation]]
 ) -> None:
@@ -107,7 +108,7 @@ def test_however_often_it_is_asked_it_turns_at_most_once_a_cool_down(
     assert autoscaler.stats.direction_changes == len(turns)
 
 
-@given(_rules(), st.integers(0, 120))
+@given(rules(), st.integers(0, 120))
 def test_an_idle_pool_goes_down_to_its_minimum(rule: Rule, above: int) -> None:
     autoscaler, workers, now = Autoscaler(rule), min(rule.min_workers + above, rule.max_workers), 0.0
     for _ in range(math.ceil((workers - rule.min_workers) / rule.down_step)):
