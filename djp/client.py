@@ -196,6 +196,31 @@ class DjpClient:
         request = run_pb2.RejectRunRequest(request_id=request_id or str(uuid.uuid4()), run_id=run_id, reason=reason)
         return (await _answer(self._runs.RejectRun(request, timeout=CALL_TIMEOUT_S))).run
 
+    async def replay_run(
+        self,
+        run_id: str,
+        *,
+        task: str = "",
+        preset: str = "",
+        trace_name: str = "",
+        dry_run: bool = False,
+        request_id: str | None = None,
+    ) -> run_pb2.ReplayRunResponse:
+        """Start a run by the spec of an earlier one, with another task, preset or trace name where one is given.
+
+        The answer has the new run, but not on a dry run, the command line that asks for the same, and what differs in
+        configuration since the earlier one.
+        """
+        request = run_pb2.ReplayRunRequest(
+            request_id=request_id or str(uuid.uuid4()),
+            run_id=run_id,
+            task=task,
+            preset=preset,
+            trace_name=trace_name,
+            dry_run=dry_run,
+        )
+        return await _answer(self._runs.ReplayRun(request, timeout=CALL_TIMEOUT_S))
+
     async def list_runs(self, request: run_pb2.ListRunsRequest) -> run_pb2.ListRunsResponse:
         """Runs, newest first; a page's `next_page_token` is the next request's `page_token`."""
         return await _answer(self._runs.ListRuns(request, timeout=CALL_TIMEOUT_S))

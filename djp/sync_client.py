@@ -201,6 +201,7 @@ class SyncDjpClient(_Blocking):
     watch = _stream(client.DjpClient.watch)
     get_run = _call(client.DjpClient.get_run)
     cancel_run = _call(client.DjpClient.cancel_run)
+    replay_run = _call(client.DjpClient.replay_run)
     list_runs = _call(client.DjpClient.list_runs)
     list_presets = _call(client.DjpClient.list_presets)
     list_policies = _call(client.DjpClient.list_policies)

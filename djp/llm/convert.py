@@ -1,4 +1,4 @@
-"""Model calls and bounds as protobuf messages: the only module here that knows protobuf."""
+"""Model calls, prices and bounds as protobuf messages: the only module here that knows protobuf."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 
 from djp.mesh.times import to_timestamp
+from djp.money import NANO_PER_USD
 from djp.v1 import common_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from djp.llm.bounds import Bound
     from djp.llm.calls import ModelCall
+    from djp.llm.models import Model
 
 
 def to_proto(call: ModelCall) -> common_pb2.ModelCall:
@@ -38,6 +42,20 @@ def to_proto(call: ModelCall) -> common_pb2.ModelCall:
         error=call.error,
         actor_id=call.actor_id,
     )
+
+
+def prices_to_proto(models: Iterable[Model]) -> list[common_pb2.ModelPrice]:
+    """What each of the models costs, by name."""
+    named = {model.name: model.price for model in models}
+    return [
+        common_pb2.ModelPrice(
+            model=name,
+            input_nano_usd_per_million=int(price.input * NANO_PER_USD),
+            cached_input_nano_usd_per_million=int(price.cached_input * NANO_PER_USD),
+            output_nano_usd_per_million=int(price.output * NANO_PER_USD),
+        )
+        for name, price in sorted(named.items())
+    ]
 
 
 def bound_to_proto(bound: Bound) -> common_pb2.CostBound:

@@ -331,6 +331,36 @@ class CostBound(_message.Message):
 Global___CostBound: _TypeAlias = CostBound  # noqa: Y015
 
 @_typing.final
+class ModelPrice(_message.Message):
+    """What a model's tokens cost, in nano-dollars for a million of them. Large calls may cost more with some providers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INPUT_NANO_USD_PER_MILLION_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_NANO_USD_PER_MILLION_FIELD_NUMBER: _builtins.int
+    OUTPUT_NANO_USD_PER_MILLION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    input_nano_usd_per_million: _builtins.int
+    cached_input_nano_usd_per_million: _builtins.int
+    output_nano_usd_per_million: _builtins.int
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        input_nano_usd_per_million: _builtins.int = ...,
+        cached_input_nano_usd_per_million: _builtins.int = ...,
+        output_nano_usd_per_million: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_nano_usd_per_million", b"cached_input_nano_usd_per_million", "input_nano_usd_per_million", b"input_nano_usd_per_million", "model", b"model", "output_nano_usd_per_million", b"output_nano_usd_per_million"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelPrice: _TypeAlias = ModelPrice  # noqa: Y015
+
+@_typing.final
 class ModelTotal(_message.Message):
     """What the calls of one model cost."""
 

@@ -428,16 +428,22 @@ class ProjectDebateResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BOUND_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bound(self) -> _common_pb2.CostBound: ...
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelPrice]:
+        """Of every model that may be called, by name."""
+
     def __init__(
         self,
         *,
         bound: _common_pb2.CostBound | None = ...,
+        prices: _abc.Iterable[_common_pb2.ModelPrice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "prices", b"prices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

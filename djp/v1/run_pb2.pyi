@@ -306,6 +306,7 @@ class RunSpec(_message.Message):
     BLOCKING_SAFETY_FLAGS_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     PASSAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
     spec_version: _builtins.int
     """Which fields the spec has; a newer gateway still reads older ones."""
     task: _builtins.str
@@ -356,6 +357,10 @@ class RunSpec(_message.Message):
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def blocking_safety_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def asked(self) -> Global___RunRequest:
+        """What was asked for; the rest came from preset, template and defaults. Task, inputs and redaction options are above."""
+
     def __init__(
         self,
         *,
@@ -395,10 +400,11 @@ class RunSpec(_message.Message):
         blocking_safety_flags: _abc.Iterable[_builtins.str] | None = ...,
         top_k: _builtins.int = ...,
         passage_tokens: _builtins.int = ...,
+        asked: Global___RunRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_fast_path_margin", b"_fast_path_margin", "agreement_threshold", b"agreement_threshold", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "fast_path_margin", b"fast_path_margin", "inputs", b"inputs", "policy_document", b"policy_document", "redaction_options", b"redaction_options", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_fast_path_margin", b"_fast_path_margin", "agreement_threshold", b"agreement_threshold", "asked", b"asked", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "fast_path_margin", b"fast_path_margin", "inputs", b"inputs", "policy_document", b"policy_document", "redaction_options", b"redaction_options", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_fast_path_margin", b"_fast_path_margin", "agreement_threshold", b"agreement_threshold", "blocking_safety_flags", b"blocking_safety_flags", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "corpus", b"corpus", "corpus_version", b"corpus_version", "debaters", b"debaters", "fast_path_margin", b"fast_path_margin", "grounded_required", b"grounded_required", "inputs", b"inputs", "jurors", b"jurors", "max_tokens", b"max_tokens", "max_words", b"max_words", "min_words", b"min_words", "orders", b"orders", "passage_tokens", b"passage_tokens", "policy", b"policy", "policy_document", b"policy_document", "preset", b"preset", "priority", b"priority", "redaction", b"redaction", "redaction_options", b"redaction_options", "require_approval", b"require_approval", "rounds", b"rounds", "seed", b"seed", "spec_version", b"spec_version", "tags", b"tags", "task", b"task", "temperature", b"temperature", "template", b"template", "template_text", b"template_text", "template_version", b"template_version", "timeout", b"timeout", "top_k", b"top_k", "trace_name", b"trace_name", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold", "_budget_nano_usd", b"_budget_nano_usd", "_budget_tokens", b"_budget_tokens", "_fast_path_margin", b"_fast_path_margin", "agreement_threshold", b"agreement_threshold", "asked", b"asked", "blocking_safety_flags", b"blocking_safety_flags", "budget_nano_usd", b"budget_nano_usd", "budget_tokens", b"budget_tokens", "corpus", b"corpus", "corpus_version", b"corpus_version", "debaters", b"debaters", "fast_path_margin", b"fast_path_margin", "grounded_required", b"grounded_required", "inputs", b"inputs", "jurors", b"jurors", "max_tokens", b"max_tokens", "max_words", b"max_words", "min_words", b"min_words", "orders", b"orders", "passage_tokens", b"passage_tokens", "policy", b"policy", "policy_document", b"policy_document", "preset", b"preset", "priority", b"priority", "redaction", b"redaction", "redaction_options", b"redaction_options", "require_approval", b"require_approval", "rounds", b"rounds", "seed", b"seed", "spec_version", b"spec_version", "tags", b"tags", "task", b"task", "temperature", b"temperature", "template", b"template", "template_text", b"template_text", "template_version", b"template_version", "timeout", b"timeout", "top_k", b"top_k", "trace_name", b"trace_name", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agreement_threshold: _TypeAlias = _typing.Literal["agreement_threshold"]  # noqa: Y015
     _WhichOneofArgType__agreement_threshold: _TypeAlias = _typing.Literal["_agreement_threshold", b"_agreement_threshold"]  # noqa: Y015
@@ -429,6 +435,7 @@ class Projection(_message.Message):
     JUDGE_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def debate(self) -> _common_pb2.CostBound: ...
     @_builtins.property
@@ -437,6 +444,10 @@ class Projection(_message.Message):
     def total(self) -> _common_pb2.CostBound: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelPrice]:
+        """Of every model that may be called, by name."""
+
     def __init__(
         self,
         *,
@@ -444,10 +455,11 @@ class Projection(_message.Message):
         judge: _common_pb2.CostBound | None = ...,
         total: _common_pb2.CostBound | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        prices: _abc.Iterable[_common_pb2.ModelPrice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["debate", b"debate", "judge", b"judge", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["debate", b"debate", "judge", b"judge", "total", b"total", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["debate", b"debate", "judge", b"judge", "prices", b"prices", "total", b"total", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,6 +490,8 @@ class Run(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
     REPLAY_FIELD_NUMBER: _builtins.int
+    DJP_VERSION_FIELD_NUMBER: _builtins.int
+    RULES_VERSION_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     tenant: _builtins.str
     state: Global___RunState.ValueType
@@ -490,6 +504,10 @@ class Run(_message.Message):
     """The last event's number."""
     offline: _builtins.bool
     """No model was called in this run."""
+    djp_version: _builtins.str
+    """The release that began it."""
+    rules_version: _builtins.str
+    """The redaction rules that its text went through."""
     @_builtins.property
     def spec(self) -> Global___RunSpec: ...
     @_builtins.property
@@ -540,10 +558,12 @@ class Run(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         approval: Global___Approval | None = ...,
         replay: Global___Replay | None = ...,
+        djp_version: _builtins.str = ...,
+        rules_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "projection", b"projection", "replay", b"replay", "result", b"result", "spec", b"spec", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "attempt", b"attempt", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "last_sequence", b"last_sequence", "offline", b"offline", "projection", b"projection", "replay", b"replay", "reservation_id", b"reservation_id", "result", b"result", "run_id", b"run_id", "spec", b"spec", "stage", b"stage", "started_at", b"started_at", "state", b"state", "tenant", b"tenant", "trace_id", b"trace_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "attempt", b"attempt", "created_at", b"created_at", "djp_version", b"djp_version", "error", b"error", "finished_at", b"finished_at", "last_sequence", b"last_sequence", "offline", b"offline", "projection", b"projection", "replay", b"replay", "reservation_id", b"reservation_id", "result", b"result", "rules_version", b"rules_version", "run_id", b"run_id", "spec", b"spec", "stage", b"stage", "started_at", b"started_at", "state", b"state", "tenant", b"tenant", "trace_id", b"trace_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -557,18 +577,24 @@ class Replay(_message.Message):
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     WINDOW_SHARE_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     window_share: _builtins.float
     """Share of each budget window that replays of dead letters may use together; 0: such a bound does not count."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What differs in configuration since the first run, for people."""
+
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         window_share: _builtins.float = ...,
+        differences: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "window_share", b"window_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "run_id", b"run_id", "window_share", b"window_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1310,7 +1336,7 @@ class ReplayRunRequest(_message.Message):
     request_id: _builtins.str
     run_id: _builtins.str
     task: _builtins.str
-    """Replace parts of the spec; empty: as it was."""
+    """Replace parts of the spec; empty: as it was. Another preset settles anew what the first run was not asked for."""
     preset: _builtins.str
     trace_name: _builtins.str
     dry_run: _builtins.bool
@@ -1340,6 +1366,7 @@ class ReplayRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     DIFFERENCES_FIELD_NUMBER: _builtins.int
+    NOT_IN_COMMAND_FIELD_NUMBER: _builtins.int
     command: _builtins.str
     """The equivalent command line."""
     @_builtins.property
@@ -1348,7 +1375,11 @@ class ReplayRunResponse(_message.Message):
 
     @_builtins.property
     def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What differs in configuration since the first run."""
+        """What differs in configuration since the first run, for people."""
+
+    @_builtins.property
+    def not_in_command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the run has and the command line cannot say, for people."""
 
     def __init__(
         self,
@@ -1356,10 +1387,11 @@ class ReplayRunResponse(_message.Message):
         run: Global___Run | None = ...,
         command: _builtins.str = ...,
         differences: _abc.Iterable[_builtins.str] | None = ...,
+        not_in_command: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "differences", b"differences", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "differences", b"differences", "not_in_command", b"not_in_command", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -104,6 +104,14 @@ class Leaves:
         self.contested = False
         self.no_winner_reason = ""
         self.titles: set[str] = set(TITLES)
+        self.secrets = [SECRET]
+        """What redaction finds."""
+        self.rules_version = "rules-1"
+        self.corpus_version = "version-1"
+        self.bound_nano_usd = 2000
+        """Of one draft."""
+        self.prices: dict[str, int] = {}
+        """Of a million input tokens, by debater's model."""
         self.juror_reason = f"clear, says {SECRET}"
         self.call_error = ""
         self.debate: Callable[[debate_pb2.DebateRequest], AsyncIterator[debate_pb2.DebateResponse]] | None = None
@@ -230,7 +238,13 @@ class FakeDebate(debate_pb2_grpc.DebateServiceServicer):
         await self.leaves.take("ProjectDebate", request)
         count = len(request.debate.debaters)
         return debate_pb2.ProjectDebateResponse(
-            bound=common_pb2.CostBound(cost_nano_usd=2000 * count, tokens=500 * count, calls=count)
+            bound=common_pb2.CostBound(
+                cost_nano_usd=self.leaves.bound_nano_usd * count, tokens=500 * count, calls=count
+            ),
+            prices=[
+                common_pb2.ModelPrice(model=model, input_nano_usd_per_million=price)
+                for model, price in self.leaves.prices.items()
+            ],
         )
 
     async def Debate(self, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -338,10 +352,16 @@ class FakeRedaction(redaction_pb2_grpc.RedactionServiceServicer):
         await self.leaves.take("Redact", request)
         found = [
             redaction_pb2.Finding(type="EMAIL", rule="fake", start=one.start(), end=one.end(), replacement=LABEL)
-            for one in re.finditer(re.escape(SECRET), request.text)
+            for one in re.finditer("|".join(map(re.escape, self.leaves.secrets)), request.text)
         ]
+        text = request.text
+        for secret in self.leaves.secrets:
+            text = text.replace(secret, LABEL)
         return redaction_pb2.RedactResponse(
-            text=request.text.replace(SECRET, LABEL), findings=found, counts={"EMAIL": len(found)} if found else {}
+            text=text,
+            findings=found,
+            counts={"EMAIL": len(found)} if found else {},
+            rules_version=self.leaves.rules_version,
         )
 
     async def RedactStream(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
@@ -366,7 +386,7 @@ class FakeGrounding(grounding_pb2_grpc.GroundingServiceServicer):
                 )
                 for place, title in enumerate(TITLES, 1)
             ],
-            version="version-1",
+            version=request.version or self.leaves.corpus_version,
         )
 
     async def VerifyCitations(self, request: Any, context: Any) -> Any:

@@ -199,7 +199,7 @@ async def test_leaves_that_are_away_stop_no_run_from_being_accepted(
     voices = [debate_pb2.Debater(debater_id="d1", model="openai/gpt-4o")]
     leaves.fail("ProjectDebate", Unavailable("starting"), times=1)
     assert (await gateway.do(debaters=voices)).state == run_pb2.RUN_STATE_PUBLISHED
-    monkeypatch.setattr("djp_gateway.servicer._MODELS_S", 0.05)
+    monkeypatch.setattr("djp_gateway.resolving._MODELS_S", 0.05)
     gate = leaves.hold("ProjectJudge")
     run = await gateway.start(debaters=voices)
     gate.opened.set()
@@ -222,7 +222,7 @@ async def test_a_missing_corpus_is_refused_before_there_is_a_run(gateway: Any) -
 async def test_a_frozen_leaf_is_not_waited_for_before_there_is_a_run(
     gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("djp_gateway.servicer._ANSWER_S", 0.3)  # half a minute otherwise
+    monkeypatch.setattr("djp_gateway.resolving.ANSWER_S", 0.3)  # half a minute otherwise
     leaves.hold(method)
     options = redaction_pb2.RedactionOptions(strategy=redaction_pb2.REDACTION_STRATEGY_LABEL)
     request = run_pb2.RunRequest(task="Why?", corpus="handbook", redaction_options=options)

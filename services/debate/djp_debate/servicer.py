@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from djp.llm.asking import CallFailed, CallStarted
-from djp.llm.convert import bound_to_proto, to_proto
+from djp.llm.convert import bound_to_proto, prices_to_proto, to_proto
 from djp.llm.errors import UnknownModel
 from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
 from djp.llm.text import sendable
@@ -71,8 +71,10 @@ class DebateServicer(debate_pb2_grpc.DebateServiceServicer):
         context: grpc.aio.ServicerContext[debate_pb2.ProjectDebateRequest, debate_pb2.ProjectDebateResponse],
     ) -> debate_pb2.ProjectDebateResponse:
         """Every draft that is missing, in every round, with all attempts at it."""
-        bound = await project(self._brief(request.debate), self._llm.asker)
-        return debate_pb2.ProjectDebateResponse(bound=bound_to_proto(bound))
+        brief = self._brief(request.debate)
+        bound = await project(brief, self._llm.asker)
+        models = [model for debater in brief.debaters for model in debater.models]
+        return debate_pb2.ProjectDebateResponse(bound=bound_to_proto(bound), prices=prices_to_proto(models))
 
     async def ListModels(
         self,

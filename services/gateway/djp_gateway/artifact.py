@@ -21,10 +21,15 @@ SCHEMA_VERSION = "2.1"
 
 
 def build_artifact(record: RunRecord) -> dict[str, Any]:
-    """The artifact as a JSON document; every text in it is redacted."""
+    """The artifact as a JSON document; every text in it is redacted.
+
+    Nothing in it depends on who was quicker, so that a run that repeats another one has the same bytes wherever the
+    same was said.
+    """
     run, spec, publication = record.run, record.sent.spec, record.publication
     result = run.result
-    counts = dict(record.shown.counts)
+    counts = dict(sorted(record.shown.counts.items()))
+    calls = sorted(record.calls, key=_place)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_metadata": {
@@ -54,10 +59,13 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
             "stopped_early": record.debated.stopped_early,
             "agreement": record.debated.agreement if record.debated.HasField("agreement") else None,
             "drafts": [_draft(draft, record) for draft in record.drafts],
-            "failures": [_failure(failed, record) for failed in record.failures],
+            "failures": [
+                _failure(failed, record)
+                for failed in sorted(record.failures, key=lambda one: (one.round, one.debater_id))
+            ],
         },
         "judge": {
-            "ballots": [_ballot(ballot, record) for ballot in record.ballots],
+            "ballots": [_ballot(ballot, record) for ballot in sorted(record.ballots, key=lambda one: one.ballot_id)],
             "verdict": {
                 "winner_draft_id": record.verdict.winner_draft_id or None,
                 "ranking": [
@@ -117,7 +125,7 @@ def build_artifact(record: RunRecord) -> dict[str, Any]:
         },
         "provenance": {
             "djp_version": djp.__version__,
-            "calls": [_call(call, record) for call in record.calls],
+            "calls": [_call(call, record) for call in calls],
             "model_usage": _model_usage(record.calls),
             "total_cost_nano_usd": sum(call.cost_nano_usd for call in record.calls),
             "total_tokens": sum(call.usage.input_tokens + call.usage.output_tokens for call in record.calls),
@@ -210,6 +218,11 @@ def _call(call: common_pb2.ModelCall, record: RunRecord) -> dict[str, Any]:
         "duration_ms": call.duration.ToMilliseconds(),
         "error": record.clean(call.error),
     }
+
+
+def _place(call: common_pb2.ModelCall) -> tuple[int | str, ...]:
+    """Where a call stands among the others, whichever came first."""
+    return call.stage, call.actor_id, call.attempt, call.usage.input_tokens, call.usage.output_tokens, call.model
 
 
 def _model_usage(calls: Iterable[common_pb2.ModelCall]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import djp
 from djp.mesh.telemetry import span
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
@@ -131,6 +132,7 @@ class LiveRun:
         if self.resumed:
             await self.recall()
         else:
+            self.run.djp_version = djp.__version__
             self.run.started_at.GetCurrentTime()
         await self.enter(run_pb2.RUN_STATE_RUNNING)
 
@@ -156,11 +158,13 @@ class LiveRun:
         await to_the_end(self._store.save(self.run, [], kept=[Checkpoint(kind, content)]))
 
     async def hidden_before(self) -> Mapping[str, str]:
-        """What earlier attempts, or the run that it replays, hid from models, by the placeholders' names."""
+        """What earlier attempts hid from models, or else the last run before it of those that it replays that got so
+        far, by the placeholders' names."""
         run = self.run
         before = await self._store.hidden(run.run_id) if self.resumed else None
-        if before is None and run.replay.run_id:
-            before = await self._store.hidden(run.replay.run_id)
+        while before is None and run.replay.run_id:
+            run = await self._store.get(run.tenant, run.replay.run_id)
+            before = await self._store.hidden(run.run_id)
         return before or {}
 
     async def keep_hidden(self, values: Mapping[str, str]) -> None:

@@ -66,6 +66,7 @@ async def redact(live: LiveRun, leaves: Leaves, record: RunRecord) -> None:
         else:
             sent, titles = record.sent, record.titles()
             record.cleaned = await redacted({text: sent.options(titles, text) for text in record.texts()}, leaves, live)
+            live.run.rules_version = next(iter(record.cleaned.values())).rules_version
             for text, answer in record.cleaned.items():  # what was hidden from the models is hidden from the readers
                 for name in sent.placeholders.names_in(text):
                     answer.counts[type_of(name)] += 1

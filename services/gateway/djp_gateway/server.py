@@ -60,6 +60,7 @@ from djp_gateway.metrics import QueueMetrics
 from djp_gateway.places import Places
 from djp_gateway.ports import COMMAND
 from djp_gateway.refusals import Refusals
+from djp_gateway.resolving import Resolver
 from djp_gateway.runner import Runner
 from djp_gateway.scaling import Scaler
 from djp_gateway.scaling_servicer import ScalingServicer
@@ -158,7 +159,8 @@ async def open_service(
             storage_pb2.DESCRIPTOR.services_by_name["StorageService"]: channels["storage"],
         }
         forwarders = [(leaf, Forwarder(leaf, channel)) for leaf, channel in forwarded.items()]
-        runs = RunServicer(settings, catalogue, store, orders, runner, watchers, leaves, templates, alone=alone)
+        resolver = Resolver(settings, catalogue, leaves, templates)
+        runs = RunServicer(settings, resolver, store, orders, runner, watchers, leaves, templates, alone=alone)
         work = SqlBatchWork(engine, seal, store)
         if alone:
             await work.pause_left_over()

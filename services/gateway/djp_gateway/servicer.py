@@ -4,42 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.json_format import MessageToDict
 
-from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
 from djp.mesh.deadline import bounded_timeout, deadline_scope
-from djp.mesh.errors import DjpError, InvalidInput, NotFound, Violation
 from djp.mesh.identity import current_identity
-from djp.mesh.rpc_errors import error_from_rpc
 from djp.run_states import TERMINAL_STATES
-from djp.v1 import grounding_pb2, redaction_pb2, run_pb2, run_pb2_grpc
+from djp.v1 import run_pb2, run_pb2_grpc
 from djp_gateway.citing import find_passages
 from djp_gateway.hiding import hidden, put_back
 from djp_gateway.ordering import Ordering
 from djp_gateway.ports import APPROVE, CANCEL, REJECT
-from djp_gateway.spec import resolve
+from djp_gateway.replaying import Replaying
+from djp_gateway.resolving import ANSWER_S
 from djp_gateway.steps import bound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator
 
     from djp_gateway.adapters.leaves import Leaves
-    from djp_gateway.catalogue import Catalogue
     from djp_gateway.live import Watchers
     from djp_gateway.ports import RunOrders, RunStore
+    from djp_gateway.resolving import Resolver
     from djp_gateway.runner import Runner
     from djp_gateway.settings import GatewaySettings
-    from djp_gateway.templates.making import Made, Templates
+    from djp_gateway.templates.making import Templates
 
-_ANSWER_S = 30.0  # a leaf that is asked before there is a run answers in milliseconds, or is frozen
 _MOST_LOOK_S = 1.0
 _LOOK_S = 0.2  # until the store is asked again, for no bell rings here for another gateway's run
-_MODELS_S = 10.0  # the first question about a real model loads prices and tokenizers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -50,7 +45,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     def __init__(
         self,
         settings: GatewaySettings,
-        catalogue: Catalogue,
+        resolver: Resolver,
         store: RunStore,
         orders: RunOrders,
         runner: Runner,
@@ -61,14 +56,14 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         alone: bool,
     ) -> None:
         self._settings = settings
-        self._catalogue = catalogue
+        self._resolver = resolver
         self._store = store
         self._ordering = Ordering(store, orders, runner, watchers)
         self._runner = runner
         self._alone = alone
         self._watchers = watchers
         self._leaves = leaves
-        self._templates = templates
+        self._replaying = Replaying(store, runner, resolver, leaves, templates)
 
     async def StartRun(self, request: run_pb2.StartRunRequest, context: Context) -> run_pb2.StartRunResponse:
         tenant, request_id = current_identity().tenant, request.request_id
@@ -80,7 +75,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             run_id=str(uuid.uuid4()),
             tenant=tenant,
             state=run_pb2.RUN_STATE_QUEUED,
-            spec=await self._resolve(request.run),
+            spec=await self._resolver.resolve(request.run),
             attempt=1,
         )
         run.created_at.GetCurrentTime()
@@ -92,8 +87,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
 
     async def project(self, request: run_pb2.RunRequest) -> run_pb2.ProjectRunResponse:
         """What a run of the current tenant's would be, and the most that it could cost."""
-        spec = await self._resolve(request)
-        with deadline_scope(bounded_timeout(_ANSWER_S)):
+        spec = await self._resolver.resolve(request)
+        with deadline_scope(bounded_timeout(ANSWER_S)):
             passages = await find_passages(spec, self._leaves)
             sent = await hidden(spec, self._leaves, passages)
             projection = await bound(sent, str(uuid.uuid4()), self._leaves)
@@ -151,87 +146,11 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Context) -> run_pb2.CancelRunResponse:
         return run_pb2.CancelRunResponse(run=await self._ordering.give(CANCEL, request))
 
+    async def ReplayRun(self, request: run_pb2.ReplayRunRequest, context: Context) -> run_pb2.ReplayRunResponse:
+        return await self._replaying.replay(request)
+
     async def ApproveRun(self, request: run_pb2.ApproveRunRequest, context: Context) -> run_pb2.ApproveRunResponse:
         return run_pb2.ApproveRunResponse(run=await self._ordering.give(APPROVE, request))
 
     async def RejectRun(self, request: run_pb2.RejectRunRequest, context: Context) -> run_pb2.RejectRunResponse:
         return run_pb2.RejectRunResponse(run=await self._ordering.give(REJECT, request))
-
-    async def _resolve(self, request: run_pb2.RunRequest) -> run_pb2.RunSpec:
-        made: Made | None = None
-        problems: list[Violation] = []
-        if request.template:
-            try:
-                given = MessageToDict(request.inputs)
-                made = await self._templates.make(current_identity().tenant, request.template, given)
-            except (InvalidInput, NotFound) as error:
-                problems += error.violations  # told with all else that is wrong
-        spec = resolve(
-            request,
-            self._catalogue,
-            made,
-            problems,
-            default_policy=self._settings.policy,
-            default_debaters=_models(self._settings.debaters),
-            default_jurors=_models(self._settings.jurors),
-        )
-        await self._check_models(
-            spec,
-            {
-                "debaters": "run.debaters" if request.debaters else "DJP_DEBATERS",
-                "jurors": "run.jurors" if request.jurors else "DJP_JURORS",
-            },
-        )
-        with deadline_scope(bounded_timeout(_ANSWER_S)):
-            if spec.corpus:
-                # Pins the version, so that search and citation check see the same documents, and a replay too.
-                probe = grounding_pb2.SearchRequest(corpus=spec.corpus, query=spec.task, top_k=1)
-                with _fields_named({"corpus": "run.corpus", "query": "run.task"}):
-                    spec.corpus_version = (await self._leaves.grounding.Search(probe)).version
-            if spec.HasField("redaction_options"):
-                # Options that redaction will refuse are refused now, not when the debate is paid.
-                with _fields_named({"options": "run.redaction_options"}):
-                    await self._leaves.redaction.Redact(redaction_pb2.RedactRequest(options=spec.redaction_options))
-        return spec
-
-    async def _check_models(self, spec: run_pb2.RunSpec, origins: Mapping[str, str]) -> None:
-        """Refuse a model that cannot be called before there is a run, if debate and judge are there to be asked.
-
-        The offline models are always there. `origins`: where debaters and jurors come from, the caller or a setting.
-        """
-        debaters = all(one.model in DEBATER_MODELS and not one.fallback_models for one in spec.debaters)
-        if debaters and all(one.model in JUROR_MODELS and not one.fallback_models for one in spec.jurors):
-            return
-        try:
-            names = {"debate.debaters": origins["debaters"], "options": "run.redaction_options", **origins}
-            with deadline_scope(bounded_timeout(_MODELS_S)), _fields_named(names):
-                await bound(await hidden(spec, self._leaves, []), str(uuid.uuid4()), self._leaves)
-        except DjpError as error:
-            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-                raise  # those that are away are told by the run itself, which is patient
-
-
-@contextmanager
-def _fields_named(names: Mapping[str, str]) -> Iterator[None]:
-    """A leaf's error about fields of its request, told in the fields of the caller's."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as failure:
-        error = error_from_rpc(failure)
-        error.violations = tuple(
-            Violation(_field_named(field, names), violation.description.removeprefix(f"{field}: "))
-            for violation in error.violations
-            for field in [violation.field]
-        )
-        raise error from failure
-
-
-def _field_named(field: str, names: Mapping[str, str]) -> str:
-    for inner, outer in names.items():
-        if field == inner or field.startswith((f"{inner}.", f"{inner}[")):
-            return outer + field[len(inner) :]
-    return field
-
-
-def _models(setting: str) -> list[str]:
-    return [model.strip() for model in setting.split(",") if model.strip()]

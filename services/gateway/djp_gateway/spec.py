@@ -162,12 +162,32 @@ def resolve(
         spec.fast_path_margin = FAST_PATH_MARGIN
     if "agreement_threshold" in preset:
         spec.agreement_threshold = float(preset["agreement_threshold"])
+    spec.asked.CopyFrom(request)
+    spec.asked.ClearField("task")
+    spec.asked.ClearField("inputs")
+    spec.asked.ClearField("redaction_options")
+    check_size(spec)
+    return spec
+
+
+def asked_of(spec: run_pb2.RunSpec) -> run_pb2.RunRequest:
+    """What was asked for when the spec was made, whole again but for a template's inputs."""
+    asked = run_pb2.RunRequest()
+    asked.CopyFrom(spec.asked)
+    if not spec.template:
+        asked.task = spec.task
+    if spec.HasField("redaction_options"):
+        asked.redaction_options.CopyFrom(spec.redaction_options)
+    return asked
+
+
+def check_size(spec: run_pb2.RunSpec, *, field: str = "run") -> None:
+    """Raises InvalidInput for a spec that is too large, under that field."""
     if (size := spec.ByteSize()) > MAX_SPEC_BYTES:
         raise InvalidInput(
             f"the run's settings have {size} bytes and the limit is {MAX_SPEC_BYTES}; shorten its redaction_options",
-            field="run",
+            field=field,
         )
-    return spec
 
 
 def _check_task(request: run_pb2.RunRequest, made: Made | None, violations: list[Violation]) -> None:

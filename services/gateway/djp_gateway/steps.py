@@ -149,6 +149,7 @@ async def bound(sent: Sent, run_id: str, leaves: Leaves) -> run_pb2.Projection:
         debate=debated.bound,
         judge=judged.bound,
         total=_sum(debated.bound, judged.bound),
+        prices=[*debated.prices, *judged.prices],
     )
 
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from djp.llm.asking import CallFailed, CallStarted
-from djp.llm.convert import bound_to_proto, to_proto
+from djp.llm.convert import bound_to_proto, prices_to_proto, to_proto
 from djp.llm.errors import UnknownModel
 from djp.llm.families import family_of
 from djp.llm.offline import DEBATER_MODELS, JUROR_MODELS
@@ -65,11 +65,14 @@ class JudgeServicer(judge_pb2_grpc.JudgeServiceServicer):
         context: grpc.aio.ServicerContext[judge_pb2.ProjectJudgeRequest, judge_pb2.ProjectJudgeResponse],
     ) -> judge_pb2.ProjectJudgeResponse:
         """The most that the judgement could cost."""
-        return judge_pb2.ProjectJudgeResponse(bound=await asyncio.to_thread(self._project, request))
+        return await asyncio.to_thread(self._project, request)
 
-    def _project(self, request: judge_pb2.ProjectJudgeRequest) -> common_pb2.CostBound:
+    def _project(self, request: judge_pb2.ProjectJudgeRequest) -> judge_pb2.ProjectJudgeResponse:
         _, jurors = self._jury(request.jurors, request.task, _passages(request.passages))
-        return bound_to_proto(project(jurors.values(), request.drafts, request.draft_max_tokens, request.orders))
+        bound = project(jurors.values(), request.drafts, request.draft_max_tokens, request.orders)
+        names = {name for juror in request.jurors for name in (juror.model, *juror.fallback_models)}
+        prices = prices_to_proto(self._llm.catalogue.model(name, field="jurors") for name in names)
+        return judge_pb2.ProjectJudgeResponse(bound=bound_to_proto(bound), prices=prices)
 
     def _case(self, request: judge_pb2.JudgeRequest) -> tuple[Case, dict[str, Juror]]:
         """The case that a request describes, and its jurors by id.
