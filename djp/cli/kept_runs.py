@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import EXIT_CODES, AsJson, Gateway, RunId, a_path, examples
+from djp.cli.options import EXIT_CODES, AsJson, Gateway, RunId, a_path, examples, preset_names
 
 runs_app = typer.Typer(
-    help="Look at runs; cancel, approve and reject them.", no_args_is_help=True, rich_markup_mode=None
+    help="Look at runs; cancel, approve, reject and replay them.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -148,3 +148,60 @@ def reject_run(
     from djp.cli.session import execute
 
     execute(lambda: runs.decide_run(gateway, run, approve=False, reason=reason, as_json=as_json), as_json=as_json)
+
+
+def replay_run(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's id, its first characters, `latest`, or its artifact's file.")
+    ] = "",
+    replay: Annotated[str, typer.Option(metavar="RUN", help="The same as the argument.")] = "",
+    latest: Annotated[bool, typer.Option("--latest", help="The newest run.")] = False,
+    task: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Another task; @FILE reads it, - is standard input.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Another preset; what was asked for wins.", autocompletion=preset_names)
+    ] = "",
+    trace_name: Annotated[str, typer.Option(metavar="TEXT", help="Another name to find the run by.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the command and what has changed.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the newest runs and leave.")] = False,
+    show: Annotated[str, typer.Option(metavar="RUN", help="Show this run and leave.")] = "",
+    gateway: Gateway = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the text: no progress, summary or costs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run an earlier run once more, by the very settings that it had.
+
+    It reads the same version of its corpus, and its models see the same placeholders. What differs in configuration
+    since then is listed.
+    """
+    from djp.cli import replay as command
+    from djp.cli import runs
+    from djp.cli.session import execute
+
+    wanted = [one for one in (run, replay, "latest" if latest else "") if one]
+    if len(wanted) + list_ + bool(show) != 1:
+        raise typer.BadParameter("say what: RUN, --replay RUN, --latest, --list or --show RUN; one of them")
+    if list_:
+        execute(lambda: runs.list_runs(gateway, limit=20, states=[], preset="", as_json=as_json), as_json=as_json)
+    if show:
+        execute(lambda: runs.show_run(gateway, command.run_of(show), as_json=as_json), as_json=as_json)
+    flags = command.ReplayFlags(
+        run=wanted[0],
+        task=task,
+        preset=preset,
+        trace_name=trace_name,
+        dry_run=dry_run,
+        quiet=quiet,
+        as_json=as_json,
+        gateway=gateway,
+    )
+    execute(lambda: command.replay(flags), as_json=as_json)
+
+
+runs_app.command(
+    "replay",
+    epilog=examples("djp runs replay latest --dry-run", "djp runs replay 3f2b8c1e --preset thorough")
+    + "\n\n"
+    + EXIT_CODES,
+)(replay_run)

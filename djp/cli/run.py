@@ -55,7 +55,7 @@ async def run(flags: RunFlags) -> int:
                     except asyncio.CancelledError:
                         if started:
                             shown.doing("cancelling the run")
-                            told = await _cancel(client, started[0], flags)
+                            told = await give_up(client, started[0], flags.gateway)
                         raise
                     if flags.metrics is not None:
                         from djp.cli.metrics import append_metrics
@@ -124,12 +124,14 @@ async def _send_corpus(client: DjpClient, flags: RunFlags, shown: Progress) -> C
 async def _watch(
     client: DjpClient, request: run_pb2.RunRequest, shown: Progress, started: list[str], *, deltas: bool
 ) -> run_pb2.Run:
-    """Start the run and follow it to its end, or to where it waits for approval.
-
-    Its id goes to `started` as soon as it is known.
-    """
+    """Start the run and follow it. Its id goes to `started` as soon as it is known."""
     run = await client.start_run(request, request_id=str(uuid.uuid4()))
     started.append(run.run_id)
+    return await follow(client, run, shown, deltas=deltas)
+
+
+async def follow(client: DjpClient, run: run_pb2.Run, shown: Progress, *, deltas: bool = False) -> run_pb2.Run:
+    """The run when it has ended, or waits for approval."""
     with shown.watching():
         async with aclosing(client.watch(run.run_id, deltas=deltas)) as events:
             async for event in events:
@@ -141,9 +143,9 @@ async def _watch(
     return await client.get_run(run.run_id)
 
 
-async def _cancel(client: DjpClient, run_id: str, flags: RunFlags) -> str:
+async def give_up(client: DjpClient, run_id: str, gateway: str | None) -> str:
     """Stop the run that nobody waits for any more; what to tell of it."""
-    at = f" --gateway {flags.gateway}" if flags.gateway else ""
+    at = f" --gateway {gateway}" if gateway else ""
     look = f"look at it with: {command_name()} runs show {run_id[:8]}{at}"
     try:
         run = await client.cancel_run(run_id, reason="interrupted at the command line")
@@ -157,14 +159,19 @@ async def _cancel(client: DjpClient, run_id: str, flags: RunFlags) -> str:
 
 
 def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:
-    from djp.cli.show import print_run, print_text, remedy, state_name, why
-
     if flags.as_json:
         from djp.cli.documents import run_document
 
         print(json.dumps({"run": run_document(run), "corpus": corpus_document(corpus) if corpus else None}, indent=2))
-        return
-    if flags.quiet:
+    else:
+        show_ended(run, gateway=flags.gateway, quiet=flags.quiet, restored=flags.restore_values)
+
+
+def show_ended(run: run_pb2.Run, *, gateway: str | None, quiet: bool, restored: bool = False) -> None:
+    """Show a person the run that was followed to its end."""
+    from djp.cli.show import print_run, print_text, remedy, state_name, why
+
+    if quiet:
         if run.result.text:
             print_text(run.result)
         if reason := why(run):
@@ -173,7 +180,7 @@ def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:
         return
     if out().is_terminal:
         out().print()
-    print_run(run, gateway=flags.gateway, restored=flags.restore_values)
+    print_run(run, gateway=gateway, restored=restored)
 
 
 def _count(number: int, noun: str) -> str:

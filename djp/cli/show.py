@@ -258,6 +258,10 @@ def _print_notes(run: run_pb2.Run, restored: bool) -> None:
     if run.spec.redaction == run_pb2.REDACTION_MODE_ALL and run.result.text:
         told = "shown here, not in the artifact" if restored else "--restore-values shows them"
         say(f"Models saw placeholders in the place of values; {told}.")
+    if run.replay.run_id:
+        say(f"Replays the run {one_line(run.replay.run_id)[:8]}.")
+    for difference in run.replay.differences:
+        say(f"Since then: {one_line(difference)}", "yellow")
     for warning in run.warnings:
         say(f"Warning: {one_line(warning)}", "yellow")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from djp.client import connect
 from djp.mesh.errors import NotFound, Unavailable
 from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import common_pb2, judge_pb2, redaction_pb2, run_pb2
@@ -114,6 +115,16 @@ async def test_the_same_request_makes_one_replay_and_is_answered_alike(gateway: 
     assert later.command == answers[0].command
     for other in (replay(gateway, run.run_id, request_id=request_id, task="A"), gateway.start(request_id=request_id)):
         assert (await refusal(other)).reason == "REQUEST_ID_REUSED"
+
+
+async def test_the_client_replays(gateway: Any) -> None:
+    run = await gateway.do()
+    async with connect(gateway.server.address) as client:
+        plan = await client.replay_run(run.run_id, task="Why?", trace_name="again", dry_run=True)
+        assert not plan.HasField("run")
+        assert "--task 'Why?' --trace_name again" in plan.command
+        answer = await client.replay_run(run.run_id)
+    assert answer.run.replay.run_id == run.run_id
 
 
 async def test_another_tenants_run_is_not_there(gateway: Any) -> None:

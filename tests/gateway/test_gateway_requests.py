@@ -439,11 +439,6 @@ async def test_a_gateway_that_says_nothing_is_given_up_by_the_client(
     assert events[-1].state.state == run_pb2.RUN_STATE_PUBLISHED
 
 
-async def test_what_is_not_there_yet_says_so(gateway: Any) -> None:
-    async with refused("UNIMPLEMENTED"):
-        await gateway.runs.ReplayRun(run_pb2.ReplayRunRequest(request_id=str(uuid.uuid4()), run_id="12345678"))
-
-
 async def test_the_catalogue_shows_presets_and_policies(gateway: Any) -> None:
     presets = (await gateway.catalogue.ListPresets(catalogue_pb2.ListPresetsRequest())).presets
     assert [preset.name for preset in presets] == ["deterministic", "quick", "research", "thorough"]

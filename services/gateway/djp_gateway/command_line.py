@@ -38,7 +38,7 @@ def _flags(spec: run_pb2.RunSpec) -> Iterator[tuple[str, str | None]]:
     if spec.trace_name:
         yield "--trace_name", spec.trace_name
     yield "--max_tokens", str(spec.max_tokens)
-    yield "--temperature", f"{spec.temperature:g}"
+    yield "--temperature", str(spec.temperature)
     yield "--policy", spec.policy
     if spec.preset:
         yield "--preset", spec.preset

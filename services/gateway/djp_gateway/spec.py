@@ -178,6 +178,8 @@ def asked_of(spec: run_pb2.RunSpec) -> run_pb2.RunRequest:
         asked.task = spec.task
     if spec.HasField("redaction_options"):
         asked.redaction_options.CopyFrom(spec.redaction_options)
+    if spec.HasField("budget_nano_usd"):
+        asked.budget_nano_usd = spec.budget_nano_usd  # which a batch settles for each of its rows
     return asked
 
 
