@@ -134,8 +134,6 @@ OWN = {
     "StorageService.PutArtifact": "tried below, for Ada's key makes another artifact",
     "StorageService.ImportTenant": "what it brings is the caller's",
 }
-NOT_YET = {"RunService.ReplayRun"}
-"""May answer that they are not implemented, to everybody."""
 
 
 def test_every_public_rpc_is_tried() -> None:
@@ -359,8 +357,7 @@ def _key(tenants: Tenants, tenant: str, role: str = "TENANT", **fields: Any) -> 
 def test_what_is_another_tenants_is_nobodys(tenants: Tenants, name: str, fields: Any, expected: str) -> None:
     theirs, made_up = _filled(fields, tenants.adas), _filled(fields, tenants.nobodys)
     code, answer = tenants.by_grpc(name, theirs)
-    if not (name in NOT_YET and code == "UNIMPLEMENTED"):
-        assert code == expected, answer
+    assert code == expected, answer
     assert (code, tenants.told(answer)) == (code, tenants.told(tenants.by_grpc(name, made_up)[1]))
     if _has_route(METHODS[name]):
         status, body = tenants.by_rest(name, theirs)
@@ -378,7 +375,7 @@ READS = [(name, fields) for name, fields, _ in NAMED if re.search(r"\.(Get|List|
 def test_their_owner_finds_them(tenants: Tenants, name: str, fields: Any) -> None:
     """Else it would be no wonder that nobody else does."""
     nobodys = name in ("KeyService.ListKeys", "ScalingService.GetScaling")
-    if name in NOT_YET or fields.get("corpus") == "own" or nobodys:
+    if fields.get("corpus") == "own" or nobodys:
         return
     code, answer = tenants.by_grpc(name, _filled(fields, tenants.adas), "ada")
     assert code == ("FAILED_PRECONDITION" if "restore_values" in fields else "OK"), answer  # nothing was hidden in it
@@ -387,7 +384,7 @@ def test_their_owner_finds_them(tenants: Tenants, name: str, fields: Any) -> Non
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_have_nothing_of_another_tenants(tenants: Tenants, name: str) -> None:
     code, answer = tenants.by_grpc(name, {})
-    assert code == "OK" or (name in NOT_YET and code == "UNIMPLEMENTED"), answer
+    assert code == "OK", answer
     body = tenants.by_rest(name, {})[1]
     for told in (json.dumps(answer), body):
         assert MARKER not in told
