@@ -1,18 +1,15 @@
-"""The steps that move a run's money: reserve, charge, settle, release, and the lease that keeps it held meanwhile."""
+"""The steps that move a run's money: reserve, charge, settle, release."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import uuid
-from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import grpc
 
-from djp.mesh.errors import FailedPrecondition, Unavailable
+from djp.mesh.errors import FailedPrecondition
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway.live import at_bound, count
@@ -20,7 +17,7 @@ from djp_gateway.patience import may_pass, persistently, step_id, to_the_end
 from djp_gateway.publishing import clean_message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.live import LiveRun
@@ -34,12 +31,6 @@ _OVER = "the run has cost more than was reserved for it; the ledger has the true
 _BEFORE_MONEY = frozenset(
     {common_pb2.STAGE_UNSPECIFIED, common_pb2.STAGE_SEARCH, common_pb2.STAGE_HIDE, common_pb2.STAGE_PROJECT}
 )
-
-
-class LeaseLostError(Unavailable):
-    """What the run had reserved is no longer held, so nothing more may be spent for it."""
-
-    reason = "INTERRUPTED"
 
 
 class NoRoomError(FailedPrecondition):
@@ -77,69 +68,6 @@ async def reserve(live: LiveRun, leaves: Leaves) -> timedelta:
                 f"{timedelta(seconds=round(pace.total_seconds()))} apart (hours:minutes:seconds)"
             )
         return pace
-
-
-@asynccontextmanager
-async def lease(live: LiveRun, leaves: Leaves) -> AsyncIterator[None]:
-    """Keep what the run holds for as long as the block lasts, and tell the ledger which calls are under way.
-
-    If this process dies, the ledger charges those at their bound and gives the rest back. The lease is extended at half
-    its time and when a call begins that costs something.
-
-    Raises:
-        LeaseLostError: governance could not be told in time, or has ended the reservation; the block was cancelled.
-    """
-    if not live.lease_s:
-        yield
-        return
-    try:
-        async with asyncio.timeout(live.lease_s) as held:
-            keeper = asyncio.create_task(_extend(live, leaves, held))
-            try:
-                yield
-            finally:
-                keeper.cancel()
-                await asyncio.wait([keeper])
-    except TimeoutError:
-        if not held.expired():
-            raise
-        raise LeaseLostError(
-            "what the run had reserved is no longer held, because governance could not be told in time that the run "
-            "goes on; see that governance answers, and start the run again"
-        ) from None
-
-
-async def _extend(live: LiveRun, leaves: Leaves, held: asyncio.Timeout) -> None:
-    """Extend the lease until cancelled, or until the reservation has ended; each success puts off when `held` ends."""
-    clock = asyncio.get_running_loop().time
-    while not held.expired():
-        with suppress(TimeoutError):
-            async with asyncio.timeout(live.lease_s / 2):
-                await live.call_to_tell.wait()
-        live.call_to_tell.clear()
-        request = governance_pb2.ExtendRequest(
-            request_id=str(uuid.uuid4()),
-            reservation_id=live.run.reservation_id,
-            open_calls=[_for_the_ledger(call) for call in live.owed.values()],
-        )
-        sent_at = clock()
-
-        async def ask(request: governance_pb2.ExtendRequest = request) -> governance_pb2.ExtendResponse:
-            return await leaves.governance.Extend(request)
-
-        try:
-            state = (await persistently(ask)).reservation.state
-        except grpc.aio.AioRpcError as error:
-            live.call_to_tell.set()  # there is no time to lose
-            if may_pass(error):
-                continue
-            _log.error("governance refuses to extend %s: %s", request.reservation_id, error.details())
-            state = governance_pb2.RESERVATION_STATE_UNSPECIFIED
-        if held.expired() or request.reservation_id != live.run.reservation_id:
-            continue  # too late, or settled because the rest was reserved anew
-        if state == governance_pb2.RESERVATION_STATE_SETTLED:
-            return
-        held.reschedule(sent_at + live.lease_s if state == governance_pb2.RESERVATION_STATE_HELD else sent_at)
 
 
 async def hold(live: LiveRun, leaves: Leaves, rest: common_pb2.CostBound) -> bool:
@@ -243,7 +171,7 @@ async def pay_owed(
 
 def _charge_request(run: run_pb2.Run, calls: Sequence[common_pb2.ModelCall]) -> governance_pb2.ChargeRequest:
     request = governance_pb2.ChargeRequest(
-        reservation_id=run.reservation_id, calls=[_for_the_ledger(call) for call in calls]
+        reservation_id=run.reservation_id, calls=[for_the_ledger(call) for call in calls]
     )
     # Of the whole body: the same calls may be offered again at another cost, by who knows less about them.
     body = sha256(request.SerializeToString(deterministic=True)).hexdigest()
@@ -251,7 +179,7 @@ def _charge_request(run: run_pb2.Run, calls: Sequence[common_pb2.ModelCall]) -> 
     return request
 
 
-def _for_the_ledger(call: common_pb2.ModelCall) -> common_pb2.ModelCall:
+def for_the_ledger(call: common_pb2.ModelCall) -> common_pb2.ModelCall:
     """A provider's words may quote the task, which the ledger is not to know."""
     bare = common_pb2.ModelCall()
     bare.CopyFrom(call)

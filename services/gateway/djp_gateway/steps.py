@@ -14,7 +14,8 @@ from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
 from djp_gateway.asking import listen
 from djp_gateway.citing import cite, search
 from djp_gateway.hiding import hide
-from djp_gateway.ledger import charge, lease, reserve, settle, take_up
+from djp_gateway.leasing import lease
+from djp_gateway.ledger import charge, reserve, settle, take_up
 from djp_gateway.live import ARTIFACT, DEBATE, JUDGE, count
 from djp_gateway.pacing import has_share
 from djp_gateway.patience import persistently
