@@ -87,8 +87,8 @@ class Postgres:
         while True:
             try:
                 self._server.start()
-            except subprocess.SubprocessError:
-                continue  # what was killed has not ended yet
+            except (subprocess.SubprocessError, AssertionError):
+                continue  # what was killed has not ended yet, or it does not answer yet
             else:
                 return
 
