@@ -2,8 +2,9 @@
 
 Clients put artifacts of up to 6 MiB, move them from tier to tier, purge them and bring them back, and read them, while
 the lifecycle runs. A call that breaks is made again with the same request_id. After the last kill and one more
-lifecycle run every acknowledged artifact must have its hash, be in one tier, and have a history without a gap; and no
-object may be there that is not an artifact's. The exit code is 1 if not.
+lifecycle run Reconcile, which reads every object, must find nothing to mend; every acknowledged artifact must have its
+hash, be in one tier, and have a history without a gap; and no object may be there that is not an artifact's. The exit
+code is 1 if not.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="10 kills")
     parser.add_argument("--kills", type=int, help="200 if not said")
     parser.add_argument("--clients", type=int, default=6)
-    parser.add_argument("--pause", type=float, default=2.0, help="the longest time between two kills, in seconds")
+    parser.add_argument("--pause", type=float, default=1.0, help="the longest time between two kills, in seconds")
     parser.add_argument("--seed", type=int, default=0, help="what decides moments and victims")
     options = parser.parse_args()
     kills = options.kills or (10 if options.quick else 200)

@@ -177,7 +177,10 @@ class Cluster:
         self.postgres.stop()
 
     async def kill(self, times: int, pause_s: float) -> None:
-        """Kill one after the other at random moments, each started again after a moment; then let the clients end."""
+        """Kill one after the other at random moments, each started again after a moment; then let the clients end,
+
+        when they were acknowledged as many puts as there were kills, and a move.
+        """
         for _ in range(times):
             await asyncio.sleep(self._rolled.uniform(0, pause_s))
             victim = self._rolled.choice(VICTIMS)
@@ -189,6 +192,8 @@ class Cluster:
                 await asyncio.to_thread(server.kill if victim == "postgres" else server.stop)
                 await asyncio.sleep(self._rolled.uniform(0, 0.3))
                 await asyncio.to_thread(server.start)
+        while self.known.told["put"] < times or not self.known.told["move"]:  # noqa: ASYNC110  a count, no event
+            await asyncio.sleep(0.05)
         self._over = True
 
     async def supervise(self) -> None:
@@ -304,6 +309,18 @@ class Cluster:
             steps = await self._until_answered([stub, stub], run)
             assert not [step.error for step in steps if step.error]
 
+    async def differences(self) -> list[str]:
+        """What Reconcile finds to mend, every object read."""
+        async with open_channel(self.services[0].address) as channel:
+            stub = storage_pb2_grpc.StorageServiceStub(channel)
+            request = storage_pb2.ReconcileRequest(request_id=str(uuid.uuid4()), verify=True)
+
+            async def run(stub: Any) -> list[Any]:
+                return [step async for step in stub.Reconcile(request)]
+
+            steps = await self._until_answered([stub, stub], run)
+            return [f"{step.location}: {step.difference}" for step in steps if step.difference]
+
     async def faults(self) -> list[str]:
         """What is not as it must be: every acknowledged artifact whole, in one tier, and nothing else there."""
         found: list[str] = []
@@ -365,6 +382,7 @@ async def trial(seed: int, *, kills: int, clients: int, pause_s: float) -> tuple
         try:
             await asyncio.gather(running.work(clients), running.kill(kills, pause_s))
             await running.settle()
+            differences = await running.differences()
         finally:
             supervising.cancel()
-        return running.known, await running.faults()
+        return running.known, differences + await running.faults()

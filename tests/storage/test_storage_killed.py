@@ -8,5 +8,4 @@ from tests.storage.storage_kills import trial
 async def test_no_kill_loses_or_doubles_an_artifact() -> None:
     known, faults = await trial(8, kills=6, clients=3, pause_s=1.0)
     assert faults == []
-    assert known.told["put"] > 5
-    assert known.told["move"] > 0
+    assert len(known.hashes) >= 6

@@ -62,6 +62,16 @@ async def test_largest_first_also_where_sizes_are_equal(client: Any) -> None:
     assert [name for page in pages for name in page] == ["b", "e", "c", "a", "d"]
 
 
+@pytest.mark.parametrize("few", [1, 100])
+async def test_the_largest_of_a_span_of_time(client: Any, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr("djp_storage.adapters.sql_lists._FEW", few)
+    put = [await client.put(bytes(size), artifact=f"{size:02}") for size in (50, 4, 9, 5, 7, 60)]
+    span = {"created": common_pb2.TimeRange(since=put[1].created_at, until=put[5].created_at)}
+    for more in ({}, {"workflow": "w"}, {"tier": common_pb2.TIER_HOT}):
+        pages = await all_pages(client, page_size=3, largest_first=True, **span, **more)
+        assert pages == [["09", "07", "05"], ["04"]]
+
+
 async def test_filters_join(client: Any) -> None:
     first = await client.put(artifact="a", workflow="one", run_id="r1")
     second = await client.put(artifact="b", workflow="one", run_id="r2")

@@ -165,11 +165,14 @@ class _Run:
                 async for step in steps:
                     yield step
             while True:
+                others = await self._others_work()  # asked before, too: what they give back meanwhile was passed over
                 async with aclosing(self._pass(branches)) as steps:
                     async for step in steps:
                         yield step
-                if not await self._others_work():
+                if not (await self._others_work() or others):
                     break
+                await self._rest()
+                await self._worker.beat()
             while (left := await self._worker.still_there(left)) and time.monotonic() < patience:
                 await self._rest()
             self._over = True
@@ -275,13 +278,9 @@ class _Run:
         return branch.to_tier is Tier.TRASH and artifact.key.tenant in self._spared
 
     async def _others_work(self) -> bool:
-        """Whether other runs hold claims; waits a little if so, for a dead one's to become free."""
-        elsewhere = await self._store.claimed_by_others(self._worker.id, self._order.tenant)
-        if not (self._lifecycle._claimed or elsewhere):
-            return False
-        await self._rest()
-        await self._worker.beat()
-        return True
+        """Whether other runs hold claims: those of the living are finished, and those of the dead become free."""
+        mine = bool(self._lifecycle._claimed)
+        return mine or await self._store.claimed_by_others(self._worker.id, self._order.tenant)
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):
@@ -291,8 +290,10 @@ class _Run:
 
     async def _give_back(self) -> None:
         claimed, self._claimed = self._claimed, set()
-        self._lifecycle._claimed -= claimed
-        await self._store.unclaim(self._worker.id, sorted(claimed))
+        try:
+            await self._store.unclaim(self._worker.id, sorted(claimed))
+        finally:
+            self._lifecycle._claimed -= claimed
 
     async def _end(self) -> None:
         await self._give_back()

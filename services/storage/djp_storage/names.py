@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import InvalidInput, Violation
@@ -20,9 +21,10 @@ _MAX_TAG = 1000  # characters of a tag's key or value: a tag is a label, not a d
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _NOT_A_NAME = re.compile(f"[/\\\\]|{_UNSEEN.pattern}|^\\.{{1,2}}$")
 
-_PLAIN = re.compile(rb"[a-z0-9._-]")
+_NOT_PLAIN = re.compile(rb"[^a-z0-9._-]|\A\.|\.\Z")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # reserved in every folder of Windows shares
 _MAX_FILE_NAME = 240  # NAME_MAX is 255 on every common file system
+_KEPT = 10_000  # of the names of files: each is asked for several times while its object is made
 
 
 def name_violations(name: str, field: str) -> Iterable[Violation]:
@@ -54,6 +56,7 @@ def refuse(violations: Iterable[Violation]) -> None:
         raise InvalidInput("; ".join(one.description for one in found), violations=found)
 
 
+@lru_cache(_KEPT)
 def file_name(name: str) -> str:
     """The name of the file or folder of `name`. Different names give names that differ in more than their case.
 
@@ -62,17 +65,17 @@ def file_name(name: str) -> str:
     the hash of the whole instead.
     """
     raw = name.encode()
-    edges = {0, len(raw) - 1}
-    encoded = "".join(
-        chr(byte) if _PLAIN.match(raw, at) and not (byte == ord(".") and at in edges) else f"%{byte:02x}"
-        for at, byte in enumerate(raw)
-    )
+    encoded = _NOT_PLAIN.sub(_escaped, raw).decode()
     if _DEVICE.fullmatch(encoded):
         encoded = f"%{raw[0]:02x}{encoded[1:]}"
     if len(encoded) > _MAX_FILE_NAME:
         digest = hashlib.sha256(raw).hexdigest()
         encoded = f"{encoded[: _MAX_FILE_NAME - len(digest) - 2]}%-{digest}"  # "%-" comes from no byte
     return encoded
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return b"%%%02x" % found[0][0]
 
 
 def object_path(name: ObjectName) -> tuple[str, str, str]:

@@ -54,9 +54,12 @@ class Branch:
         return self.to_tier not in (Tier.WARM, Tier.COLD)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Retention:
-    """Everybody's days, those of some tenants, and the greatest share of a tenant that one run purges unasked."""
+    """Everybody's days, those of some tenants, and the greatest share of a tenant that one run purges unasked.
+
+    The tenants are replaced when their file changes; a run goes by those of its beginning.
+    """
 
     days: Days = field(default_factory=Days)
     tenants: Mapping[str, Days] = field(default_factory=dict)

@@ -14,7 +14,8 @@ from djp.mesh.settings import djp_home
 from djp.v1 import storage_pb2, storage_pb2_grpc
 from djp_storage.adapters.directory_store import DirectoryStore
 from djp_storage.adapters.event_log import lifecycle_log
-from djp_storage.adapters.retention_file import read_retention
+from djp_storage.adapters.postgres_catalogue import PostgresCatalogue
+from djp_storage.adapters.retention_file import RetentionFile
 from djp_storage.adapters.sql_catalogue import SqlCatalogue
 from djp_storage.adapters.sql_events import SqlEvents
 from djp_storage.adapters.sql_inventory import SqlInventory
@@ -52,14 +53,19 @@ async def open_parts(settings: StorageSettings, now: Callable[[], datetime] = ut
     try:
         if cleaned := await store.clean():
             _log.info("removed %d unfinished uploads of a process that died", cleaned)
-        file = settings.retention_file
-        path = file or djp_home() / "retention.yaml"
-        tenants = await asyncio.to_thread(read_retention, path, settings.days, needed=file is not None)
-        retention = Retention(settings.days, tenants, settings.purge_share)
+        named = settings.retention_file
+        file = RetentionFile(named or djp_home() / "retention.yaml", settings.days, needed=named is not None)
+        retention = Retention(settings.days, await asyncio.to_thread(file.read), settings.purge_share)
+
+        def reload() -> None:
+            if (tenants := file.poll()) is not None:
+                retention.tenants = tenants
+
         engine = await open_engine(settings.database_url, _MIGRATIONS, metadata)
         try:
             transactions = Transactions(engine)
-            catalogue = SqlCatalogue(transactions, lease_s=settings.lease_s)
+            kind = SqlCatalogue if engine.dialect.name == "sqlite" else PostgresCatalogue
+            catalogue = kind(transactions, lease_s=settings.lease_s)
             events = SqlEvents(transactions)
             jobs = SqlLifecycle(transactions)
             worker = Worker(catalogue, store, now, lease_s=settings.lease_s)
@@ -72,6 +78,7 @@ async def open_parts(settings: StorageSettings, now: Callable[[], datetime] = ut
                 jobs,
                 Sizes(catalogue, events, worker, settings.thresholds),
                 log,
+                reload,
                 request_days=settings.request_retention_days,
             )
             artifacts = Artifacts(catalogue, store, worker, moves, max_bytes=settings.max_artifact_mib * 2**20)

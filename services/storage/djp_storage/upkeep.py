@@ -1,4 +1,4 @@
-"""What storage does unasked: it tells that it lives, removes what is left over, watches sizes, writes the event log."""
+"""What storage does unasked: it tells that it lives, removes what is left over, watches sizes, logs events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import DjpError
+from djp.mesh.errors import DjpError, FailedPrecondition
 from djp_storage.model import ArtifactKey, By, Tier
 
 if TYPE_CHECKING:
@@ -38,14 +38,17 @@ class Upkeep:
         store: SqlLifecycle,
         sizes: Sizes,
         log: EventLog[Event] | None,
+        reload: Callable[[], None],
         *,
         request_days: int,
     ) -> None:
+        """`reload` blocks, and takes over what has changed of the retention file. Raises FailedPrecondition."""
         self._worker = worker
         self._lifecycle = lifecycle
         self._store = store
         self._sizes = sizes
         self._log = log
+        self._reload = reload
         self._beat_s = worker.lease_s / 4
         self._request_days = request_days
 
@@ -55,6 +58,7 @@ class Upkeep:
             tasks.create_task(_forever(self._beat_s, self._worker.beat))
             tasks.create_task(_forever(min(_SWEEP_S, self._beat_s), self.sweep))
             tasks.create_task(_forever(_POLL_S, self.flush))
+            tasks.create_task(_forever(_POLL_S, self.reload))
             tasks.create_task(_forever(_TIDY_S, self.tidy))
 
     async def sweep(self) -> None:
@@ -67,6 +71,13 @@ class Upkeep:
         """Look at the sizes, and forget old requests."""
         await self._sizes.watch()
         await self._store.forget_requests(self._worker.now() - timedelta(days=self._request_days))
+
+    async def reload(self) -> None:
+        """Take over a retention file that has changed; one that is broken is told, and changes nothing."""
+        try:
+            await asyncio.to_thread(self._reload)
+        except FailedPrecondition as error:
+            _log.error("%s; the retention of before still counts", error.message)
 
     async def flush(self) -> None:
         """Write what the log lacks."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import DjpError
+from djp_storage.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
@@ -56,8 +57,7 @@ class Worker:
         self._active: set[ObjectName] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._gone: list[ObjectName] = []
-        self._unannounced: list[tuple[ObjectName, asyncio.Future[None]]] = []
-        self._announcing = False
+        self._announcements: Together[ObjectName, None] = Together(self._announce)
 
     async def beat(self) -> None:
         """Tell that this worker lives, and find out who does not."""
@@ -77,31 +77,11 @@ class Worker:
 
     async def announce(self, name: ObjectName) -> None:
         """Before the object of a `making` can be seen. Those that wait while one is announced share the next commit."""
-        announced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._unannounced.append((name, announced))
-        if len(self._unannounced) == 1 and not self._announcing:
-            self._announcing = True
-            self.later(self._announce_all())
-        await announced
+        await self._announcements.ask(name)
 
-    async def _announce_all(self) -> None:
-        try:
-            while waiting := self._unannounced[:_BATCH]:
-                del self._unannounced[:_BATCH]
-                error: Exception | None = None
-                try:
-                    await self._catalogue.announce(self.id, [name for name, _ in waiting], self.now())
-                except Exception as raised:  # raised where it is waited for
-                    error = raised
-                for _, announced in waiting:
-                    if announced.done():
-                        continue  # whoever waited is gone
-                    if error:
-                        announced.set_exception(error)
-                    else:
-                        announced.set_result(None)
-        finally:
-            self._announcing = False
+    async def _announce(self, names: Sequence[ObjectName]) -> Sequence[None]:
+        await self._catalogue.announce(self.id, names, self.now())
+        return [None] * len(names)
 
     def later(self, work: Coroutine[None, None, None]) -> None:
         """Do something that nobody waits for, and that `close` sees to its end."""

@@ -1,4 +1,4 @@
-"""retention.yaml: how long artifacts of single tenants stay in each tier."""
+"""retention.yaml: how long artifacts of single tenants stay in each tier; read again when the file changes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,39 @@ _MAX_DAYS = 36_500
 _MAX_BYTES = 1_000_000
 
 
+class RetentionFile:
+    """The file, which somebody has named if it is `needed`; `days` count where it says nothing."""
+
+    def __init__(self, path: Path, days: Days, *, needed: bool) -> None:
+        self._path = path
+        self._days = days
+        self._needed = needed
+        self._seen = self._settled = self._signature()
+
+    def read(self) -> dict[str, Days]:
+        """The days of each tenant in it. Raises FailedPrecondition."""
+        return read_retention(self._path, self._days, needed=self._needed)
+
+    def poll(self) -> dict[str, Days] | None:
+        """The days if the file has changed, once it has rested since the last poll: nobody sees half of an edit.
+
+        Raises FailedPrecondition, once, where it is broken: then the days of before still count.
+        """
+        signature, before = self._signature(), self._seen
+        self._seen = signature
+        if signature == self._settled or signature != before:
+            return None
+        self._settled = signature
+        return self.read()
+
+    def _signature(self) -> tuple[int, ...]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
 def read_retention(path: Path, days: Days, *, needed: bool) -> dict[str, Days]:
     """The days of each tenant in the file, `days` where it says nothing. A file that is not `needed` may be missing.
 
@@ -36,7 +69,7 @@ def read_retention(path: Path, days: Days, *, needed: bool) -> dict[str, Days]:
             return {}
         raise FailedPrecondition(f"retention file {path} is missing; write it, or unset DJP_RETENTION") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise FailedPrecondition(f"retention file {path} cannot be read ({error}); mend it and start again") from error
+        raise FailedPrecondition(f"retention file {path} cannot be read ({error}); mend it") from error
     tenants = document.get("tenants") if isinstance(document, dict) and set(document) == {"tenants"} else None
     if not isinstance(tenants, dict):
         raise _bad(path, "tenants", "has to be all there is, with a tenant's name and its days below")
@@ -63,4 +96,4 @@ def _days(path: Path, name: Any, told: Any, days: Days) -> Days:
 
 
 def _bad(path: Path, place: str, told: str) -> FailedPrecondition:
-    return FailedPrecondition(f"retention file {path}: {place} {told}; mend it and start again")
+    return FailedPrecondition(f"retention file {path}: {place} {told}; mend it")

@@ -14,9 +14,10 @@ from djp_storage.errors import ObjectMissing
 from djp_storage.model import Stored
 from djp_storage.names import description_leaf, is_description, object_path
 from djp_storage.threads import in_thread_of
+from djp_storage.together import Together
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from djp.s3 import S3Account
     from djp_storage.model import ObjectName, Tier
@@ -26,6 +27,7 @@ _META = "djp"  # the user metadata that holds a description
 _META_BYTES = 1500  # of the 2 KB that S3 allows for all of an object's metadata
 _THREADS = 32
 _PAGE = 500
+_TOO_LARGE = {"EntityTooLarge", "InvalidRequest"}  # for a copy in one request: more than 5 GiB
 _SETTING = "DJP_STORAGE_S3_ENDPOINT"
 
 Arguments = TypeVarTuple("Arguments")
@@ -41,6 +43,7 @@ class S3Store:
         self._buckets = buckets
         self._client, _ = connect(account, pool=_THREADS)
         self._threads = ThreadPoolExecutor(_THREADS, "djp-s3")
+        self._removals: Together[ObjectName, None] = Together(self._remove_all, _PAGE)
         with self.errors():
             for bucket in sorted(set(buckets.values())):
                 make_bucket(self._client, bucket)
@@ -75,9 +78,9 @@ class S3Store:
             await self.call(self._copy, source, target, description)
 
     async def remove(self, name: ObjectName) -> None:
-        """The object and its description in one request."""
+        """The object and its description. Those that wait while others are removed share a request."""
         with self.told(name):
-            await self.call(self._remove, name)
+            await self._removals.ask(name)
 
     def location(self, name: ObjectName) -> str:
         """As other tools of S3 write it."""
@@ -158,27 +161,50 @@ class S3Store:
         return response, chunk, len(chunk) == int(response.headers.get("content-length", "-1"))
 
     def _copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
+        """In one request, where the client would ask for the size first."""
         from minio.commonconfig import REPLACE, CopySource
+        from minio.error import S3Error
 
-        self._client.copy_object(
-            self._buckets[target.tier],
-            self.path(target),
-            CopySource(self._buckets[source.tier], self.path(source)),
-            metadata=self._metadata(target, description),
-            metadata_directive=REPLACE,
-        )
+        origin = CopySource(self._buckets[source.tier], self.path(source))
+        metadata = self._metadata(target, description)
+        place = self._buckets[target.tier], self.path(target)
+        headers: dict[str, Any] = {"x-amz-metadata-directive": REPLACE, **origin.gen_copy_headers()}
+        headers |= {f"x-amz-meta-{name}": text for name, text in metadata.items()}
+        try:
+            response = self._client._execute("PUT", *place, headers=headers)
+        except S3Error as error:
+            if error.code not in _TOO_LARGE:
+                raise
+            self._client.copy_object(*place, origin, metadata=metadata, metadata_directive=REPLACE)
+        else:
+            if b"CopyObjectResult" not in response.data:  # it began to answer before it knew
+                raise S3Error.fromxml(response)
 
-    def _remove(self, name: ObjectName) -> None:
+    async def _remove_all(self, names: Sequence[ObjectName]) -> Sequence[Exception | None]:
+        """What each of them raises."""
+        outcomes: dict[ObjectName, Exception | None] = {}
+        for tier in {name.tier for name in names}:
+            of_tier = [name for name in names if name.tier is tier]
+            try:
+                outcomes |= await self.call(self._remove, tier, of_tier)
+            except Exception as error:  # raised where it is waited for; other buckets may be well
+                outcomes |= dict.fromkeys(of_tier, error)
+        return [outcomes[name] for name in names]
+
+    def _remove(self, tier: Tier, names: Sequence[ObjectName]) -> dict[ObjectName, Exception | None]:
         from minio.deleteobjects import DeleteObject
         from minio.error import S3Error
 
-        bucket, path = self._buckets[name.tier], self.path(name)
-        if not name.object_id:
-            self._client.remove_object(bucket, path)
-            return
-        for error in self._client.remove_objects(bucket, [DeleteObject(path), DeleteObject(_beside(path))]):
-            if error.code not in ABSENT:
-                raise S3Error(None, error.code, error.message, None, None, None)  # type: ignore[arg-type]
+        places = {self.path(name): name for name in names}
+        places |= {_beside(path): name for path, name in places.items() if name.object_id}
+        outcomes: dict[ObjectName, Exception | None] = dict.fromkeys(names)
+        for one in self._client.remove_objects(self._buckets[tier], list(map(DeleteObject, places))):
+            if one.code in ABSENT:
+                continue
+            error = S3Error(None, one.code, one.message, None, None, None)  # type: ignore[arg-type]
+            for name in [places[one.name]] if one.name in places else names:
+                outcomes[name] = error
+        return outcomes
 
     def _page(self, tier: Tier, after: str) -> list[Stored]:
         found = []

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
 
 from djp.database import from_us, to_us
 from djp.mesh.errors import AlreadyExists, NotFound, RequestIdReused, Unavailable
@@ -14,6 +14,7 @@ from djp.mesh.paging import bad_page_token, page_token, read_page_token
 from djp.upserts import insert_if_new
 from djp_storage.adapters.rows import artifact_row, key_columns, key_values, of_key, place_columns, to_artifact
 from djp_storage.adapters.sql_events import append_event
+from djp_storage.adapters.sql_lists import beyond_few, list_order, list_query
 from djp_storage.adapters.sql_strays import SqlStrays, take_in, turn_out
 from djp_storage.adapters.tables import artifacts, holds, tombstones
 from djp_storage.adapters.transactions import answer_of, claim_request, find_request, remember
@@ -86,16 +87,13 @@ class SqlCatalogue(SqlStrays):
 
     async def list(self, tenant: str, wanted: Filter, *, size: int, token: str, largest_first: bool) -> Page:
         """A page starts where the one before ended, so its cost does not grow with its number."""
-        first: ColumnElement[int] = artifacts.c.size if largest_first else artifacts.c.created_us
-        if wanted.run_id and largest_first:
-            first = first + 0  # of a run's few artifacts: no planner is to take the index of all sizes for them
-        order = (first, artifacts.c.workflow, artifacts.c.artifact)
-        query = select(artifacts).where(artifacts.c.tenant == tenant, *_conditions(wanted))
+        many = await self._many(tenant, wanted, largest_first)
+        query = list_query(tenant, wanted, largest_first=largest_first, many=many)
         if place := read_page_token(token, bool, int, str, str):
             if place[0] is not largest_first:
                 raise bad_page_token()
-            query = query.where(tuple_(*order) < tuple_(*place[1:]))
-        query = query.order_by(*(column.desc() for column in order)).limit(size + 1)
+            query = query.where(tuple_(*list_order(largest_first)) < tuple_(*place[1:]))
+        query = query.limit(size + 1)
         rows = await self._transactions.rows(query)
         more = ""
         if len(rows) > size:
@@ -105,6 +103,12 @@ class SqlCatalogue(SqlStrays):
                 largest_first, last.size if largest_first else last.created_us, last.workflow, last.artifact
             )
         return Page([to_artifact(row) for row in rows], more)
+
+    async def _many(self, tenant: str, wanted: Filter, largest_first: bool) -> bool:
+        """Whether there are so many artifacts in a span of time that its largest are met soon among the largest."""
+        if not largest_first or wanted.run_id or not (wanted.since or wanted.until):
+            return False
+        return bool(await self._transactions.rows(beyond_few(tenant, wanted)))
 
     async def totals(self, tenant: str | None, *, by_workflow: bool) -> Sequence[Total]:
         """One scan of the tenant's rows."""
@@ -290,18 +294,3 @@ async def _refuse_held(connection: AsyncConnection, artifact: Artifact) -> None:
 
 def _was(artifact: Artifact) -> dict[str, str]:
     return {**key_values(artifact.key), "was_object": artifact.object_id, "was_tier": artifact.tier.value}
-
-
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.workflow:
-        found.append(artifacts.c.workflow == wanted.workflow)
-    if wanted.tier:
-        found.append(artifacts.c.tier == wanted.tier.value)
-    if wanted.run_id:
-        found.append(artifacts.c.run_id == wanted.run_id)
-    if wanted.since:
-        found.append(artifacts.c.created_us >= to_us(wanted.since))
-    if wanted.until:
-        found.append(artifacts.c.created_us < to_us(wanted.until))
-    return found
