@@ -6,6 +6,8 @@ rates: puts, gets and promotions a second of 4 KB and 10 MB, on one MinIO, with 
 rows: a catalogue of 1,000,000 artifacts on Postgres and on SQLite. How long until the first batch of what is due, and
     any page of any list takes; how memory grows meanwhile; and what a lifecycle run costs that moves 50, 100, 200 and
     400, in it and in a catalogue of 1,000.
+cost: what a lifecycle run costs that moves 50, 100, 200 and 400 in catalogues of 1,000, 30,000 and 1,000,000 on
+    SQLite, drawn in storage_lifecycle.svg: it goes with what moves, not with what is stored.
 many: 10,000 artifacts of 4 KB from 4 clients through 2 services on one Postgres and one MinIO: put, moved and read.
 """
 
@@ -223,9 +225,12 @@ async def _reads(parts: Parts) -> dict[str, Any]:
 async def _run_cost(parts: Parts, moved: int) -> float:
     """Of a lifecycle run that moves so many new artifacts of a tenant of their own, in seconds."""
     tenant = f"t{uuid.uuid4().hex[:12]}"
-    for number in range(moved):
+
+    async def put(number: int) -> None:
         header = ArtifactHeader(ArtifactKey(tenant, "w", str(number)))
         await parts.artifacts.put(header, str(uuid.uuid4()), _chunks(b"text"))
+
+    await at_once(moved, put)
     order = Order("", live=True, confirm=False)
     soon = datetime.now(UTC)
     assert isinstance(parts.lifecycle._store, SqlLifecycle)
@@ -240,6 +245,42 @@ async def _run_cost(parts: Parts, moved: int) -> float:
     steps = [step async for step in parts.lifecycle.run(order, parts.artifacts.by(""), asked)]
     assert steps[-1].so_far.to_warm == moved, steps[-1]
     return round(time.perf_counter() - began, 2)
+
+
+async def cost(count: int) -> dict[str, Any]:
+    """Medians of three, in seconds, by what is stored and what moves."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="djp-") as folder:
+        url = f"sqlite+aiosqlite:///{folder}/storage.db"
+        async with open_parts(StorageSettings(database_url=url, data_dir=Path(folder) / "a")) as parts:
+            for stored in sorted({1000, min(30_000, count), count}):
+                await asyncio.to_thread(_fill, url, "sqlite", stored)
+                await _run_cost(parts, 50)  # what a first run does once
+                runs = {moved: [await _run_cost(parts, moved) for _ in range(3)] for moved in MOVED}
+                found[f"{stored:,} stored"] = {moved: statistics.median(taken) for moved, taken in runs.items()}
+    _draw(found, Path(__file__).with_name("storage_lifecycle.svg"))
+    return found
+
+
+def _draw(found: dict[str, dict[int, float]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "djp"  # the same figures give the same file
+    from matplotlib import pyplot
+
+    figure, (moves, stores) = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    stored = [int(label.partition(" ")[0].replace(",", "")) for label in found]
+    for label, runs in found.items():
+        moves.plot(list(runs), list(runs.values()), marker="o", label=label)
+    for moved in MOVED:
+        stores.plot(stored, [runs[moved] for runs in found.values()], marker="o", label=f"{moved} moved")
+    moves.set(xlabel="artifacts moved", ylabel="seconds of a lifecycle run", xlim=(0, None), ylim=(0, None))
+    stores.set(xlabel="artifacts stored", xscale="log")
+    for axes in (moves, stores):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, metadata={"Date": None})
 
 
 async def many(count: int) -> dict[str, Any]:
@@ -317,13 +358,14 @@ def main() -> int:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a twentieth of everything")
-    parser.add_argument("parts", nargs="*", help="rates, rows, many; all if not said")
+    parser.add_argument("parts", nargs="*", help="rates, rows, cost, many; all if not said")
     options = parser.parse_args()
     part = 0.05 if options.quick else 1.0
-    wanted = options.parts or ["rates", "rows", "many"]
+    wanted = options.parts or ["rates", "rows", "cost", "many"]
     measures = {
         "rates": lambda: rates(part),
         "rows": lambda: rows(int(1_000_000 * part)),
+        "cost": lambda: cost(int(1_000_000 * part)),
         "many": lambda: many(int(10_000 * part)),
     }
     figures = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -20,19 +21,24 @@ KEY, SECRET = "grounding-tests", "only-for-tests"
 class MinioServer:
     """`start` returns when it answers, `stop` when its process is gone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificates: Path | None = None) -> None:
+        """With a folder of `public.crt` and `private.key` it speaks TLS."""
         self._folder = folder
+        self._certificates = certificates
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
-        self.account = S3Account(f"http://{self.endpoint}", KEY, SECRET)
+        self.account = S3Account(f"{'https' if certificates else 'http'}://{self.endpoint}", KEY, SECRET)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         environment = {**os.environ, "MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET, "MINIO_BROWSER": "off"}
+        options = ["--quiet", "--address", self.endpoint]
+        if self._certificates:
+            options += ["--certs-dir", str(self._certificates)]
         with (self._folder / "minio.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_binary(), "server", "--quiet", "--address", self.endpoint, str(self._folder / "data")],
+                [_binary(), "server", *options, str(self._folder / "data")],
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -44,8 +50,10 @@ class MinioServer:
             time.sleep(0.05)
 
     def _answers(self) -> bool:
+        trusting = ssl._create_unverified_context() if self._certificates else None
+        address = f"{self.account.endpoint}/minio/health/cluster"
         try:
-            with urllib.request.urlopen(f"http://{self.endpoint}/minio/health/cluster", timeout=5) as answer:
+            with urllib.request.urlopen(address, timeout=5, context=trusting) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False

@@ -66,6 +66,9 @@ class ObjectStore(Protocol):
     async def remove(self, name: ObjectName) -> None:
         """Remove an object, what a half upload of it left, and its description; what is not there is no error."""
 
+    async def abandon(self, name: ObjectName) -> None:
+        """Remove what cannot be seen of an upload whose process has died. Nobody may be making the object."""
+
     def location(self, name: ObjectName) -> str:
         """Where the object is, for people: a file path or an address."""
 

@@ -89,12 +89,12 @@ class Worker:
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 
-    async def discard(self, names: Sequence[ObjectName]) -> None:
-        """Remove objects that are nobody's. What cannot be removed now stays a stray.
+    async def discard(self, names: Sequence[ObjectName], *, abandoned: bool = False) -> None:
+        """Remove objects that are nobody's, `abandoned` by those who made them. What cannot be removed stays a stray.
 
         The catalogue hears of it a little later, of many at once: what it does not hear is removed once more.
         """
-        self._gone += [name for name, done in zip(names, await self._remove(names), strict=True) if done]
+        self._gone += [name for name, done in zip(names, await self._remove(names, abandoned), strict=True) if done]
         if len(self._gone) >= _BATCH:
             await self.forget()
 
@@ -117,7 +117,7 @@ class Worker:
         await self._catalogue.release(self.id, mine)
         swept = 0
         while names := await self._catalogue.strays(_BATCH):
-            await self.discard(names)
+            await self.discard(names, abandoned=True)
             await self.forget()
             swept += len(names)
             if len(names) < _BATCH or await self._catalogue.known(names):
@@ -149,12 +149,14 @@ class Worker:
         if await self._catalogue.known([name]):  # else it was kept after all
             await self.discard([name])
 
-    async def _remove(self, names: Sequence[ObjectName]) -> list[bool]:
+    async def _remove(self, names: Sequence[ObjectName], abandoned: bool) -> list[bool]:
         room = asyncio.Semaphore(_AT_ONCE)
 
         async def remove(name: ObjectName) -> bool:
             async with room:
                 try:
+                    if abandoned:
+                        await self._store.abandon(name)
                     await self._store.remove(name)
                 except DjpError as error:
                     _log.warning("%s could not be removed and is tried again: %s", name, error.message)

@@ -70,6 +70,9 @@ class DirectoryStore:
         """First the object, so that no object is without its description."""
         await in_thread(self._remove, name)
 
+    async def abandon(self, name: ObjectName) -> None:
+        """Nothing: unfinished uploads are told by their locks, see `clean`."""
+
     def location(self, name: ObjectName) -> str:
         """The file's absolute path."""
         return str(self._root.joinpath(name.tier.value, *object_path(name)))

@@ -82,6 +82,11 @@ class S3Store:
         with self.told(name):
             await self._removals.ask(name)
 
+    async def abandon(self, name: ObjectName) -> None:
+        """The parts of uploads in parts that were not ended: they take room until they are given up."""
+        with self.told(name):
+            await self.call(self._abandon, name)
+
     def location(self, name: ObjectName) -> str:
         """As other tools of S3 write it."""
         return f"s3://{self._buckets[name.tier]}/{self.path(name)}"
@@ -109,7 +114,7 @@ class S3Store:
             return await self.call(self._description, tier, path)
 
     async def clean(self) -> int:
-        """Nothing can be seen of uploads that were not placed: the server forgets their parts by itself."""
+        """Nothing: what uploads in parts have left is given up by name, when their strays are removed."""
         return 0
 
     async def close(self) -> None:
@@ -205,6 +210,12 @@ class S3Store:
             for name in [places[one.name]] if one.name in places else names:
                 outcomes[name] = error
         return outcomes
+
+    def _abandon(self, name: ObjectName) -> None:
+        bucket, path = self._buckets[name.tier], self.path(name)
+        for one in self._client._list_multipart_uploads(bucket, prefix=path).uploads:
+            if one.object_name == path and one.upload_id:
+                self._client._abort_multipart_upload(bucket, path, one.upload_id)
 
     def _page(self, tier: Tier, after: str) -> list[Stored]:
         found = []
