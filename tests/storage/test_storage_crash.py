@@ -46,7 +46,7 @@ def script() -> Any:
 async def test_a_put_killed_at_any_step_is_whole_or_was_never_made(home: Path, serve: Any, files: Any) -> None:
     killed = script()
     run = await asyncio.to_thread(
-        subprocess.run, [sys.executable, SCRIPT, home], capture_output=True, text=True, timeout=120, check=True
+        subprocess.run, [sys.executable, SCRIPT, home], capture_output=True, text=True, timeout=600, check=True
     )
     lines = [line.split() for line in run.stdout.splitlines()]
     acknowledged = {int(n) for word, n in lines if word == "acknowledged"}
