@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from djp.mesh.errors import ResourceExhausted
@@ -152,6 +152,7 @@ def test_types_may_end_like_names() -> None:
     assert [type_of(name) for name in placeholders.names_in(covered)] == ["KEY_1", "KEY"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # how busy the machine is says nothing
 @given(
     st.lists(
         st.tuples(st.text("ab_[]1 é👩‍💻\n", max_size=5), st.text("xyz@\u0301🙂", min_size=3, max_size=8)), max_size=8

@@ -44,7 +44,6 @@ def test_every_answer_is_one_of_the_document(tmp_path: Path) -> None:
                 *("--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES)),
                 *("--seed", "1", "--generation-deterministic", "--no-shrink"),
                 *("--exclude-operation-id", "GovernanceService_WatchEvents"),  # which does not end
-                *("--exclude-operation-id", "RunService_ReplayRun"),  # which is not offered yet
                 *("--continue-on-failure", "--request-timeout", "60", "--warnings", "off", "--no-color"),
             ],
             env={
