@@ -58,11 +58,16 @@ async def test_drafts_of_a_real_run_come_redacted_before_the_text(djp: Any, docs
 async def test_ctrl_c_tells_what_is_there_and_ends_with_the_last_word(djp_at: Any, gateway: Any) -> None:
     gateway.goes_on.clear()
     events = gateway.told(gateway.run)
-    events.insert(3, run_pb2.RunEvent(draft_delta=piece("d2", "Half a sent")))
+    events[3:3] = [
+        run_pb2.RunEvent(draft_delta=piece("d2", "Half a sent")),
+        run_pb2.RunEvent(draft_delta=piece("d3", "Whole\n")),
+    ]
     gateway.events = events
     process = await djp_at.start("run", "--task", "x", "--stream")
-    await gateway.waiting.wait()
-    process.send_signal(signal.SIGINT)
+    while line := await process.stderr.readline():
+        if b"Whole" in line:
+            process.send_signal(signal.SIGINT)
+            break
     _, err = await process.communicate()
     told = err.decode().splitlines()
     assert process.returncode == 130
