@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from djp.edited_file import EditedFile
 from djp.mesh.errors import FailedPrecondition, InvalidInput
 from djp.mesh.settings import djp_home
 from djp.money import parse_usd
@@ -45,7 +46,7 @@ class BudgetsFile:
         self._configured = configured
         self._needed = needed
         self._digest = ""
-        self._seen = self._settled = self._signature()
+        self._file = EditedFile(path)
         try:
             self.limits = self._read()
         except InvalidInput as error:
@@ -56,11 +57,8 @@ class BudgetsFile:
 
         A broken file changes nothing; the event says what is wrong with it.
         """
-        signature, before = self._signature(), self._seen
-        self._seen = signature
-        if signature == self._settled or signature != before:
+        if not self._file.changed():
             return None
-        self._settled = signature
         try:
             self.limits = self._read()
         except InvalidInput as error:
@@ -69,13 +67,6 @@ class BudgetsFile:
             key = f"config_rejected|{sha256(content.encode()).hexdigest()}"
             return NewEvent("config_rejected", now, key, "global", message)
         return None
-
-    def _signature(self) -> tuple[int, ...]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return ()
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
     def _read(self) -> Limits:
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from djp.edited_file import EditedFile
 from djp.mesh.errors import FailedPrecondition, InvalidInput
 from djp.mesh.identity import Identity
 from djp.strict_yaml import load_yaml
@@ -28,7 +29,7 @@ class RetentionFile:
         self._path = path
         self._days = days
         self._needed = needed
-        self._seen = self._settled = self._signature()
+        self._file = EditedFile(path)
 
     def read(self) -> dict[str, Days]:
         """The days of each tenant in it. Raises FailedPrecondition."""
@@ -39,19 +40,7 @@ class RetentionFile:
 
         Raises FailedPrecondition, once, where it is broken: then the days of before still count.
         """
-        signature, before = self._signature(), self._seen
-        self._seen = signature
-        if signature == self._settled or signature != before:
-            return None
-        self._settled = signature
-        return self.read()
-
-    def _signature(self) -> tuple[int, ...]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return ()
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+        return self.read() if self._file.changed() else None
 
 
 def read_retention(path: Path, days: Days, *, needed: bool) -> dict[str, Days]:
