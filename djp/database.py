@@ -115,6 +115,11 @@ def to_us(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+def now_us() -> int:
+    """Now, as tables keep it."""
+    return time.time_ns() // 1000
+
+
 def from_us(moment_us: int) -> datetime:
     """A time of a table, in UTC."""
     return _EPOCH + timedelta(microseconds=moment_us)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, delete, insert, select, true
 
-from djp.database import from_us, reading, to_us
+from djp.database import from_us, now_us, reading, to_us
 from djp.mesh.paging import page_token as token_of
 from djp.mesh.paging import read_page_token
 from djp_gateway.adapters.tables import audit
@@ -76,7 +76,7 @@ def _opened(row: Row[Any]) -> AuditEvent:
 
 def _row(event: AuditEvent) -> dict[str, Any]:
     return {
-        "at_us": to_us(datetime.now(UTC)),
+        "at_us": now_us(),
         "kind": event.kind,
         "tenant": event.tenant,
         "actor": event.actor[:_LONGEST],

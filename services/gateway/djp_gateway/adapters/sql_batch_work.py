@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, insert, or_, select, update
 
-from djp.database import reading
+from djp.database import now_us, reading
 from djp.v1 import run_pb2
 from djp_gateway.adapters.sql_batches import (
     CANCELLED,
@@ -120,7 +119,7 @@ class SqlBatchWork:
             if checked == batch.size:
                 values["state"] = REFUSED if refused else RUNNING
                 if refused:
-                    values["finished_us"] = time.time_ns() // 1000
+                    values["finished_us"] = now_us()
                     await connection.execute(update(batch_rows).where(is_row(key)).values(sealed_spec=None))
             await connection.execute(update(batches).where(is_batch(key)).values(values))
         return True
@@ -275,7 +274,7 @@ def _rest(books: _Books, size: int) -> None:
     if books.state in (RUNNING, PAUSED) and books.next_row > size:
         books.state = FINISHED
     if books.state in _RESTING:
-        books.finished_us = time.time_ns() // 1000
+        books.finished_us = now_us()
 
 
 def _of(executor: str) -> ColumnElement[bool]:

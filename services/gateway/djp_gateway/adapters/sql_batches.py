@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, and_, case, delete, insert, null, or_, select, true, update
 
-from djp.database import from_us, reading
+from djp.database import from_us, now_us, reading
 from djp.mesh.errors import AlreadyExists, FailedPrecondition, NotFound
 from djp.mesh.paging import page_token as token_of
 from djp.mesh.paging import read_page_token
@@ -218,7 +217,7 @@ class SqlBatches:
 def stopped(state: int) -> Update:
     """Lets batches rest in that state; they are finished with if no row is under way."""
     under_way = batches.c.next_row - 1 - batches.c.published - batches.c.advisory - batches.c.failed
-    finished_us = case((under_way == 0, time.time_ns() // 1000), else_=batches.c.finished_us)
+    finished_us = case((under_way == 0, now_us()), else_=batches.c.finished_us)
     return update(batches).values(state=state, finished_us=finished_us)
 
 
@@ -263,7 +262,7 @@ def _empty(key: BatchKey, terms: Terms) -> dict[str, Any]:
         "max_cost_nano_usd": terms.max_cost_nano_usd,
         "concurrency": terms.concurrency,
         "last_sequence": 0,
-        "created_us": time.time_ns() // 1000,
+        "created_us": now_us(),
         "finished_us": None,
     }
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, and_, case, func, insert, select, text, update
 
-from djp.database import from_us, reading, to_us
+from djp.database import from_us, now_us, reading, to_us
 from djp.mesh.errors import NotFound
 from djp.mesh.times import from_timestamp
 from djp.v1 import run_pb2
@@ -102,7 +101,7 @@ class SqlDeadLetters:
     async def take_share(
         self, run: run_pb2.Run, amount_nano_usd: int, windows: Sequence[tuple[datetime, int]]
     ) -> int | None:
-        now_us = time.time_ns() // 1000
+        asked_us = now_us()
         async with self._turn, self._engine.begin() as connection:
             if not self._sqlite:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SHARE_LOCK})
@@ -117,7 +116,7 @@ class SqlDeadLetters:
                 already = int((await connection.execute(taken)).scalar_one())
                 if already and already + amount_nano_usd > allowed:
                     return place
-            await connection.execute(update(runs).where(mine).values(share_us=now_us, share_nano_usd=amount_nano_usd))
+            await connection.execute(update(runs).where(mine).values(share_us=asked_us, share_nano_usd=amount_nano_usd))
         return None
 
     def _opened(self, row: Row[Any]) -> DeadRun:

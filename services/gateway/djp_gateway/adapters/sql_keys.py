@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -21,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from djp.database import from_us, reading, to_us
+from djp.database import from_us, now_us, reading, to_us
 from djp.mesh.errors import NotFound
 from djp.mesh.identity import ROLES
 from djp.mesh.paging import page_token as token_of
@@ -94,7 +93,7 @@ class SqlKeyStore:
             revoked = await connection.execute(
                 update(keys)
                 .where(keys.c.key_id == key_id.lower(), keys.c.revoked_us.is_(None))
-                .values(revoked_us=to_us(datetime.now(UTC)), revoked_by=by)
+                .values(revoked_us=now_us(), revoked_by=by)
                 .returning(keys.c.key_id, keys.c.tenant)
             )
             for row in revoked.all():
@@ -103,9 +102,7 @@ class SqlKeyStore:
 
     async def used(self, key_id: str) -> None:
         async with self._turn, self._engine.begin() as connection:
-            await connection.execute(
-                update(keys).where(keys.c.key_id == key_id).values(last_used_us=to_us(datetime.now(UTC)))
-            )
+            await connection.execute(update(keys).where(keys.c.key_id == key_id).values(last_used_us=now_us()))
 
     async def take_calls(self, key_id: str, calls: int, a_minute: int) -> float:
         # One number a key: when it will have room for a minute's calls again. A call moves it on by its part of a
@@ -125,7 +122,7 @@ class SqlKeyStore:
     def _now_us(self) -> ColumnElement[int]:
         """The time by one clock for all gateways: the database's, or this machine's, which has all of them."""
         if self._engine.dialect.name == "sqlite":
-            return literal(to_us(datetime.now(UTC)), BigInteger)
+            return literal(now_us(), BigInteger)
         return cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
 
     async def _one(self, which: ColumnElement[bool]) -> ApiKey | None:

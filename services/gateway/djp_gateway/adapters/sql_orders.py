@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from djp.database import from_us, reading
+from djp.database import from_us, now_us, reading
 from djp_gateway.adapters.repeats import row_of_request
 from djp_gateway.adapters.sql_audit import remember
 from djp_gateway.adapters.tables import orders
@@ -47,7 +46,7 @@ class SqlRunOrders:
             "request_sha256": self._seal.fingerprint(request_sha256),
             "run_id": run_id,
             "kind": order.kind,
-            "ordered_us": time.time_ns() // 1000,
+            "ordered_us": now_us(),
             "sealed_order": self._seal.close(told, _place(run_id, request_id)),
         }
         try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, text, true, update
 
-from djp.database import reading
+from djp.database import now_us, reading
 from djp.upserts import insert_into
 from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import executors, orders, runs, slowed
@@ -63,13 +62,13 @@ class SqlRunQueue:
         return Claim(head.tenant, head.run_id, head.attempt, head.takeovers, _age_s(head.queued_us))
 
     async def slow(self, tenant: str, pace: timedelta) -> None:
-        until_us = _now_us() + round(pace.total_seconds() * 1e6)
+        until_us = now_us() + round(pace.total_seconds() * 1e6)
         async with self._turn, self._engine.begin() as connection:
             put = insert_into(self._engine.dialect.name, slowed).values(tenant=tenant, until_us=until_us)
             await connection.execute(put.on_conflict_do_update(index_elements=["tenant"], set_={"until_us": until_us}))
 
     async def _slowed(self, connection: AsyncConnection) -> set[str]:
-        query = select(slowed.c.tenant).where(slowed.c.until_us > _now_us())
+        query = select(slowed.c.tenant).where(slowed.c.until_us > now_us())
         return set((await connection.execute(query)).scalars())
 
     async def claim_one(self, run_id: str, executor: str) -> Claim | None:
@@ -89,7 +88,7 @@ class SqlRunQueue:
             await connection.execute(
                 update(runs)
                 .where(runs.c.executor == executor, _in_work, runs.c.run_id.not_in(keep))
-                .values(waiting=True, queued_us=_now_us(), attempt=runs.c.attempt + 1)
+                .values(waiting=True, queued_us=now_us(), attempt=runs.c.attempt + 1)
             )
 
     async def beat(self, executor: str) -> None:
@@ -119,7 +118,7 @@ class SqlRunQueue:
                 .where(runs.c.executor == executor, _in_work, still)
                 .values(
                     waiting=True,
-                    queued_us=_now_us(),
+                    queued_us=now_us(),
                     executor=taker,
                     attempt=runs.c.attempt + 1,
                     takeovers=runs.c.takeovers + 1,
@@ -128,9 +127,9 @@ class SqlRunQueue:
         return int(taken.rowcount)
 
     async def wake_parked(self, taker: str) -> int:
-        now_us = _now_us()
+        woken_us = now_us()
         ordered = select(orders.c.run_id).where(orders.c.run_id == runs.c.run_id).exists()
-        ready = and_(_parked, runs.c.terminal.is_(False), or_(runs.c.due_us <= now_us, ordered))
+        ready = and_(_parked, runs.c.terminal.is_(False), or_(runs.c.due_us <= woken_us, ordered))
         if taker == COMMAND:
             ready = and_(ready, runs.c.state == run_pb2.RUN_STATE_PENDING_APPROVAL)
         async with reading(self._engine).connect() as connection:
@@ -138,7 +137,7 @@ class SqlRunQueue:
                 return 0  # mostly, and without a lock
         async with self._turn, self._engine.begin() as connection:
             done = await connection.execute(
-                update(runs).where(ready).values(waiting=True, queued_us=now_us, executor=taker, due_us=None)
+                update(runs).where(ready).values(waiting=True, queued_us=woken_us, executor=taker, due_us=None)
             )
         return int(done.rowcount)
 
@@ -162,12 +161,8 @@ class SqlRunQueue:
         return ages
 
 
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
 def _age_s(since_us: int) -> float:
-    return max(0.0, (_now_us() - since_us) / 1e6)
+    return max(0.0, (now_us() - since_us) / 1e6)
 
 
 async def _pairs(connection: AsyncConnection, query: Select[str, int]) -> dict[str, int]:
