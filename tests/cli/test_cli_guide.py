@@ -6,8 +6,9 @@ import asyncio
 import json
 import re
 import shlex
+import shutil
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, STDOUT
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,13 +36,13 @@ def lines() -> list[tuple[str, set[int]]]:
     found = []
     for row in re.findall(r"^\|(.*)\|$", PAGE.read_text(), re.MULTILINE):
         *_, ours, exits = re.split(r"(?<!\\)\|", row)
-        if command := re.fullmatch(r"\s*`(djp .*)`\s*", ours):
+        if command := re.fullmatch(r"\s*`((?:djp|python scripts/version\.py) .*)`\s*", ours):
             found.append((command[1], {int(code) for code in exits.split(",") if code.strip()} or {0}))
     return found
 
 
 def test_the_tables_have_every_command() -> None:
-    called = [tuple(words_of(line)) for line, _ in lines()]
+    called = [tuple(words_of(line)) for line, _ in lines() if line.startswith("djp ")]
     missing = [" ".join(path) for path in COMMANDS if not any(words[: len(path)] == path for words in called)]
     assert not missing, f"add a line to {PAGE.name} for: {', '.join(missing)}"
 
@@ -53,7 +54,7 @@ async def test_every_line_of_the_tables_does_what_the_page_says(djp: Any, tmp_pa
     wrong = []
     async with _serving(djp, f"unix:{short_folder}/gateway.sock"), _runner(djp, folder) as run:
         for line, expected in lines():
-            code, told = await run(line)
+            code, told = await (run(line) if line.startswith("djp ") else _call_python(line, folder / "copy"))
             if code not in expected or "Traceback" in told:
                 wrong.append(f"{line}\n  ended with {code}, not {sorted(expected)}: {told[-600:]}")
     assert not wrong, "\n".join(wrong)
@@ -75,9 +76,20 @@ def _fill(folder: Path) -> None:
     from djp.cli.templates import STARTER
 
     (folder / "templates" / "letter.yaml").write_text(STARTER.format(name="letter", title="Letter"))
+    for name in ("scripts/version.py", "djp/__init__.py", "CHANGELOG.md"):
+        (folder / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PAGE.parents[1] / name, folder / "copy" / name)
     (folder / "policies").mkdir()
     policy = (data_dir() / "policies" / "openai_only.json").read_text()
     (folder / "policies" / "openai_only.json").write_text(policy)
+
+
+async def _call_python(line: str, folder: Path) -> tuple[int, str]:
+    """The same of a line that calls a script of the project: in a folder with a copy of what it works on."""
+    arguments = shlex.split(line)[1:]
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, stderr=STDOUT, cwd=folder)
+    told, _ = await process.communicate()
+    return await process.wait(), told.decode()
 
 
 @asynccontextmanager
