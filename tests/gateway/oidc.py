@@ -39,6 +39,8 @@ class Issuer:
     """What else stands in the set."""
     answer: bytes | None = None
     """What is said in the place of the set."""
+    told: dict[str, Any] = field(default_factory=dict)
+    """What it says of itself, where it is asked, beside or in the place of what is true."""
     down: bool = False
     asked: int = 0
 
@@ -71,12 +73,17 @@ class Issuer:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[str]:
-        """Publish the set; its URL."""
+        """Publish the set, at `/jwks` of this URL."""
+
+        url = ""
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
             self.asked += 1
-            body = self.answer if self.answer is not None else json.dumps(self.jwks()).encode()
+            known = self.jwks()
+            if head.startswith(b"GET /.well-known/openid-configuration "):
+                known = {"issuer": url, "jwks_uri": f"{url}/jwks", **self.told}
+            body = self.answer if self.answer is not None else json.dumps(known).encode()
             status = b"503 Down" if self.down else b"200 OK"
             writer.write(b"HTTP/1.1 %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body)) + body)
             await writer.drain()
@@ -85,4 +92,5 @@ class Issuer:
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         async with server:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield url

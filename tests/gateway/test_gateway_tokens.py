@@ -46,7 +46,7 @@ def issuer() -> Issuer:
 @asynccontextmanager
 async def checking(issuer: Issuer, claims: Claims = TENANT_ONLY) -> AsyncIterator[TokenCheck]:
     async with issuer.served() as url:
-        keys = JwksKeys(url)
+        keys = JwksKeys(f"{url}/jwks")
         await keys.begin()
         yield TokenCheck(keys, ISSUER, AUDIENCE, claims)
         await keys.close()
@@ -351,6 +351,42 @@ async def test_an_issuer_that_is_away_or_talks_nonsense(
             await check.identify(issuer.token("one"))
 
 
+async def test_the_issuer_says_where_its_keys_are(mesh: Any, issuer: Issuer) -> None:
+    async with issuer.served() as url:
+        settings = {"auth": "none", "oidc_issuer": url, "oidc_audience": AUDIENCE}
+        async with port(mesh, **settings) as address:
+            for said, counts in ({"iss": url}, True), ({}, False):
+                async with connect(address, api_key=issuer.token("one", **said)) as client:
+                    assert await works(client) is counts
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"issuer": "https://somebody.example"},
+        {"issuer": None},
+        {"jwks_uri": None},
+        {"jwks_uri": "http://elsewhere.example/jwks"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "/jwks"},
+    ],
+)
+async def test_an_issuer_that_names_no_keys_of_its_own(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(signing_keys, "_FLOOR_S", 0.0)
+    async with issuer.served() as url:
+        issuer.told = told
+        keys = JwksKeys("", url)
+        await keys.begin()
+        check = TokenCheck(keys, url, AUDIENCE, TENANT_ONLY)
+        with pytest.raises(Unavailable):
+            await check.identify(issuer.token("one", iss=url))
+        issuer.told = {}
+        assert (await check.identify(issuer.token("one", iss=url))).tenant == "ada"
+        await keys.close()
+
+
 async def test_a_file_that_is_no_key_set_stops_the_start(mesh: Any, folder: Path, issuer: Issuer) -> None:
     settings = file_settings(folder, issuer)
     (folder / "jwks.json").write_text("{}")
@@ -366,6 +402,9 @@ async def test_a_file_that_is_no_key_set_stops_the_start(mesh: Any, folder: Path
     "settings",
     [
         {"oidc_issuer": ISSUER},
+        {"oidc_jwks": "jwks.json"},
+        {"oidc_issuer": "issuer", "oidc_audience": AUDIENCE},
+        {"oidc_issuer": "http://issuer.example", "oidc_audience": AUDIENCE},
         {"oidc_audience": AUDIENCE},
         {"oidc_issuer": ISSUER, "oidc_audience": AUDIENCE, "oidc_jwks": "http://issuer.example/jwks"},
         {"oidc_roles": "boss=king"},

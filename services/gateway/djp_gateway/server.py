@@ -227,7 +227,7 @@ async def _token_check(settings: GatewaySettings, stack: AsyncExitStack) -> Toke
     from djp_gateway.adapters.signing_keys import JwksKeys
     from djp_gateway.tokens import Claims, TokenCheck
 
-    keys = JwksKeys(settings.oidc_jwks)
+    keys = JwksKeys(settings.oidc_jwks, settings.oidc_issuer)
     stack.push_async_callback(keys.close)
     await keys.begin()
     claims = Claims(settings.oidc_tenant_claim, settings.oidc_role_claim, settings.roles_of_claim())

@@ -23,6 +23,12 @@ def _embedded_database() -> str:
     return f"sqlite+aiosqlite:///{djp_home() / 'gateway.db'}"
 
 
+def is_protected(url: str) -> bool:
+    """Whether nobody on the way can exchange what is read from a URL: https, or this machine."""
+    where = urlsplit(url)
+    return where.scheme == "https" or (where.scheme == "http" and where.hostname in ("localhost", "127.0.0.1", "::1"))
+
+
 class GatewaySettings(BaseSettings):
     """Where the gateway keeps its runs, where the leaves are, and what a run gets when nobody says otherwise."""
 
@@ -57,7 +63,7 @@ class GatewaySettings(BaseSettings):
     oidc_audience: str = ""
     """What tokens have to be for, as they say in `aud`."""
     oidc_jwks: str = ""
-    """Where the issuer's keys are: an https URL, or a file."""
+    """Where the issuer's keys are: an https URL, or a file; empty: where the issuer says."""
     oidc_tenant_claim: str = Field(default="djp_tenant", min_length=1)
     oidc_role_claim: str = ""
     """Empty: everybody with a token has the role tenant."""
@@ -73,12 +79,15 @@ class GatewaySettings(BaseSettings):
     @model_validator(mode="after")
     def _oidc_is_whole(self) -> GatewaySettings:
         needed = ("DJP_OIDC_ISSUER", self.oidc_issuer), ("DJP_OIDC_AUDIENCE", self.oidc_audience)
-        missing = [name for name, value in (*needed, ("DJP_OIDC_JWKS", self.oidc_jwks)) if not value]
-        if len(missing) in (1, 2):
-            raise ValueError(f"tokens need all of DJP_OIDC_ISSUER, _AUDIENCE and _JWKS; missing: {', '.join(missing)}")
-        where = urlsplit(self.oidc_jwks)
-        if where.scheme == "http" and where.hostname not in ("localhost", "127.0.0.1", "::1"):
+        missing = [name for name, value in needed if not value]
+        if len(missing) == 1 or (missing and self.oidc_jwks):
+            raise ValueError(f"tokens need DJP_OIDC_ISSUER and DJP_OIDC_AUDIENCE; missing: {', '.join(missing)}")
+        if self.oidc_jwks and urlsplit(self.oidc_jwks).scheme == "http" and not is_protected(self.oidc_jwks):
             raise ValueError("DJP_OIDC_JWKS: keys that anybody on the way can exchange are none; use https, or a file")
+        if self.oidc_issuer and not self.oidc_jwks and not is_protected(self.oidc_issuer):
+            raise ValueError(
+                "DJP_OIDC_ISSUER: an issuer that is no https URL cannot say where its keys are; set DJP_OIDC_JWKS"
+            )
         return self
 
     def roles_of_claim(self) -> dict[str, str]:

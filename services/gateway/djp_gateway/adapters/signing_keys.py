@@ -1,4 +1,7 @@
-"""The public keys of an OIDC issuer (JWKS), from a URL or a file: kept, and read again when they are old or lacking."""
+"""The public keys of an OIDC issuer (JWKS), from a URL or a file: kept, and read again when they are old or lacking.
+
+Where nobody says where they are, the issuer does (OpenID Connect Discovery 1.0).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import asyncio
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import jwt
 
 from djp.mesh.errors import FailedPrecondition, Unavailable
+from djp_gateway.settings import is_protected
 from djp_gateway.tokens import ALGORITHMS
 
 if TYPE_CHECKING:
@@ -26,14 +30,20 @@ _USABLE_S = 86_400.0
 """An issuer that does not answer is believed for so long."""
 _PATIENCE_S = 5.0
 _MOST_BYTES = 1 << 20
+_DISCOVERY = "/.well-known/openid-configuration"
+"""Behind the issuer's URL: where it tells of itself (OpenID Connect Discovery 1.0, section 4)."""
 
 
 class JwksKeys:
-    """SigningKeys of a set that is published at `source`: an http(s) URL, or else the path of a file."""
+    """SigningKeys of a set that is published at `source`: an http(s) URL, or else the path of a file.
 
-    def __init__(self, source: str) -> None:
+    Without a source the set is where `issuer`, a URL, says.
+    """
+
+    def __init__(self, source: str, issuer: str = "") -> None:
         self._source = source
-        self._is_url = source.startswith(("http://", "https://"))
+        self._issuer = issuer
+        self._is_url = not source or source.startswith(("http://", "https://"))
         self._keys: Sequence[jwt.PyJWK] = ()
         self._read_at = float("-inf")
         self._tried_at = float("-inf")
@@ -92,7 +102,8 @@ class JwksKeys:
             self._keys = _public_keys(content)
             self._read_at, self._failed = self._tried_at, False
         except Exception as error:  # whatever the issuer says
-            _log.warning("the keys of the tokens' issuer cannot be read (%s); see DJP_OIDC_JWKS", type(error).__name__)
+            name = "DJP_OIDC_JWKS" if self._source else "DJP_OIDC_ISSUER"
+            _log.warning("the keys of the tokens' issuer cannot be read (%s); see %s", type(error).__name__, name)
             self._failed = True
         finally:
             self._reading = None
@@ -102,24 +113,46 @@ class JwksKeys:
             return file.read(_MOST_BYTES + 1)
 
     async def _fetch(self) -> bytes:
-        async with httpx2.AsyncClient(timeout=_PATIENCE_S) as client, client.stream("GET", self._source) as answer:
-            answer.raise_for_status()
-            content = b""
-            async for chunk in answer.aiter_bytes():
-                content += chunk
-                if len(content) > _MOST_BYTES:
-                    break
-        return content
+        async with httpx2.AsyncClient(timeout=_PATIENCE_S) as client:
+            source = self._source or self._named(await _got(client, self._issuer.rstrip("/") + _DISCOVERY))
+            return await _got(client, source)
+
+    def _named(self, content: bytes) -> str:
+        """Where the issuer says that its keys are. Raises ValueError if it does not, or is another one."""
+        told = _json(content)
+        if not isinstance(told, dict) or told.get("issuer") != self._issuer:
+            raise ValueError("it is not what DJP_OIDC_ISSUER says")
+        named = told.get("jwks_uri")
+        if not isinstance(named, str) or not is_protected(named):
+            raise ValueError("it names no keys behind https")
+        return named
+
+
+async def _got(client: httpx2.AsyncClient, url: str) -> bytes:
+    """What is there, as far as it is not too much. Raises httpx2.HTTPError."""
+    content = b""
+    async with client.stream("GET", url) as answer:
+        answer.raise_for_status()
+        async for chunk in answer.aiter_bytes():
+            content += chunk
+            if len(content) > _MOST_BYTES:
+                break
+    return content
+
+
+def _json(content: bytes) -> Any:
+    """Raises ValueError if it is none, or too much."""
+    if len(content) > _MOST_BYTES:
+        raise ValueError("it is too large")
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _public_keys(content: bytes) -> list[jwt.PyJWK]:
     """Those that sign tokens. Raises ValueError or PyJWTError when there is none."""
-    if len(content) > _MOST_BYTES:
-        raise ValueError("it is too large")
-    try:
-        document = json.loads(content)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    document = _json(content)
     listed = document.get("keys") if isinstance(document, dict) else None
     # A key with its private part is not its owner's alone any more; one for encryption signs nothing.
     fit = [
