@@ -8,16 +8,17 @@ import io
 import json
 import os
 import re
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import ExitStack, aclosing
 from typing import TYPE_CHECKING, Any
 
 from djp.cli.bars import counted
 from djp.cli.batch_rows import read_rows, refuse
+from djp.cli.batches import pause_at_the_end
 from djp.cli.exits import Exit
 from djp.cli.session import connected
 from djp.cli.show import state_name, why
 from djp.cli.terminal import command_name, err, fail, one_line, say
-from djp.mesh.errors import AlreadyExists, DjpError, InvalidInput
+from djp.mesh.errors import AlreadyExists, InvalidInput
 from djp.money import format_usd, parse_usd
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import batch_pb2, run_pb2
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from djp.client import DjpClient
 
 _FETCHED_AT_ONCE = 8  # runs that have ended
-_PAUSE_S = 5.0
 COLUMNS = ("row", "state", "run_id", "cost_usd", "tokens", "model", "citations", "file", "reason")
 
 
@@ -66,9 +66,7 @@ async def batch(flags: BatchFlags) -> int:
             await _start(client, flags, batch_id, rows, cap)
             await _follow(client, flags, batch_id, progress)
         except asyncio.CancelledError:
-            with suppress(DjpError, TimeoutError):
-                async with asyncio.timeout(_PAUSE_S):
-                    await client.batches.pause(batch_id)
+            await pause_at_the_end(client, batch_id)
             _write_summary(flags.output, progress)
             so_far = f"{len(progress.lines)} of {len(rows)} rows have ended, for "
             so_far += format_usd(progress.batch.cost_nano_usd)

@@ -16,6 +16,7 @@ from djp.cli.corpora import corpus_app
 from djp.cli.db import db_app
 from djp.cli.dead_letters import dlq_app
 from djp.cli.env_file import read_env_file
+from djp.cli.kept_batches import batches_app
 from djp.cli.kept_runs import replay_run, runs_app
 from djp.cli.options import EXIT_CODES, AsJson, Gateway, RunId, a_path, examples
 from djp.cli.running import batch, run
@@ -51,6 +52,7 @@ app.command(epilog=examples("djp batch --template weekly_report --input batch.cs
 )
 app.command(epilog=examples("djp init", "djp init ./settings", "djp init --server http://localhost:8000/v1"))(init)
 app.add_typer(config_app, name="config")
+app.add_typer(batches_app, name="batches")
 app.add_typer(runs_app, name="runs")
 app.command("replay", epilog=examples("djp replay --latest --dry-run", "djp replay --replay 3f2b8c1e"))(replay_run)
 app.add_typer(cost_app, name="cost")
