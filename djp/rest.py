@@ -256,7 +256,23 @@ def _http(settings: RestSettings, folder: Path) -> dict[str, Any]:
 
 
 def _to_gateway() -> dict[str, Any]:
-    return {"route": {"cluster": "gateway", "timeout": "0s", "idle_timeout": f"{_IDLE_S}s"}}
+    # What a gateway cannot have heard of is asked again, of another one if there is one; all else is for the caller to
+    # decide, who knows whether the call may be made twice.
+    again = {
+        "retry_on": "connect-failure,refused-stream,reset-before-request",
+        "num_retries": 4,
+        "retry_back_off": {"base_interval": "0.05s", "max_interval": "1s"},
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {"@type": f"{_TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+            }
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+    return {
+        "route": {"cluster": "gateway", "timeout": "0s", "idle_timeout": f"{_IDLE_S}s", "retry_policy": again},
+    }
 
 
 def _unchecked() -> dict[str, Any]:

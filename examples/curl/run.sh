@@ -4,11 +4,21 @@
 #   examples/curl/run.sh localhost:7180 "Why do blind juries judge better?" [MAX_NANO_USD]
 #
 # Standard output has the text, standard error the events. The exit code is 1 when the run was refused or has no text.
+# DJP_API_KEY has the key where one is asked for; DJP_TLS_CA, DJP_TLS_CERT and DJP_TLS_KEY name the files of TLS.
 set -euo pipefail
 
-api="http://${1:?the address of the REST bridge, for example localhost:7180}/v1"
+scheme=http tls=()
+if [[ -n ${DJP_TLS_CA:-} ]]; then
+  scheme=https tls=(--cacert "$DJP_TLS_CA" --cert "$DJP_TLS_CERT" --key "$DJP_TLS_KEY")
+fi
+api="$scheme://${1:?the address of the REST bridge, for example localhost:7180}/v1"
 task="${2?the task}"
 most="${3:-}" # what the run may cost at most, in nano-dollars
+
+# The key goes through a file: in the arguments everybody on this machine could read it.
+call() {
+  curl -sS "${tls[@]}" -H @<(printf '%s' "${DJP_API_KEY:+authorization: Bearer $DJP_API_KEY}") "$@"
+}
 
 # A refusal is google.rpc.Status in JSON: decide by the reason, never by the text.
 refused() {
@@ -19,7 +29,7 @@ refused() {
 # The same requestId sent again gets the first answer, so --retry cannot start a second run.
 request=$(jq -n --arg id "$(cat /proc/sys/kernel/random/uuid)" --arg task "$task" --arg most "$most" \
   '{requestId: $id, run: ({task: $task} + if $most == "" then {} else {budgetNanoUsd: $most} end)}')
-started=$(curl -sS --retry 3 --retry-delay 1 --retry-connrefused "$api/runs" --json "$request")
+started=$(call --retry 3 --retry-delay 1 --retry-connrefused "$api/runs" --json "$request")
 jq -e .run >/dev/null <<<"$started" || refused <<<"$started"
 run=$(jq -r .run.runId <<<"$started")
 
@@ -32,12 +42,12 @@ until [[ -n $last ]]; do
     seen=$number tries=0
     echo "$number $kind" >&2
     case $state in PUBLISHED | ADVISORY | NO_RESULT | DENIED | FAILED | CANCELLED | REJECTED) last=$state ;; esac
-  done < <(curl -sSN "$api/runs/$run:watch?afterSequence=$seen" | sed -un 's/^data: //p' | jq --unbuffered -r '.event |
+  done < <(call -N "$api/runs/$run:watch?afterSequence=$seen" | sed -un 's/^data: //p' | jq --unbuffered -r '.event |
       "\(.sequence) \(del(.sequence, .at) | keys[0]) \(.state.state // "" | ltrimstr("RUN_STATE_"))"' 2>/dev/null)
   [[ -n $last ]] || sleep 0.3
 done
 
-shown=$(curl -sS --retry 3 --retry-delay 1 --retry-connrefused "$api/runs/$run")
+shown=$(call --retry 3 --retry-delay 1 --retry-connrefused "$api/runs/$run")
 jq -r '.run.result.text // empty' <<<"$shown"
 jq -r '.run | "\(.state | ltrimstr("RUN_STATE_")), cost: \(.result.totalNanoUsd // 0) nano-dollars"' <<<"$shown" >&2
 jq -e '.run.error | not' >/dev/null <<<"$shown" ||

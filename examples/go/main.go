@@ -3,10 +3,13 @@
 //	client localhost:7100 "Why do blind juries judge better?" [MAX_NANO_USD]
 //
 // Standard output has the text, standard error the events. The exit code is 1 when the run was refused or has no text.
+// DJP_API_KEY has the key where one is asked for; DJP_TLS_CA, DJP_TLS_CERT and DJP_TLS_KEY name the files of TLS.
 package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +23,9 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	djp "djp.example/client/gen/djp/v1"
@@ -42,7 +47,11 @@ func main() {
 		}
 		request.BudgetNanoUsd = &most
 	}
-	run, err := carryOut(context.Background(), os.Args[1], request)
+	ctx := context.Background()
+	if key := os.Getenv("DJP_API_KEY"); key != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key)
+	}
+	run, err := carryOut(ctx, os.Args[1], request)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "refused: %s: %s\n", reason(err), status.Convert(err).Message())
 		os.Exit(1)
@@ -62,9 +71,34 @@ func main() {
 	}
 }
 
+// transport is TLS with a certificate on both sides, or none where DJP_TLS_CA names no authority.
+func transport() (credentials.TransportCredentials, error) {
+	authority := os.Getenv("DJP_TLS_CA")
+	if authority == "" {
+		return insecure.NewCredentials(), nil
+	}
+	trusted, err := os.ReadFile(authority)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(trusted) {
+		return nil, fmt.Errorf("DJP_TLS_CA: %s has no certificate", authority)
+	}
+	own, err := tls.LoadX509KeyPair(os.Getenv("DJP_TLS_CERT"), os.Getenv("DJP_TLS_KEY"))
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewTLS(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}}), nil
+}
+
 // carryOut starts the run and follows its events to the terminal one, which carries the whole run.
 func carryOut(ctx context.Context, address string, request *djp.RunRequest) (*djp.Run, error) {
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	security, err := transport()
+	if err != nil {
+		return nil, err
+	}
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(security))
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +183,9 @@ func reason(err error) string {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
 			return info.GetReason()
 		}
+	}
+	if told.Code() == codes.Internal { // as a stream is called that a proxy has cut; the gateway's own have an ErrorInfo
+		return "UNAVAILABLE"
 	}
 	return code.Code(told.Code()).String()
 }

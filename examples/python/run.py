@@ -3,10 +3,12 @@
     python examples/python/run.py localhost:7100 "Why do blind juries judge better?" [MAX_NANO_USD]
 
 Standard output has the text, standard error the events. The exit code is 1 when the run was refused or has no text.
+DJP_API_KEY has the key where one is asked for; DJP_TLS_CA, DJP_TLS_CERT and DJP_TLS_KEY name the files of TLS.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from djp.mesh.errors import DjpError
@@ -18,7 +20,7 @@ def main(address: str, task: str, most_nano_usd: str | None = None) -> int:
     """Returns the exit code."""
     request = run_pb2.RunRequest(task=task, budget_nano_usd=int(most_nano_usd) if most_nano_usd else None)
     try:
-        with connect(address) as client:
+        with connect(address, api_key=os.environ.get("DJP_API_KEY", "")) as client:
             run = client.start_run(request)  # made again with the same request_id if the answer is lost
             for event in client.watch(run.run_id):  # takes a stream that breaks up again, and misses nothing
                 print(event.sequence, event.WhichOneof("event"), file=sys.stderr)

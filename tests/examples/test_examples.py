@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,29 +16,54 @@ import pytest
 from djp.mesh.errors import InvalidInput
 from djp.sync_client import connect
 from djp.v1 import redaction_pb2, run_pb2, run_pb2_grpc
+from tests.examples.clients import COMMANDS, build, numbers
 from tests.examples.cutting_proxy import CuttingProxy
-from tests.rest.djp_up import Up
+from tests.mesh.test_mesh_tls import Authority
+from tests.rest.djp_up import DJP, Up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples"
+    from djp.mesh.settings import TlsFiles
+
 TASK = "Why do blind juries judge better? “Ünïcode”, 'quotes' & $HOME\nin two lines"
-COMMANDS = {
-    "curl": ["bash", str(EXAMPLES / "curl" / "run.sh")],
-    "python": [sys.executable, str(EXAMPLES / "python" / "run.py")],
-    "go": [str(EXAMPLES / "go" / ".build" / "client")],
-    "typescript": ["node", str(EXAMPLES / "typescript" / "dist" / "main.js")],
-}
 
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
-    built = subprocess.run(["make", "-s", "examples"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
+    build()
     with ExitStack() as stack:
         yield Up(stack)
+
+
+class Guarded:
+    """A `djp up` that asks for keys and for certificates of its own authority."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        home, self.authority = folder / "home", Authority(folder, "ours")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DJP_")}
+        made = subprocess.run(  # the first key is made where the database is, before the mesh is up
+            [str(DJP), "keys", "create", "--name", "examples", "--tenant", "acme", "--json"],
+            env={**environment, "DJP_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.key: str = json.loads(made.stdout)["secret"]
+        self.up = Up(stack, DJP_HOME=str(home), DJP_AUTH="keys", **variables(self.authority.issue("server")))
+
+
+def variables(files: TlsFiles) -> dict[str, str]:
+    """The files as the settings name them."""
+    return {"DJP_TLS_CERT": str(files.cert), "DJP_TLS_KEY": str(files.key), "DJP_TLS_CA": str(files.ca)}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    build()
+    with ExitStack() as stack:
+        yield Guarded(stack, tmp_path_factory.mktemp("guarded"))
 
 
 @pytest.fixture(params=COMMANDS)
@@ -46,20 +72,23 @@ def example(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def run(example: str, *arguments: str) -> tuple[int, str, str]:
+def run(example: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """The exit code, the text and what was said beside it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DJP_")}
     ended = subprocess.run(
-        [*COMMANDS[example], *arguments], capture_output=True, text=True, timeout=120, check=False, cwd="/"
+        [*COMMANDS[example], *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd="/",
+        env={**inherited, **environment},
     )
     return ended.returncode, ended.stdout, ended.stderr
 
 
 def address(up: Up, example: str) -> str:
     return up.rest if example == "curl" else up.grpc
-
-
-def numbers(said: str) -> Sequence[int]:
-    return [int(number) for number in re.findall(r"^(\d+) [a-zA-Z_]+$", said, re.MULTILINE)]
 
 
 def newest(up: Up) -> run_pb2.Run:
@@ -74,7 +103,7 @@ def check_whole(up: Up, code: int, out: str, said: str) -> None:
     assert code == 0, said
     assert shown.spec.task == TASK
     assert out.rstrip("\n") == shown.result.text.rstrip("\n")
-    assert numbers(said) == list(range(1, shown.last_sequence + 1))
+    assert list(numbers(said)) == list(range(1, shown.last_sequence + 1))
     assert f"ADVISORY, cost: {shown.result.total_nano_usd} nano-dollars" in said
     assert shown.result.total_nano_usd > 0
 
@@ -112,6 +141,40 @@ def test_a_gateway_that_is_not_there_is_told(example: str, up: Up) -> None:
     assert code != 0
     assert not out
     assert "UNAVAILABLE" in said or "onnect" in said
+
+
+def test_keys_and_certificates_are_shown_where_they_are_asked_for(guarded: Guarded, example: str) -> None:
+    secret, files = {"DJP_API_KEY": guarded.key}, variables(guarded.authority.issue("client"))
+    where = address(guarded.up, example).replace("127.0.0.1", "localhost")
+    code, out, said = run(example, where, TASK, **secret, **files)
+    assert code == 0, said
+    assert out
+    assert list(numbers(said)) == list(range(1, len(numbers(said)) + 1))
+    assert "ADVISORY, cost: " in said
+    assert guarded.key not in out + said
+    for key in ({}, {"DJP_API_KEY": guarded.key + "x"}):
+        code, out, said = run(example, where, TASK, **key, **files)
+        assert (code, out) == (1, "")
+        assert re.fullmatch(r"refused: UNAUTHENTICATED: .+\n", said)
+        assert guarded.key not in said
+
+
+def test_nobody_talks_to_a_stranger(guarded: Guarded, example: str, tmp_path: Path) -> None:
+    """Not to a gateway of another authority, and the gateway not to a client of another one, nor without TLS."""
+    secret, where = {"DJP_API_KEY": guarded.key}, address(guarded.up, example)
+    theirs = Authority(tmp_path, "theirs")
+    strange_client = variables(theirs.issue("client", trusting=guarded.authority.path))
+    strange_gateway = variables(guarded.authority.issue("client", trusting=theirs.path))
+    with ThreadPoolExecutor() as at_once:
+        tried = [
+            at_once.submit(run, example, where, TASK, **secret, **files)
+            for files in ({}, strange_client, strange_gateway)
+        ]
+    for code, out, said in (one.result() for one in tried):
+        assert code != 0
+        assert not out
+        assert said
+        assert guarded.key not in said
 
 
 def test_a_blocking_program_sends_and_reads_in_pieces(up: Up) -> None:

@@ -19,6 +19,7 @@ from djp.mesh.channel import open_channel
 from djp.mesh.settings import MeshSettings
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, run_pb2, run_pb2_grpc
+from tests.examples.clients import COMMANDS, build, numbers
 from tests.gateway.test_gateway_durable import killable
 from tests.rest.djp_up import free_port
 
@@ -91,6 +92,12 @@ async def by_grpc(address: str, run_id: str, seen: list[run_pb2.RunEvent]) -> in
     return 0
 
 
+async def ready(address: str) -> None:
+    """Return when the gateway answers."""
+    async with open_channel(address) as channel:
+        await run_pb2_grpc.RunServiceStub(channel).ListRuns(run_pb2.ListRunsRequest(), wait_for_ready=True)
+
+
 @pytest.mark.parametrize("watch", [by_rest, by_grpc])
 async def test_a_watcher_misses_nothing_when_the_gateway_dies_that_streams(
     mesh: Any, leaves: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, watch: Any
@@ -98,8 +105,7 @@ async def test_a_watcher_misses_nothing_when_the_gateway_dies_that_streams(
     addresses = {name: f"unix:{mesh.folder}/{name}.sock" for name in NAMES}
     processes = {name: await killable(leaves, address, name) for name, address in addresses.items()}
     for address in addresses.values():
-        async with open_channel(address) as channel:
-            await run_pb2_grpc.RunServiceStub(channel).ListRuns(run_pb2.ListRunsRequest(), wait_for_ready=True)
+        await ready(address)
     gate = leaves.hold("Judge")
     seen: list[run_pb2.RunEvent] = []
     async with envoy(monkeypatch, *addresses.values()) as bridge:
@@ -112,8 +118,7 @@ async def test_a_watcher_misses_nothing_when_the_gateway_dies_that_streams(
             processes[name].send_signal(signal.SIGKILL)
             await processes[name].wait()
             processes[name] = await killable(leaves, addresses[name], name)
-            async with open_channel(addresses[name]) as channel:
-                await run_pb2_grpc.RunServiceStub(channel).ListRuns(run_pb2.ListRunsRequest(), wait_for_ready=True)
+            await ready(addresses[name])
         del leaves.before["Judge"]
         gate.opened.set()
         breaks = await asyncio.wait_for(watching, 120)
@@ -126,3 +131,74 @@ async def test_a_watcher_misses_nothing_when_the_gateway_dies_that_streams(
     for process in processes.values():
         process.terminate()
         await process.wait()
+
+
+@pytest.mark.parametrize("example", ["go", "typescript"])  # the others are above
+async def test_the_examples_miss_nothing_when_the_gateway_dies_that_streams(
+    mesh: Any, leaves: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, example: str
+) -> None:
+    await asyncio.to_thread(build)
+    addresses = {name: f"unix:{mesh.folder}/{name}.sock" for name in NAMES}
+    processes = {name: await killable(leaves, address, name) for name, address in addresses.items()}
+    for address in addresses.values():
+        await ready(address)
+    gate = leaves.hold("Judge")
+    said = ""
+    async with envoy(monkeypatch, *addresses.values()) as bridge:
+        client = await asyncio.create_subprocess_exec(
+            *COMMANDS[example], bridge, "Go on.", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        assert client.stderr is not None
+        while said.count("stage_started") + said.count("stageStarted") < 3:  # search, debate, judge
+            line = (await client.stderr.readline()).decode()
+            assert line, said
+            said += line
+        for name in NAMES:
+            processes[name].send_signal(signal.SIGKILL)
+            await processes[name].wait()
+            processes[name] = await killable(leaves, addresses[name], name)
+            await ready(addresses[name])
+        del leaves.before["Judge"]
+        gate.opened.set()
+        out, err = await asyncio.wait_for(client.communicate(), 120)
+        said += err.decode()
+    assert client.returncode == 0, said
+    assert out
+    async with connect(addresses["one"]) as one:
+        (run,) = (await one.list_runs(run_pb2.ListRunsRequest())).runs
+    assert list(numbers(said)) == list(range(1, run.last_sequence + 1))
+    assert "PUBLISHED, cost: " in said
+    for process in processes.values():
+        process.terminate()
+        await process.wait()
+
+
+async def test_a_gateway_that_died_between_two_calls_is_not_seen(
+    mesh: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = {name: f"unix:{mesh.folder}/{name}.sock" for name in NAMES}
+    processes = {name: await killable(leaves, address, name) for name, address in addresses.items()}
+    for address in addresses.values():
+        await ready(address)
+    async with (
+        envoy(monkeypatch, *addresses.values()) as bridge,
+        httpx2.AsyncClient(base_url=f"http://{bridge}", timeout=60) as rest,
+        connect(bridge, retry_waits_s=()) as grpc_client,
+    ):
+
+        async def call_both() -> None:
+            started = {"requestId": str(uuid.uuid4()), "run": {"task": "Go on."}}
+            answer = await rest.post("/v1/runs", json=started)
+            assert answer.status_code == 200, answer.text
+            await grpc_client.start_run(run_pb2.RunRequest(task="Go on."))
+
+        for _ in range(4):
+            await call_both()
+        processes["one"].send_signal(signal.SIGKILL)
+        await processes["one"].wait()
+        for _ in range(8):
+            await call_both()
+    async with connect(addresses["two"]) as two:
+        assert len((await two.list_runs(run_pb2.ListRunsRequest(page_size=100))).runs) == 2 * (4 + 8)
+    processes["two"].terminate()
+    await processes["two"].wait()

@@ -3,10 +3,12 @@
 //   node dist/main.js localhost:7100 "Why do blind juries judge better?" [MAX_NANO_USD]
 //
 // Standard output has the text, standard error the events. The exit code is 1 when the run was refused or has no text.
+// DJP_API_KEY has the key where one is asked for; DJP_TLS_CA, DJP_TLS_CERT and DJP_TLS_KEY name the files of TLS.
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 
-import { Code, ConnectError, createClient, type Client } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Client, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 
 import { ErrorReason } from "./gen/djp/v1/common_pb.js";
@@ -20,7 +22,22 @@ const PASSING = new Set(["UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RATE_
 /** What an error is decided by: the gateway's own reason, or UNAVAILABLE and the like when it did not answer. */
 function reason(error: ConnectError): string {
   const told = error.findDetails(ErrorInfoSchema)[0]?.reason;
-  return told ?? Code[error.code].replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase().replace(/^CANCELED$/, "CANCELLED");
+  if (told !== undefined) return told;
+  // As a stream is called that was cut on its way; the gateway's own have an ErrorInfo.
+  if (error.code === Code.Internal || error.code === Code.Aborted) return "UNAVAILABLE";
+  return Code[error.code].replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase().replace(/^CANCELED$/, "CANCELLED");
+}
+
+/** The way to the gateway: with a certificate on both sides where DJP_TLS_CA names an authority, and with the key. */
+function transport(address: string): Transport {
+  const { DJP_TLS_CA: ca, DJP_TLS_CERT: cert, DJP_TLS_KEY: key, DJP_API_KEY: secret } = process.env;
+  const signed: Interceptor = (next) => (request) => {
+    if (secret) request.header.set("authorization", `Bearer ${secret}`);
+    return next(request);
+  };
+  if (!ca) return createGrpcTransport({ baseUrl: `http://${address}`, interceptors: [signed] });
+  const files = { ca: readFileSync(ca), cert: readFileSync(cert ?? ""), key: readFileSync(key ?? "") };
+  return createGrpcTransport({ baseUrl: `https://${address}`, interceptors: [signed], nodeOptions: files });
 }
 
 /** Does it again, for as long as it fails in a way that may pass. `before` tells how far it had come. */
@@ -66,7 +83,7 @@ if (address === undefined || task === undefined || !/^\d*$/.test(most ?? "")) {
   process.exit(2);
 }
 try {
-  const runs = createClient(RunService, createGrpcTransport({ baseUrl: `http://${address}` }));
+  const runs = createClient(RunService, transport(address));
   const run = await carryOut(runs, task, most ? BigInt(most) : undefined);
   const text = run.result?.text ?? "";
   if (text) console.log(text);
