@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import minio
     import urllib3
     from minio.credentials.credentials import Credentials
+    from minio.credentials.providers import Provider
 
 _CONNECT_S, _READ_S = 3.0, 60.0
 _REFUSED = {
@@ -27,6 +28,8 @@ _REFUSED = {
     "XMinioAdminNoSuchUser",
 }
 _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "EntityTooLarge"}
+REGION = "us-east-1"
+"""Given with every call, so that none asks for it first."""
 ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchVersion"}
 """The codes of an object that is not there."""
 
@@ -56,18 +59,15 @@ def checked_endpoint(endpoint: str) -> str:
 def connect(account: S3Account, *, pool: int = 10) -> tuple[minio.Minio, urllib3.PoolManager]:
     """A client, and the connections that it shares. Raises FailedPrecondition without the package.
 
-    Nothing is sent before the first call; a region is given, so that no call asks for it first.
+    Nothing is sent before the first call.
     """
     try:
         import minio
         import urllib3
-        from minio.credentials.providers import Provider, StaticProvider
     except ModuleNotFoundError:
         told = "an object store in a bucket needs the extra: pip install 'djp-workflow[minio]'"
         raise FailedPrecondition(told) from None
 
-    if not account.credentials_file and not (account.access_key and account.secret_key):
-        raise FailedPrecondition(f"the object store at {account.endpoint} has no credentials; set both of its keys")
     trust: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_certs": str(account.ca)} if account.ca else {}
     http = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S),
@@ -75,14 +75,21 @@ def connect(account: S3Account, *, pool: int = 10) -> tuple[minio.Minio, urllib3
         maxsize=pool,
         **trust,
     )
-    provider: Provider = (
-        _file_provider(account.credentials_file)
-        if account.credentials_file
-        else StaticProvider(account.access_key, account.secret_key)
-    )
     scheme, _, host = account.endpoint.partition("://")
-    client = minio.Minio(host, credentials=provider, secure=scheme == "https", region="us-east-1", http_client=http)
+    secure = scheme == "https"
+    client = minio.Minio(host, credentials=provider(account), secure=secure, region=REGION, http_client=http)
     return client, http
+
+
+def provider(account: S3Account) -> Provider:
+    """Of its credentials, for every request anew. Raises FailedPrecondition if it has none."""
+    from minio.credentials.providers import StaticProvider
+
+    if account.credentials_file:
+        return _file_provider(account.credentials_file)
+    if not (account.access_key and account.secret_key):
+        raise FailedPrecondition(f"the object store at {account.endpoint} has no credentials; set both of its keys")
+    return StaticProvider(account.access_key, account.secret_key)
 
 
 def s3_error(error: Exception, account: S3Account, setting: str) -> DjpError:
@@ -114,7 +121,7 @@ def make_bucket(client: minio.Minio, bucket: str) -> None:
             raise
 
 
-def _file_provider(path: Path) -> Any:
+def _file_provider(path: Path) -> Provider:
     from minio.credentials.providers import AWSConfigProvider, Provider
 
     class FileProvider(Provider):

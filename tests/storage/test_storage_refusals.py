@@ -133,6 +133,16 @@ async def test_a_missing_credentials_file_is_told(whereabouts: Any, tmp_path: Pa
             pass
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_bad_certificate_file_is_told(whereabouts: Any, tmp_path: Path, content: str | None) -> None:
+    if content:
+        (tmp_path / "ca.pem").write_text(content)
+    settings = StorageSettings(**{**whereabouts, "s3_endpoint": "https://127.0.0.1:1", "s3_ca": tmp_path / "ca.pem"})
+    with pytest.raises(FailedPrecondition, match="mend DJP_STORAGE_S3_CA"):
+        async with open_parts(settings):
+            pass
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from djp.s3 import ABSENT, connect, make_bucket, s3_error
+from djp_storage.adapters.s3_requests import S3Requests
 from djp_storage.adapters.s3_upload import S3Upload
 from djp_storage.errors import ObjectMissing
 from djp_storage.model import Stored
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from djp.s3 import S3Account
     from djp_storage.model import ObjectName, Tier
 
-READ_BYTES = 1 << 20
 _META = "djp"  # the user metadata that holds a description
 _META_BYTES = 1500  # of the 2 KB that S3 allows for all of an object's metadata
 _THREADS = 32
@@ -42,6 +42,7 @@ class S3Store:
         self._account = account
         self._buckets = buckets
         self._client, _ = connect(account, pool=_THREADS)
+        self._requests = S3Requests(account)
         self._threads = ThreadPoolExecutor(_THREADS, "djp-s3")
         self._removals: Together[ObjectName, None] = Together(self._remove_all, _PAGE)
         with self.errors():
@@ -60,22 +61,22 @@ class S3Store:
     async def read(self, name: ObjectName) -> AsyncGenerator[bytes, None]:
         """The object in chunks of READ_BYTES."""
         with self.told(name):
-            response, chunk, ended = await self.call(self._open, name)
-        try:
-            while chunk:
-                yield chunk
-                if ended:
-                    return
-                with self.told(name):
-                    chunk = await self.call(response.read, READ_BYTES)
-        finally:
-            response.close()
-            response.release_conn()
+            async with aclosing(self._requests.get(*self._place(name))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
         """Inside the server."""
+        from minio.error import S3Error
+
         with self.told(source):
-            await self.call(self._copy, source, target, description)
+            metadata = await self._metadata(target, description)
+            try:
+                await self._requests.copy(self._place(source), *self._place(target), metadata)
+            except S3Error as error:
+                if error.code not in _TOO_LARGE:
+                    raise
+                await self.call(self._copy_in_parts, source, target, metadata)
 
     async def remove(self, name: ObjectName) -> None:
         """The object and its description. Those that wait while others are removed share a request."""
@@ -120,70 +121,43 @@ class S3Store:
     async def close(self) -> None:
         """Waits for no call under way."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._requests.close()
 
     async def call(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """The result of what blocks, from one of the store's threads."""
         return await in_thread_of(self._threads, function, *arguments)
 
-    def put(self, name: ObjectName, data: Any, length: int, part_bytes: int, description: str | None) -> None:
-        """Blocks. With a length of -1 until `data` ends; a description that is None is placed by `put_description`."""
-        self._client.put_object(
-            self._buckets[name.tier],
-            self.path(name),
-            data,
-            length,
-            part_size=part_bytes if length < 0 else 0,
-            num_parallel_uploads=2,
-            metadata=self._metadata(name, description) if description is not None else None,
-        )
+    async def put(self, name: ObjectName, content: bytes, sha256: str, description: str) -> None:
+        """In one request."""
+        metadata = await self._metadata(name, description)
+        await self._requests.put(*self._place(name), content, sha256, metadata, "application/octet-stream")
 
-    def _metadata(self, name: ObjectName, description: str) -> dict[str, Any]:
+    def put_parts(self, name: ObjectName, data: Any, part_bytes: int) -> None:
+        """Blocks, until `data` ends. The description is placed by `put_description`."""
+        self._client.put_object(*self._place(name), data, -1, part_size=part_bytes, num_parallel_uploads=2)
+
+    async def _metadata(self, name: ObjectName, description: str) -> dict[str, str]:
         """Metadata with the description; one that is too long for them is placed beside the object, before it."""
         if len(description) > _META_BYTES:
-            self.put_description(name, description)
+            await self.put_description(name, description)
             return {}
         return {_META: description}
 
-    def put_description(self, name: ObjectName, description: str) -> None:
-        """Blocks. As an object of its own."""
+    async def put_description(self, name: ObjectName, description: str) -> None:
+        """As an object of its own."""
+        bucket, path = self._place(name)
         content = description.encode()
-        self._client.put_object(
-            self._buckets[name.tier],
-            _beside(self.path(name)),
-            io.BytesIO(content),
-            len(content),
-            content_type="application/json",
-        )
+        sha256 = hashlib.sha256(content).hexdigest()
+        await self._requests.put(bucket, _beside(path), content, sha256, {}, "application/json")
 
-    def _open(self, name: ObjectName) -> tuple[Any, bytes, bool]:
-        """A response, what it begins with, and whether that is all."""
-        response = self._client.get_object(self._buckets[name.tier], self.path(name))
-        try:
-            chunk = response.read(READ_BYTES)
-        except BaseException:
-            response.close()
-            raise
-        return response, chunk, len(chunk) == int(response.headers.get("content-length", "-1"))
-
-    def _copy(self, source: ObjectName, target: ObjectName, description: str) -> None:
-        """In one request, where the client would ask for the size first."""
+    def _copy_in_parts(self, source: ObjectName, target: ObjectName, metadata: Mapping[str, str]) -> None:
         from minio.commonconfig import REPLACE, CopySource
-        from minio.error import S3Error
 
-        origin = CopySource(self._buckets[source.tier], self.path(source))
-        metadata = self._metadata(target, description)
-        place = self._buckets[target.tier], self.path(target)
-        headers: dict[str, Any] = {"x-amz-metadata-directive": REPLACE, **origin.gen_copy_headers()}
-        headers |= {f"x-amz-meta-{name}": text for name, text in metadata.items()}
-        try:
-            response = self._client._execute("PUT", *place, headers=headers)
-        except S3Error as error:
-            if error.code not in _TOO_LARGE:
-                raise
-            self._client.copy_object(*place, origin, metadata=metadata, metadata_directive=REPLACE)
-        else:
-            if b"CopyObjectResult" not in response.data:  # it began to answer before it knew
-                raise S3Error.fromxml(response)
+        origin, told = CopySource(*self._place(source)), dict[str, Any](metadata)
+        self._client.copy_object(*self._place(target), origin, metadata=told, metadata_directive=REPLACE)
+
+    def _place(self, name: ObjectName) -> tuple[str, str]:
+        return self._buckets[name.tier], self.path(name)
 
     async def _remove_all(self, names: Sequence[ObjectName]) -> Sequence[Exception | None]:
         """What each of them raises."""
@@ -212,7 +186,7 @@ class S3Store:
         return outcomes
 
     def _abandon(self, name: ObjectName) -> None:
-        bucket, path = self._buckets[name.tier], self.path(name)
+        bucket, path = self._place(name)
         for one in self._client._list_multipart_uploads(bucket, prefix=path).uploads:
             if one.object_name == path and one.upload_id:
                 self._client._abort_multipart_upload(bucket, path, one.upload_id)
@@ -257,7 +231,7 @@ class S3Store:
 
         try:
             yield
-        except (MinioException, HTTPError) as error:
+        except (MinioException, HTTPError, OSError) as error:
             if getattr(error, "code", "") in ABSENT:
                 raise ObjectMissing(
                     f"s3://{path} is gone, though the catalogue has it; bring the object back from a backup"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import queue
 import threading
 from typing import TYPE_CHECKING
@@ -58,12 +57,12 @@ class S3Upload:
         """One request, or the end of many: S3 shows the object when the last of them is done."""
         with self._store.told(self._name):
             if self._parts:
-                await self._store.call(self._store.put_description, self._name, description)
+                await self._store.put_description(self._name, description)
                 await self._parts.end()
                 return
             content = b"".join(self._held)
             self._held.clear()
-            await self._store.call(self._store.put, self._name, io.BytesIO(content), len(content), 0, description)
+            await self._store.put(self._name, content, self.sha256, description)
 
     async def close(self) -> None:
         """Give up what was not placed."""
@@ -133,7 +132,7 @@ class _Parts:
 
     def _send(self) -> None:
         try:
-            self._store.put(self._name, self, -1, PART_BYTES, None)
+            self._store.put_parts(self._name, self, PART_BYTES)
         except Exception as error:  # raised where it is waited for
             self._error = error
         finally:

@@ -1,0 +1,218 @@
+"""The connections to S3, with servers that break off, close, talk nonsense, or take their time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from djp.mesh.errors import Unavailable
+from djp.s3 import S3Account
+from djp_storage.adapters.s3_wire import Connections
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from djp_storage.ports import ObjectStore
+
+    Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+REQUEST = b"GET / HTTP/1.1\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class Server:
+    """Does what a test tells it with each connection; counts them."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.connections = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def ended(self) -> None:
+        while running := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(running)
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._tasks |= {task for task in (asyncio.current_task(),) if task}
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await self._handler(reader, writer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[tuple[Server, Connections, Any]]:
+    server, connections = Server(handler), Connections(secure=False)
+    async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        try:
+            yield server, connections, urlsplit(f"http://127.0.0.1:{port}/")
+        finally:
+            await connections.close()
+            await server.ended()
+
+
+async def asked(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_a_connection_serves_again() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await asked(reader):
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+
+    async with serving(handler) as (server, connections, url):
+        for _ in range(3):
+            assert await connections.whole(url, REQUEST) == (200, b"abcde")
+        assert server.connections == 1
+        await asyncio.gather(*(connections.whole(url, REQUEST) for _ in range(100)))
+        assert server.connections <= 32
+
+
+@pytest.mark.parametrize("farewell", [b"", b"Connection: close\r\n"])
+async def test_a_connection_that_the_server_closes_is_not_used_again(farewell: bytes) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + farewell + b"Content-Length: 2\r\n\r\nok")
+        if not farewell:
+            await asked(reader)  # takes the next request, and closes without an answer
+
+    async with serving(handler) as (server, connections, url):
+        for _ in range(3):
+            assert await connections.whole(url, REQUEST) == (200, b"ok")
+        assert server.connections == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        b"220 mail.example.org ESMTP\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nshort",
+    ],
+)
+async def test_an_answer_that_is_not_whole_is_an_error(answer: bytes) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        writer.write(answer)
+
+    async with serving(handler) as (_, connections, url):
+        with pytest.raises(OSError):  # noqa: PT011  whichever: the store tells its name
+            await connections.whole(url, REQUEST)
+        with pytest.raises(OSError):  # noqa: PT011
+            exchange = await connections.begun(url, REQUEST)
+            while await exchange.piece(4):
+                pass
+
+
+async def test_what_nobody_asked_for_closes_the_connection() -> None:
+    closed = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        writer.write(EMPTY)
+        if server.connections == 1:
+            await told.wait()
+            writer.write(EMPTY)
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            closed.set()
+
+    told = asyncio.Event()
+    async with serving(handler) as (server, connections, url):
+        await connections.whole(url, REQUEST)
+        told.set()
+        await closed.wait()
+        assert (await connections.whole(url, REQUEST))[0] == 200
+        assert server.connections == 2
+
+
+async def test_a_cancelled_caller_waits_for_what_it_has_sent() -> None:
+    arrived, answer = asyncio.Event(), asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await asked(reader):
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")  # and has not done it yet
+            arrived.set()
+            await answer.wait()
+            writer.write(b"0\r\n\r\n")
+
+    async with serving(handler) as (server, connections, url):
+        task = asyncio.create_task(connections.whole(url, REQUEST))
+        await arrived.wait()
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        assert not task.done()
+        answer.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await connections.whole(url, REQUEST) == (200, b"")
+        assert server.connections == 1
+
+
+async def test_an_answer_is_taken_no_faster_than_it_is_read() -> None:
+    sent = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await asked(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (96 << 20))
+        for _ in range(96):
+            writer.write(b"x" * (1 << 20))
+            await writer.drain()
+            sent += 1
+
+    async with serving(handler) as (_, connections, url):
+        exchange = await connections.begun(url, REQUEST)
+        for number in range(96):
+            assert len(await exchange.piece(1 << 20)) == 1 << 20
+            assert sent < number + 40, "the rest waits in the system's buffers, and there with the server"
+        assert await exchange.piece(1 << 20) == b""
+        connections.done(exchange)
+
+
+async def test_a_reader_that_goes_early_leaves_no_connection_behind() -> None:
+    gone = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
+        with suppress(ConnectionError):
+            await reader.read()
+        gone.set()
+
+    async with serving(handler) as (_, connections, url):
+        exchange = await connections.begun(url, REQUEST)
+        assert await exchange.piece(500) == b"x" * 500
+        connections.done(exchange)
+        await gone.wait()
+
+
+async def test_nonsense_is_told_as_a_store_that_does_not_answer(make_s3_store: Any) -> None:
+    from djp_storage.adapters.s3_requests import S3Requests
+    from djp_storage.model import ArtifactKey, ObjectName, Tier
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await asked(reader):
+            writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 9\r\n\r\nnot <xml>")
+
+    store: ObjectStore = make_s3_store()
+    async with serving(handler) as (_, _, url):
+        store._requests = requests = S3Requests(S3Account(f"http://{url.netloc}", "key", "not-to-be-told"))  # type: ignore[attr-defined]
+        name = ObjectName(Tier.HOT, ArtifactKey("acme", "w", "a.json"), "0123456789ab")
+        with pytest.raises(Unavailable, match="does not answer as it should") as caught:
+            async for _ in store.read(name):
+                pass
+        assert "not-to-be-told" not in caught.value.message
+        await requests.close()
+    await store.close()
