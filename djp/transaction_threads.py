@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import event
 
-from djp.database import clear_error, plain_engine
+from djp.database import DatabaseAwayError, clear_error, plain_engine
 from djp.mesh.errors import Unavailable
 from djp.plain_connection import PlainConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
+    from sqlalchemy import Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -30,27 +31,50 @@ _SHARE = 64
 """Of the transactions that wait for SQLite's one writer, so many share a commit: what takes long is the disk."""
 
 
-class TransactionThreads:
-    """A pool of threads with a connection each; on SQLite it is one, since only one can write. Ends with the engine."""
+class CommitUnansweredError(DatabaseAwayError):
+    """The connection broke while a transaction was committed: it may count, or not."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+
+class TransactionThreads:
+    """A pool of threads with a connection each; on SQLite it is one, since only one can write, and another one reads.
+    Ends with the engine."""
+
+    def __init__(self, engine: AsyncEngine, *, repeatable: bool = True) -> None:
+        """`repeatable`: works are such that done twice they count once."""
         self._engine = plain_engine(engine)
         self._sqlite = engine.dialect.name == "sqlite"
+        self._repeatable = repeatable
         self._waiting: deque[_Waiting] = deque()
         self._threads = ThreadPoolExecutor(self._engine.pool.size(), "djp-transactions")  # type: ignore[attr-defined]
+        self._reader, self._readers = self._engine, self._threads
+        if self._sqlite:
+            self._reader, self._readers = plain_engine(engine), ThreadPoolExecutor(1, "djp-reader")
         event.listen(engine.sync_engine, "engine_disposed", self._close)
 
     async def run(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
         """Do the work in a transaction. It awaits nothing but `connection.execute`, and what raises leaves nothing.
 
-        Who is cancelled while its transaction goes on does not stop it. A work may be done again, in another
-        transaction, where a connection broke: so what it does twice must count once.
+        Who is cancelled while its transaction goes on does not stop it. Where a connection broke, a work is done again,
+        in another transaction: if its commit was not answered, only a repeatable one.
+
+        Raises:
+            CommitUnansweredError: whether a work counts that is not repeatable, nobody knows.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((work, answer))
         self._threads.submit(self._work, loop)
         return await answer
+
+    async def look(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
+        """Do a short work that only reads; on SQLite it waits for no writer, and reads all of one instant."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._looked, work)
+
+    def _looked(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
+        value, error = self._alone(work, self._reader)
+        if error:
+            raise error
+        return cast("Answer", value)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting: list[_Waiting] = []
@@ -67,41 +91,45 @@ class TransactionThreads:
     def _together(self, works: Sequence[_Work]) -> list[_Outcome]:
         """One transaction for all; what one of them raises undoes that one only."""
         if len(works) == 1:
-            return [self._alone(works[0])]
+            return [self._alone(works[0], self._engine)]
         try:
-            with self._transaction() as connection:
+            with self._transaction(self._engine) as connection:
                 return [self._apart(connection, work) for work in works]
         except Exception:  # the database's, which each is to hear of by itself
-            return [self._alone(work) for work in works]
+            return [self._alone(work, self._engine) for work in works]
 
-    def _alone(self, work: _Work) -> _Outcome:
+    def _alone(self, work: _Work, engine: Engine) -> _Outcome:
         try:
             try:
-                return self._once(work), None
-            except Unavailable:
-                if self._sqlite:
+                return self._once(work, engine), None
+            except Unavailable as away:
+                if self._sqlite or (isinstance(away, CommitUnansweredError) and not self._repeatable):
                     raise
-                return self._once(work), None  # the connection broke, mostly while nobody used it
+                return self._once(work, engine), None  # the connection broke, mostly while nobody used it
         except Exception as error:  # raised where it is waited for
             return None, error
 
-    def _once(self, work: _Work) -> Any:
-        with self._transaction() as connection:
+    def _once(self, work: _Work, engine: Engine) -> Any:
+        with self._transaction(engine) as connection:
             return self._done(connection, work)
 
     @contextmanager
-    def _transaction(self) -> Iterator[DBAPIConnection]:
-        driver: Any = self._engine.dialect.loaded_dbapi
-        pooled = None
+    def _transaction(self, engine: Engine) -> Iterator[DBAPIConnection]:
+        driver: Any = engine.dialect.loaded_dbapi
+        pooled, done = None, False
         try:
-            pooled = self._engine.raw_connection()
+            pooled = engine.raw_connection()
             connection: Any = pooled.dbapi_connection
             if self._sqlite:
-                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("BEGIN IMMEDIATE" if engine is self._engine else "BEGIN")
             yield connection
+            done = True
             connection.commit()
         except driver.Error as error:
-            if clear := clear_error(self._engine, error, pooled):
+            clear = clear_error(engine, error, pooled)
+            if done and isinstance(clear, DatabaseAwayError):
+                raise CommitUnansweredError(clear.message) from error
+            if clear:
                 raise clear from error
             raise
         finally:
@@ -131,8 +159,9 @@ class TransactionThreads:
         return value, None
 
     def _close(self, _engine: Any) -> None:
-        self._threads.shutdown()
-        self._engine.dispose()
+        for threads, engine in ((self._threads, self._engine), (self._readers, self._reader)):
+            threads.shutdown()
+            engine.dispose()
 
 
 if TYPE_CHECKING:

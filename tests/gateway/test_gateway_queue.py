@@ -6,14 +6,17 @@ import asyncio
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import insert, text
 
 import djp_gateway
-from djp.database import open_engine
+from djp.database import DatabaseAwayError, open_engine
 from djp.mesh.errors import FailedPrecondition, NotFound, RequestIdReused
+from djp.transaction_threads import CommitUnansweredError
 from djp.v1 import batch_pb2, dead_letter_pb2, run_pb2
 from djp_gateway.adapters.sql_answers import SqlAnswers
 from djp_gateway.adapters.sql_audit import SqlAudit
@@ -24,7 +27,8 @@ from djp_gateway.adapters.sql_keys import SqlKeyStore
 from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
-from djp_gateway.adapters.tables import metadata
+from djp_gateway.adapters.tables import executors, metadata
+from djp_gateway.adapters.transactions import Transactions
 from djp_gateway.batches.ports import BatchKey, Checked, Terms
 from djp_gateway.callers import ApiKey
 from djp_gateway.keeping import Keeper
@@ -36,7 +40,7 @@ from tests.governance.ledger_postgres import new_postgres
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 MIGRATIONS = Path(djp_gateway.__file__).parent / "migrations"
 
@@ -45,7 +49,7 @@ MIGRATIONS = Path(djp_gateway.__file__).parent / "migrations"
 class Base:
     """A database with the gateway's adapters on it."""
 
-    engine: AsyncEngine
+    tables: Transactions
     store: SqlRunStore
     queue: SqlRunQueue
     orders: SqlRunOrders
@@ -71,7 +75,7 @@ class Base:
     @property
     def newer(self) -> SqlRunQueue:
         """The same queue as a gateway of a later release sees it."""
-        return SqlRunQueue(self.engine, knows=SPEC_VERSION + 1)
+        return SqlRunQueue(self.tables, knows=SPEC_VERSION + 1)
 
     async def claim(self, executor: str = "a", per_tenant: int = 5, **more: Any) -> Claim | None:
         return await self.queue.claim(executor, per_tenant=per_tenant, **more)
@@ -104,18 +108,19 @@ async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             for table in reversed(metadata.sorted_tables):
                 await connection.execute(table.delete())
     seal = Seal(b"k" * 32)
-    store = SqlRunStore(engine, seal)
+    tables = Transactions(engine)
+    store = SqlRunStore(tables, seal)
     yield Base(
-        engine,
+        tables,
         store,
-        SqlRunQueue(engine),
-        SqlRunOrders(engine, seal),
-        SqlDeadLetters(engine, store),
-        SqlKeyStore(engine),
-        SqlAnswers(engine, seal),
-        SqlAudit(engine),
-        SqlBatches(engine, seal),
-        SqlBatchWork(engine, seal, store),
+        SqlRunQueue(tables),
+        SqlRunOrders(tables, seal),
+        SqlDeadLetters(tables, store),
+        SqlKeyStore(tables),
+        SqlAnswers(tables, seal),
+        SqlAudit(tables),
+        SqlBatches(tables, seal),
+        SqlBatchWork(tables, seal, store),
     )
     await engine.dispose()
 
@@ -153,7 +158,7 @@ async def test_the_urgent_come_first_among_a_tenants_own_runs_only(base: Base) -
 async def test_slowed_tenants_come_after_all_others(base: Base) -> None:
     slowed = await base.add("slowed")
     others = [await base.add("other") for _ in range(3)]
-    replica = SqlRunQueue(base.engine)
+    replica = SqlRunQueue(base.tables)
     await base.queue.slow("gone", timedelta(hours=1))
     await base.queue.slow("slowed", timedelta(milliseconds=1))
     await base.queue.slow("slowed", timedelta(hours=1))
@@ -547,3 +552,38 @@ async def test_rows_sent_by_two_at_once_are_there_once(base: Base) -> None:
     rest, last = await base.batches.rows(BATCH, page_size=1000, page_token=token)
     assert [row.run for row in (*page, *rest)] == requests
     assert (len(page), last) == (1000, "")
+
+
+async def test_a_change_is_done_again_only_where_it_cannot_count_twice(postgres: str) -> None:
+    """Postgres ends a connection in the middle of a transaction or of a commit, as it does when it stops."""
+    engine = await open_engine(postgres, MIGRATIONS, metadata)
+    tables = Transactions(engine)
+    begun = 0
+
+    async def break_when(connection: AsyncConnection, deferred: bool) -> None:
+        ends = "BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END"
+        await connection.execute(text(f"CREATE OR REPLACE FUNCTION go() RETURNS trigger LANGUAGE plpgsql AS '{ends}'"))
+        await connection.execute(text("DROP TRIGGER IF EXISTS breaks ON executors"))
+        when = "DEFERRABLE INITIALLY DEFERRED" if deferred else ""
+        await connection.execute(
+            text(
+                f"CREATE CONSTRAINT TRIGGER breaks AFTER INSERT ON executors {when} FOR EACH ROW EXECUTE FUNCTION go()"
+            )
+        )
+
+    async def add(connection: AsyncConnection) -> None:
+        nonlocal begun
+        begun += 1
+        await connection.execute(insert(executors), {"executor": "x", "beat": 1})
+
+    try:
+        for deferred, times in ((False, 2), (True, 1)):
+            begun = 0
+            await tables.change(partial(break_when, deferred=deferred))
+            with pytest.raises(DatabaseAwayError) as caught:
+                await tables.change(add)
+            assert begun == times
+            assert isinstance(caught.value, CommitUnansweredError) == deferred
+    finally:
+        await tables.change(lambda connection: connection.execute(text("DROP TRIGGER breaks ON executors")))
+        await engine.dispose()

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from djp.database import open_engine
 from djp.mesh.errors import FailedPrecondition, ResourceExhausted
@@ -19,6 +19,7 @@ from djp.v1 import debate_pb2, run_pb2
 from djp_gateway import server
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
+from djp_gateway.adapters.transactions import Transactions
 from djp_gateway.seal import Seal, load_key
 
 if TYPE_CHECKING:
@@ -113,14 +114,14 @@ async def test_a_full_disk_is_named_and_loses_nothing(mesh: Any, folder: Path) -
     await gateway.close()
     settings = mesh.settings()
     engine = await open_engine(settings.gateway_database_url, server._MIGRATIONS)
+    tables = Transactions(engine)
+
+    async def fill(connection: Any) -> None:
+        await connection.execute(text("PRAGMA max_page_count = 1"))
+
     try:
-
-        @event.listens_for(engine.sync_engine, "connect")
-        def fill(connection: Any, _record: Any) -> None:
-            connection.cursor().execute("PRAGMA max_page_count = 1")
-
-        await engine.dispose()
-        store = SqlRunStore(engine, Seal(load_key(folder / "seal.key")))
+        await tables.change(fill)
+        store = SqlRunStore(tables, Seal(load_key(folder / "seal.key")))
         run = run_pb2.Run(run_id="0" * 36, tenant="default", spec=run_pb2.RunSpec(task="x" * 100_000))
         with pytest.raises(ResourceExhausted, match="disk full") as caught:
             await store.create(run, request_id="1" * 36, request_sha256="2" * 64, executor="test")

@@ -169,3 +169,23 @@ async def test_many_at_once(threads: TransactionThreads, path: Path) -> None:
     many = [f"{n}" for n in range(500)]
     assert await asyncio.gather(*(threads.run(note(name)) for name in many)) == many
     assert names(path) == set(many)
+
+
+async def test_who_looks_waits_for_no_writer_and_sees_what_is_committed(threads: TransactionThreads) -> None:
+    async def count(connection: AsyncConnection) -> int:
+        return int((await connection.execute(text("SELECT count(*) FROM notes"))).one()[0])
+
+    async def refused(connection: AsyncConnection) -> None:
+        await connection.execute(text("SELECT * FROM nothing"))
+
+    busy = Busy()
+    await threads.run(note("before"))
+    writing = asyncio.create_task(threads.run(busy.work))
+    await asyncio.to_thread(busy.begun.wait, 60)
+    waiting = asyncio.create_task(threads.run(note("after")))
+    assert await threads.look(count) == 1
+    with pytest.raises(sqlite3.OperationalError, match="nothing"):
+        await threads.look(refused)
+    busy.goes_on.set()
+    await asyncio.gather(writing, waiting)
+    assert await threads.look(count) == 2

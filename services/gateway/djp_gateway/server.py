@@ -46,6 +46,7 @@ from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
+from djp_gateway.adapters.transactions import Transactions
 from djp_gateway.batches.driving import BatchDriver
 from djp_gateway.batches.servicer import BatchServicer
 from djp_gateway.catalogue import load_catalogue
@@ -94,8 +95,8 @@ async def open_service(
     async with AsyncExitStack() as stack:
         engine = await open_engine(settings.gateway_database_url, _MIGRATIONS, metadata)
         stack.push_async_callback(engine.dispose)
-        seal = Seal(load_key(djp_home() / "seal.key"))
-        store, orders, queue = SqlRunStore(engine, seal), SqlRunOrders(engine, seal), SqlRunQueue(engine)
+        tables, seal = Transactions(engine), Seal(load_key(djp_home() / "seal.key"))
+        store, orders, queue = SqlRunStore(tables, seal), SqlRunOrders(tables, seal), SqlRunQueue(tables)
         await store.check_seal()
         catalogue = load_catalogue(presets=settings.presets, policies=settings.policies)
         catalogue.policy(settings.policy)
@@ -108,8 +109,8 @@ async def open_service(
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         leaves = leaves_over(channels)
-        dead, answers = SqlDeadLetters(engine, store), SqlAnswers(engine, seal)
-        keys, audit = SqlKeyStore(engine), SqlAudit(engine)
+        dead, answers = SqlDeadLetters(tables, store), SqlAnswers(tables, seal)
+        keys, audit = SqlKeyStore(tables), SqlAudit(tables)
         key_check, refusals, tokens = KeyCheck(keys), Refusals(audit), await _token_check(settings, stack)
         stack.push_async_callback(key_check.close)
         stack.push_async_callback(refusals.write)
@@ -161,7 +162,7 @@ async def open_service(
         forwarders = [(leaf, Forwarder(leaf, channel)) for leaf, channel in forwarded.items()]
         resolver = Resolver(settings, catalogue, leaves, templates)
         runs = RunServicer(settings, resolver, store, orders, runner, watchers, leaves, templates, alone=alone)
-        work = SqlBatchWork(engine, seal, store)
+        work = SqlBatchWork(tables, seal, store)
         if alone:
             await work.pause_left_over()
         executor = settings.executor_id
@@ -170,7 +171,7 @@ async def open_service(
         )
         background += [driver.check, driver.advance]
         batches = BatchServicer(
-            SqlBatches(engine, seal), driver, answers, watchers, executor=executor, heartbeat_s=settings.heartbeat_s
+            SqlBatches(tables, seal), driver, answers, watchers, executor=executor, heartbeat_s=settings.heartbeat_s
         )
         yield Service(
             name="gateway",

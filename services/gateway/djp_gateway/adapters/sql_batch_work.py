@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, update
 
-from djp.database import now_us, reading
+from djp.database import now_us
 from djp.v1 import run_pb2
 from djp_gateway.adapters.sql_batches import (
     CANCELLED,
@@ -24,16 +25,17 @@ from djp_gateway.adapters.sql_batches import (
     stopped,
 )
 from djp_gateway.adapters.tables import batch_rows, batches, runs
-from djp_gateway.adapters.turn import turn_of
 from djp_gateway.batches.ports import BatchKey
 from djp_gateway.ports import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from djp_gateway.adapters.sql_store import SqlRunStore
+    from djp_gateway.adapters.transactions import Transactions
     from djp_gateway.batches.ports import Checked
     from djp_gateway.seal import Seal
 
@@ -71,18 +73,16 @@ class _Books:
 class SqlBatchWork:
     """BatchWork on SQLAlchemy Core; one transaction a call."""
 
-    def __init__(self, engine: AsyncEngine, seal: Seal, store: SqlRunStore) -> None:
-        self._engine = engine
+    def __init__(self, tables: Transactions, seal: Seal, store: SqlRunStore) -> None:
+        self._tables = tables
         self._seal = seal
         self._store = store
-        self._turn = turn_of(engine)
 
     async def unchecked(self, executor: str) -> Sequence[tuple[BatchKey, int]]:
         query = select(batches.c.tenant, batches.c.batch_id, batches.c.checked).where(
-            batches.c.finished_us.is_(None), batches.c.state == CHECKING, _of(executor)
+            batches.c.finished_us.is_(None), batches.c.state == CHECKING, _of(command=executor == COMMAND)
         )
-        async with reading(self._engine).connect() as connection:
-            return [(BatchKey(row.tenant, row.batch_id), row.checked) for row in await connection.execute(query)]
+        return [(BatchKey(row.tenant, row.batch_id), row.checked) for row in await self._tables.rows(query)]
 
     async def rows_to_check(self, key: BatchKey, after_row: int, at_most: int) -> Sequence[run_pb2.RunRequest]:
         query = (
@@ -91,15 +91,13 @@ class SqlBatchWork:
             .order_by(batch_rows.c.row)
             .limit(at_most)
         )
-        async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
         return [
             run_pb2.RunRequest.FromString(self._seal.open(row.sealed_request, place_of(key, row.row, "request")))
-            for row in rows
+            for row in await self._tables.rows(query)
         ]
 
     async def keep_checked(self, key: BatchKey, after_row: int, found: Sequence[Checked]) -> bool:
-        async with self._turn, self._engine.begin() as connection:
+        async def kept(connection: AsyncConnection) -> bool:
             batch = (await connection.execute(select(batches).where(is_batch(key)).with_for_update())).one_or_none()
             if batch is None or batch.state != CHECKING or batch.checked != after_row:
                 return False
@@ -122,7 +120,9 @@ class SqlBatchWork:
                     values["finished_us"] = now_us()
                     await connection.execute(update(batch_rows).where(is_row(key)).values(sealed_spec=None))
             await connection.execute(update(batches).where(is_batch(key)).values(values))
-        return True
+            return True
+
+        return await self._tables.change(kept)
 
     def _checked(self, key: BatchKey, number: int, one: Checked, sequence: int) -> dict[str, Any]:
         close = self._seal.close
@@ -137,34 +137,15 @@ class SqlBatchWork:
         }
 
     async def in_need(self, executor: str) -> Sequence[BatchKey]:
-        changed = (
-            select(batch_rows.c.row)
-            .select_from(batch_rows.join(runs, runs.c.run_id == batch_rows.c.run_id))
-            .where(batch_rows.c.tenant == batches.c.tenant, batch_rows.c.batch_id == batches.c.batch_id, _changed)
-            .exists()
-        )
-        has_place = and_(
-            batches.c.state == RUNNING,
-            batches.c.working < batches.c.concurrency,
-            batches.c.next_row <= batches.c.size,
-            batches.c.no_room.is_(False),
-        )
-        query = select(batches.c.tenant, batches.c.batch_id).where(
-            batches.c.finished_us.is_(None),
-            batches.c.state.in_((RUNNING, *_RESTING)),
-            _of(executor),
-            or_(has_place, changed),
-        )
-        async with reading(self._engine).connect() as connection:
-            return [BatchKey(*row) for row in await connection.execute(query)]
+        return [BatchKey(*row) for row in await self._tables.rows(_in_need(command=executor == COMMAND))]
 
     async def advance(self, key: BatchKey, executor: str) -> bool:
-        async with self._turn, self._engine.begin() as connection:
+        async def advanced(connection: AsyncConnection) -> bool:
             locked = select(batches).where(is_batch(key)).with_for_update(skip_locked=True)
             batch = (await connection.execute(locked)).one_or_none()
             if batch is None:
                 return False  # another gateway is at it
-            books = _Books(**{name: batch._mapping[name] for name in _Books.__dataclass_fields__})
+            books = _Books(**{name: getattr(batch, name) for name in _Books.__dataclass_fields__})
             before = books.next_row
             await _book(connection, key, books)
             while books.state == RUNNING and books.working < batch.concurrency and books.next_row <= batch.size:
@@ -173,10 +154,12 @@ class SqlBatchWork:
                     break
             _rest(books, batch.size)
             await connection.execute(update(batches).where(is_batch(key)).values(asdict(books)))
-        return books.next_row > before
+            return books.next_row > before
+
+        return await self._tables.change(advanced)
 
     async def _start(
-        self, connection: AsyncConnection, key: BatchKey, batch: Row[Any], books: _Books, executor: str
+        self, connection: AsyncConnection, key: BatchKey, batch: Any, books: _Books, executor: str
     ) -> bool:
         """Make the next row's run; False: the cap has no room for it."""
         number = books.next_row
@@ -211,13 +194,13 @@ class SqlBatchWork:
         return True
 
     async def _made(
-        self, connection: AsyncConnection, key: BatchKey, row: Row[Any], spec: run_pb2.RunSpec, executor: str
+        self, connection: AsyncConnection, key: BatchKey, row: Any, spec: run_pb2.RunSpec, executor: str
     ) -> str:
         """The id of the row's one run: whoever makes it anew finds it by its request_id."""
         request_id = str(uuid.uuid5(_NAMESPACE, f"{key.tenant}/{key.batch_id}/{row.row}"))
         query = select(runs.c.run_id).where(runs.c.tenant == key.tenant, runs.c.request_id == request_id)
-        if found := (await connection.execute(query)).scalar_one_or_none():
-            return str(found)
+        if found := (await connection.execute(query)).one_or_none():
+            return str(found.run_id)
         run = run_pb2.Run(
             run_id=str(uuid.uuid5(uuid.UUID(request_id), "run")),
             tenant=key.tenant,
@@ -227,13 +210,39 @@ class SqlBatchWork:
         )
         run.created_at.GetCurrentTime()
         made = self._store.row_of(run, request_id=request_id, request_sha256=row.fingerprint, executor=executor)
-        await connection.execute(insert(runs).values(made))
+        await connection.execute(insert(runs), made)
         return run.run_id
 
     async def pause_left_over(self) -> None:
-        async with self._turn, self._engine.begin() as connection:
-            left = and_(batches.c.executor == COMMAND, batches.c.state.in_((CHECKING, RUNNING)))
+        left = and_(batches.c.executor == COMMAND, batches.c.state.in_((CHECKING, RUNNING)))
+
+        async def paused(connection: AsyncConnection) -> None:
             await connection.execute(stopped(PAUSED).where(left))
+
+        await self._tables.change(paused)
+
+
+@cache
+def _in_need(*, command: bool) -> Select[str, str]:
+    """The batches that have something to do. Built once: it is asked whenever a run ends."""
+    changed = (
+        select(batch_rows.c.row)
+        .select_from(batch_rows.join(runs, runs.c.run_id == batch_rows.c.run_id))
+        .where(batch_rows.c.tenant == batches.c.tenant, batch_rows.c.batch_id == batches.c.batch_id, _changed)
+        .exists()
+    )
+    has_place = and_(
+        batches.c.state == RUNNING,
+        batches.c.working < batches.c.concurrency,
+        batches.c.next_row <= batches.c.size,
+        batches.c.no_room.is_(False),
+    )
+    return select(batches.c.tenant, batches.c.batch_id).where(
+        batches.c.finished_us.is_(None),
+        batches.c.state.in_((RUNNING, *_RESTING)),
+        _of(command=command),
+        or_(has_place, changed),
+    )
 
 
 async def _book(connection: AsyncConnection, key: BatchKey, books: _Books) -> None:
@@ -277,6 +286,6 @@ def _rest(books: _Books, size: int) -> None:
         books.finished_us = now_us()
 
 
-def _of(executor: str) -> ColumnElement[bool]:
-    """Whether a batch is for that executor to work off: a command's is for that command only."""
-    return batches.c.executor == COMMAND if executor == COMMAND else batches.c.executor != COMMAND
+def _of(*, command: bool) -> ColumnElement[bool]:
+    """Whether a batch is for a command to work off, which works off its own only, or for other executors."""
+    return batches.c.executor == COMMAND if command else batches.c.executor != COMMAND

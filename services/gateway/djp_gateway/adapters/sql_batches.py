@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, insert, null, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, case, delete, insert, null, or_, select, true, update
 
-from djp.database import from_us, now_us, reading
+from djp.database import from_us, now_us
 from djp.mesh.errors import AlreadyExists, FailedPrecondition, NotFound
 from djp.mesh.paging import page_token as token_of
 from djp.mesh.paging import read_page_token
@@ -16,15 +17,15 @@ from djp.upserts import insert_if_new
 from djp.v1 import batch_pb2, run_pb2
 from djp_gateway.adapters.pages import fitting
 from djp_gateway.adapters.tables import batch_rows, batches, runs
-from djp_gateway.adapters.turn import turn_of
 from djp_gateway.batches.ports import BatchKey, Change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Select, Update
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from djp_gateway.adapters.transactions import Transactions
     from djp_gateway.batches.ports import Terms
     from djp_gateway.seal import Seal
 
@@ -45,10 +46,9 @@ _WITH_TEXT = (run_pb2.RUN_STATE_PUBLISHED, run_pb2.RUN_STATE_ADVISORY)
 class SqlBatches:
     """Batches on SQLAlchemy Core; what is long is done in several transactions."""
 
-    def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
-        self._engine = engine
+    def __init__(self, tables: Transactions, seal: Seal) -> None:
+        self._tables = tables
         self._seal = seal
-        self._turn = turn_of(engine)
 
     async def collect(
         self, key: BatchKey, first_row: int, requests: Sequence[run_pb2.RunRequest], terms: Terms, *, more: bool
@@ -58,11 +58,10 @@ class SqlBatches:
                 self._row_of(key, number, request)
                 for number, request in enumerate(requests[start : start + _PIECE], start=first_row + start)
             ]
-            async with self._turn, self._engine.begin() as connection:
-                await self._take(connection, key, rows, terms)
+            await self._tables.change(partial(self._take, key=key, rows=rows, terms=terms))
         if not more:
-            async with self._turn, self._engine.begin() as connection:
-                await self._take_last(connection, key, first_row + len(requests) - 1, terms)
+            last = first_row + len(requests) - 1
+            await self._tables.change(partial(self._take_last, key=key, last=last, terms=terms))
 
     def _row_of(self, key: BatchKey, number: int, request: run_pb2.RunRequest) -> dict[str, Any]:
         plain = request.SerializeToString(deterministic=True)
@@ -83,7 +82,7 @@ class SqlBatches:
         self, connection: AsyncConnection, key: BatchKey, rows: Sequence[dict[str, Any]], terms: Terms
     ) -> None:
         """Take rows of a batch of which none was started, or compare them with what it has."""
-        fresh = insert_if_new(self._engine.dialect.name, batches, batches.c.batch_id)
+        fresh = insert_if_new(self._tables.dialect, batches, batches.c.batch_id)
         await connection.execute(fresh, _empty(key, terms))
         batch = (await connection.execute(select(batches).where(is_batch(key)).with_for_update())).one()
         first, last = rows[0]["row"], rows[-1]["row"]
@@ -133,11 +132,9 @@ class SqlBatches:
         await connection.execute(update(batches).where(is_batch(key)).values(values))
 
     async def get(self, key: BatchKey) -> batch_pb2.Batch:
-        async with reading(self._engine).connect() as connection:
-            row = (await connection.execute(select(batches).where(is_batch(key)))).one_or_none()
-        if row is None:
-            raise _unknown(key)
-        return _message(row)
+        for row in await self._tables.rows(select(batches).where(is_batch(key))):
+            return _message(row)
+        raise _unknown(key)
 
     async def list(self, tenant: str, *, page_size: int, page_token: str) -> tuple[Sequence[batch_pb2.Batch], str]:
         older: ColumnElement[bool] = true()
@@ -145,14 +142,14 @@ class SqlBatches:
         if place := read_page_token(page_token, int, str):
             older = or_(created < place[0], and_(created == place[0], name < place[1]))
         query = select(batches).where(batches.c.tenant == tenant, older).order_by(created.desc(), name.desc())
-        found, more = await fitting(self._engine, query, page_size, lambda _: 0)
+        found, more = await fitting(self._tables.engine, query, page_size, lambda _: 0)
         token = token_of(found[-1].created_us, found[-1].batch_id) if more else ""
         return [_message(row) for row in found], token
 
     async def rows(self, key: BatchKey, *, page_size: int, page_token: str) -> tuple[Sequence[batch_pb2.BatchRow], str]:
         place = read_page_token(page_token, int)
         query = _rows(key).where(batch_rows.c.row > (place[0] if place else 0)).order_by(batch_rows.c.row)
-        found, more = await fitting(self._engine, query, page_size, lambda row: len(row.sealed_request))
+        found, more = await fitting(self._tables.engine, query, page_size, lambda row: len(row.sealed_request))
         answers = []
         for row in found:
             answer = self._opened(key, row)
@@ -163,9 +160,7 @@ class SqlBatches:
     async def changes(self, key: BatchKey, after_sequence: int, at_most: int) -> Sequence[Change]:
         changed = batch_rows.c.sequence
         query = _rows(key).where(changed > after_sequence).order_by(changed).limit(at_most)
-        async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
-        return [Change(row.sequence, self._opened(key, row)) for row in rows]
+        return [Change(row.sequence, self._opened(key, row)) for row in await self._tables.rows(query)]
 
     async def pause(self, key: BatchKey) -> None:
         await self._stop(key, PAUSED, (CHECKING, RUNNING))
@@ -174,11 +169,15 @@ class SqlBatches:
         await self._stop(key, CANCELLED, (COLLECTING, CHECKING, RUNNING, PAUSED, CAPPED))
 
     async def _stop(self, key: BatchKey, state: int, stoppable: Sequence[int]) -> None:
-        async with self._turn, self._engine.begin() as connection:
-            await connection.execute(stopped(state).where(is_batch(key), batches.c.state.in_(stoppable)))
+        stop = stopped(state).where(is_batch(key), batches.c.state.in_(stoppable))
+
+        async def done(connection: AsyncConnection) -> None:
+            await connection.execute(stop)
+
+        await self._tables.change(done)
 
     async def resume(self, key: BatchKey, *, executor: str, max_cost_nano_usd: int | None, concurrency: int) -> None:
-        async with self._turn, self._engine.begin() as connection:
+        async def resumed(connection: AsyncConnection) -> None:
             query = select(batches).where(is_batch(key)).with_for_update()
             batch = (await connection.execute(query)).one_or_none()
             if batch is None:
@@ -199,7 +198,9 @@ class SqlBatches:
                 values |= {"state": goes_on, "executor": executor, "finished_us": None}
             await connection.execute(update(batches).where(is_batch(key)).values(values))
 
-    def _opened(self, key: BatchKey, row: Row[Any]) -> batch_pb2.BatchRow:
+        await self._tables.change(resumed)
+
+    def _opened(self, key: BatchKey, row: Any) -> batch_pb2.BatchRow:
         found = batch_pb2.BatchRow(
             row=row.row,
             run_id=row.run_id or "",
@@ -271,7 +272,7 @@ def _unknown(key: BatchKey) -> NotFound:
     return NotFound(f"batch_id: there is no batch {key.batch_id}; ListBatches shows those there are", field="batch_id")
 
 
-def _message(row: Row[Any]) -> batch_pb2.Batch:
+def _message(row: Any) -> batch_pb2.Batch:
     started = row.next_row - 1
     return batch_pb2.Batch(
         batch_id=row.batch_id,

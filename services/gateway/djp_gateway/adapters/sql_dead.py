@@ -6,25 +6,25 @@ import uuid
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, insert, select, text, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, select, text, update
 
-from djp.database import from_us, now_us, reading, to_us
+from djp.database import from_us, now_us, to_us
 from djp.mesh.errors import NotFound
 from djp.mesh.times import from_timestamp
 from djp.v1 import run_pb2
 from djp_gateway.adapters.pages import read_page
 from djp_gateway.adapters.tables import runs
-from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import DeadRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from djp.v1 import dead_letter_pb2
     from djp_gateway.adapters.sql_store import SqlRunStore
+    from djp_gateway.adapters.transactions import Transactions
 
 _SHARE_LOCK = 0x646A7073  # "djps": the advisory lock of who takes a share on Postgres, as the write lock is on SQLite
 
@@ -32,30 +32,27 @@ _SHARE_LOCK = 0x646A7073  # "djps": the advisory lock of who takes a share on Po
 class SqlDeadLetters:
     """DeadLetters on SQLAlchemy Core; one transaction a call."""
 
-    def __init__(self, engine: AsyncEngine, store: SqlRunStore) -> None:
-        self._engine = engine
+    def __init__(self, tables: Transactions, store: SqlRunStore) -> None:
+        self._tables = tables
         self._store = store
-        self._sqlite = engine.dialect.name == "sqlite"
-        self._turn = turn_of(engine)
+        self._sqlite = tables.dialect == "sqlite"
 
     async def get(self, tenant: str, dead_letter_id: str) -> DeadRun:
         query = select(runs).where(
             runs.c.tenant == tenant, runs.c.run_id == dead_letter_id.lower(), runs.c.died_us.is_not(None)
         )
-        async with reading(self._engine).connect() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            raise NotFound(
-                f"there is no dead letter {dead_letter_id}; `djp dlq list` shows those there are",
-                field="dead_letter_id",
-            )
-        return self._opened(row)
+        for row in await self._tables.rows(query):
+            return self._opened(row)
+        raise NotFound(
+            f"there is no dead letter {dead_letter_id}; `djp dlq list` shows those there are",
+            field="dead_letter_id",
+        )
 
     async def list(
         self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter, *, page_size: int, page_token: str
     ) -> tuple[Sequence[DeadRun], str]:
         where = _fitting(tenant, wanted)
-        found, token = await read_page(self._engine, where, runs.c.died_us, size=page_size, token=page_token)
+        found, token = await read_page(self._tables.engine, where, runs.c.died_us, size=page_size, token=page_token)
         return [self._opened(row) for row in found], token
 
     async def replay(
@@ -65,10 +62,10 @@ class SqlDeadLetters:
         query = select(runs).where(where).order_by(runs.c.died_us, runs.c.run_id).limit(at_most)
         if not self._sqlite:
             query = query.with_for_update()  # who replays the same at the same time finds them replayed
-        made = []
-        async with self._turn, self._engine.begin() as connection:
-            dead = (await connection.execute(query)).all()
-            for row in dead:
+
+        async def replayed(connection: AsyncConnection) -> Sequence[str]:
+            made = []
+            for row in (await connection.execute(query)).all():
                 run = _again(self._store.opened(row), window_share)
                 made.append(
                     self._store.row_of(
@@ -85,41 +82,48 @@ class SqlDeadLetters:
                 )
             if made:
                 await connection.execute(insert(runs), made)
-        return [row["run_id"] for row in made]
+            return [row["run_id"] for row in made]
+
+        return await self._tables.change(replayed)
 
     async def replayed(self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter) -> Sequence[str]:
         where = and_(*_fitting(tenant, wanted, replayed=True), runs.c.replayed_as.is_not(None))
         query = select(runs.c.replayed_as).where(where).order_by(runs.c.died_us, runs.c.run_id)
-        async with reading(self._engine).connect() as connection:
-            return (await connection.execute(query)).scalars().all()
+        return [row.replayed_as for row in await self._tables.rows(query)]
 
     async def purge(self, tenant: str, wanted: dead_letter_pb2.DeadLetterFilter) -> int:
-        async with self._turn, self._engine.begin() as connection:
-            done = await connection.execute(update(runs).where(*_fitting(tenant, wanted)).values(died_us=None))
-        return int(done.rowcount)
+        forget = update(runs).where(*_fitting(tenant, wanted)).values(died_us=None)
+
+        async def purged(connection: AsyncConnection) -> int:
+            return (await connection.execute(forget)).rowcount
+
+        return await self._tables.change(purged)
 
     async def take_share(
         self, run: run_pb2.Run, amount_nano_usd: int, windows: Sequence[tuple[datetime, int]]
     ) -> int | None:
         asked_us = now_us()
-        async with self._turn, self._engine.begin() as connection:
+
+        async def took(connection: AsyncConnection) -> int | None:
             if not self._sqlite:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SHARE_LOCK})
             mine = runs.c.run_id == run.run_id
-            if (await connection.execute(select(runs.c.share_us).where(mine))).scalar_one() is not None:
+            if (await connection.execute(select(runs.c.share_us).where(mine))).one()[0] is not None:
                 return None
             used = case((runs.c.terminal, runs.c.cost_nano_usd), else_=runs.c.share_nano_usd)
             for place, (begins, allowed) in enumerate(windows):
                 taken = select(func.coalesce(func.sum(used), 0)).where(
                     runs.c.tenant == run.tenant, runs.c.share_us >= to_us(begins)
                 )
-                already = int((await connection.execute(taken)).scalar_one())
+                already = int((await connection.execute(taken)).one()[0])
                 if already and already + amount_nano_usd > allowed:
                     return place
             await connection.execute(update(runs).where(mine).values(share_us=asked_us, share_nano_usd=amount_nano_usd))
-        return None
+            return None
 
-    def _opened(self, row: Row[Any]) -> DeadRun:
+        return await self._tables.change(took)
+
+    def _opened(self, row: Any) -> DeadRun:
         at = None if row.replayed_us is None else from_us(row.replayed_us)
         return DeadRun(self._store.opened(row), row.replayed_as or "", at)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Row,
     and_,
     case,
     cast,
@@ -20,20 +19,21 @@ from sqlalchemy import (
     update,
 )
 
-from djp.database import from_us, now_us, reading, to_us
+from djp.database import from_us, now_us, to_us
 from djp.mesh.errors import NotFound
 from djp.mesh.identity import ROLES
 from djp.mesh.paging import page_token as token_of
 from djp.mesh.paging import read_page_token
 from djp_gateway.adapters.sql_audit import remember
 from djp_gateway.adapters.tables import keys
-from djp_gateway.adapters.turn import turn_of
 from djp_gateway.callers import ApiKey, AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from djp_gateway.adapters.transactions import Transactions
 
 _MINUTE_US = 60_000_000
 
@@ -41,9 +41,8 @@ _MINUTE_US = 60_000_000
 class SqlKeyStore:
     """A KeyStore on SQLAlchemy Core; one transaction a call."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._turn = turn_of(engine)
+    def __init__(self, tables: Transactions) -> None:
+        self._tables = tables
 
     async def add(self, key: ApiKey, secret_sha256: str, *, by: str) -> None:
         row = {
@@ -58,9 +57,12 @@ class SqlKeyStore:
             "revoked_by": "",
             "rate_limit": key.rate_limit,
         }
-        async with self._turn, self._engine.begin() as connection:
-            await connection.execute(insert(keys).values(row))
+
+        async def added(connection: AsyncConnection) -> None:
+            await connection.execute(insert(keys), row)
             await remember(connection, AuditEvent("KEY_CREATED", key.tenant, by, key.key_id))
+
+        await self._tables.change(added)
 
     async def find(self, secret_sha256: str) -> ApiKey | None:
         return await self._one(keys.c.secret_sha256 == secret_sha256)
@@ -82,14 +84,13 @@ class SqlKeyStore:
             .order_by(keys.c.created_us.desc(), keys.c.key_id.desc())
             .limit(page_size + 1)
         )
-        async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._tables.rows(query)
         page = rows[:page_size]
         token = token_of(page[-1].created_us, page[-1].key_id) if len(rows) > page_size else ""
         return [_opened(row) for row in page], token
 
     async def revoke(self, key_id: str, *, by: str) -> ApiKey:
-        async with self._turn, self._engine.begin() as connection:
+        async def done(connection: AsyncConnection) -> None:
             revoked = await connection.execute(
                 update(keys)
                 .where(keys.c.key_id == key_id.lower(), keys.c.revoked_us.is_(None))
@@ -98,40 +99,46 @@ class SqlKeyStore:
             )
             for row in revoked.all():
                 await remember(connection, AuditEvent("KEY_REVOKED", row.tenant, by, row.key_id))
+
+        await self._tables.change(done)
         return await self.get(key_id)
 
     async def used(self, key_id: str) -> None:
-        async with self._turn, self._engine.begin() as connection:
-            await connection.execute(update(keys).where(keys.c.key_id == key_id).values(last_used_us=now_us()))
+        used = update(keys).where(keys.c.key_id == key_id).values(last_used_us=now_us())
+
+        async def noted(connection: AsyncConnection) -> None:
+            await connection.execute(used)
+
+        await self._tables.change(noted)
 
     async def take_calls(self, key_id: str, calls: int, a_minute: int) -> float:
         # One number a key: when it will have room for a minute's calls again. A call moves it on by its part of a
         # minute, and it may lie a minute ahead at most (the generic cell rate algorithm).
         now, each = self._now_us(), _MINUTE_US // a_minute
         full = case((keys.c.full_us > now, keys.c.full_us), else_=now) + calls * each
-        async with self._turn, self._engine.begin() as connection:
-            taken = await connection.execute(
-                update(keys).where(keys.c.key_id == key_id, full <= now + _MINUTE_US).values(full_us=full)
-            )
-            if taken.rowcount:
+        take = update(keys).where(keys.c.key_id == key_id, full <= now + _MINUTE_US).values(full_us=full)
+        room_us = select(keys.c.full_us + each - _MINUTE_US - now).where(keys.c.key_id == key_id)
+
+        async def taken(connection: AsyncConnection) -> float:
+            if (await connection.execute(take)).rowcount:
                 return 0.0
-            room_us = select(keys.c.full_us + each - _MINUTE_US - now).where(keys.c.key_id == key_id)
-            wait_us = (await connection.execute(room_us)).scalar_one_or_none() or 0
-        return max(1.0, float(wait_us)) / 1_000_000
+            row = (await connection.execute(room_us)).one_or_none()
+            return max(1.0, float(row[0] if row else 0)) / 1_000_000
+
+        return await self._tables.change(taken)
 
     def _now_us(self) -> ColumnElement[int]:
         """The time by one clock for all gateways: the database's, or this machine's, which has all of them."""
-        if self._engine.dialect.name == "sqlite":
+        if self._tables.dialect == "sqlite":
             return literal(now_us(), BigInteger)
         return cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
 
     async def _one(self, which: ColumnElement[bool]) -> ApiKey | None:
-        async with reading(self._engine).connect() as connection:
-            row = (await connection.execute(select(keys).where(which))).one_or_none()
-        return None if row is None else _opened(row)
+        rows = await self._tables.rows(select(keys).where(which))
+        return _opened(rows[0]) if rows else None
 
 
-def _opened(row: Row[Any]) -> ApiKey:
+def _opened(row: Any) -> ApiKey:
     return ApiKey(
         key_id=row.key_id,
         tenant=row.tenant,

@@ -5,37 +5,44 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, select
 
-from djp.database import from_us, now_us, reading
+from djp.database import from_us, now_us
+from djp.upserts import insert_if_new
 from djp_gateway.adapters.repeats import row_of_request
 from djp_gateway.adapters.sql_audit import remember
 from djp_gateway.adapters.tables import orders
-from djp_gateway.adapters.turn import turn_of
 from djp_gateway.callers import AuditEvent
 from djp_gateway.ports import APPROVE, REJECT, Order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from djp_gateway.adapters.transactions import Transactions
     from djp_gateway.seal import Seal
 
 _REMEMBERED = {APPROVE: "RUN_APPROVED", REJECT: "RUN_REJECTED"}
+_FIRST = (
+    select(orders)
+    .where(
+        orders.c.run_id.in_(bindparam("of_runs", expanding=True)),
+        orders.c.kind.in_(bindparam("kinds", expanding=True)),
+    )
+    .order_by(orders.c.ordered_us.desc())
+)
 
 
 class SqlRunOrders:
     """RunOrders on SQLAlchemy Core; one transaction a call."""
 
-    def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
-        self._engine = engine
+    def __init__(self, tables: Transactions, seal: Seal) -> None:
+        self._tables = tables
         self._seal = seal
-        self._turn = turn_of(engine)
 
     async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> str | None:
-        row = await row_of_request(self._engine, self._seal, orders, tenant, request_id, request_sha256)
+        row = await row_of_request(self._tables, self._seal, orders, tenant, request_id, request_sha256)
         return None if row is None else str(row.run_id)
 
     async def give(self, tenant: str, run_id: str, order: Order, *, request_id: str, request_sha256: str) -> None:
@@ -49,29 +56,25 @@ class SqlRunOrders:
             "ordered_us": now_us(),
             "sealed_order": self._seal.close(told, _place(run_id, request_id)),
         }
-        try:
-            async with self._turn, self._engine.begin() as connection:
-                await connection.execute(insert(orders).values(row))
-                if kind := _REMEMBERED.get(order.kind):
-                    await remember(connection, AuditEvent(kind, tenant, order.by, run_id))
-        except IntegrityError:
-            # The same request at the same time was quicker.
-            if not await self.earlier(tenant, request_id, request_sha256):
-                raise
+
+        async def given(connection: AsyncConnection) -> bool:
+            new = insert_if_new(self._tables.dialect, orders, orders.c.request_id)
+            if (await connection.execute(new, row)).one_or_none() is None:
+                return False
+            if kind := _REMEMBERED.get(order.kind):
+                await remember(connection, AuditEvent(kind, tenant, order.by, run_id))
+            return True
+
+        if not await self._tables.change(given):  # the same request at the same time was quicker
+            await self.earlier(tenant, request_id, request_sha256)
 
     async def first(self, run_ids: Collection[str], *kinds: str) -> Mapping[str, Order]:
         if not run_ids:
             return {}
-        query = (
-            select(orders)
-            .where(orders.c.run_id.in_(list(run_ids)), orders.c.kind.in_(kinds))
-            .order_by(orders.c.ordered_us.desc())
-        )
-        async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._tables.rows(_FIRST, {"of_runs": list(run_ids), "kinds": list(kinds)})
         return {row.run_id: self._open(row) for row in rows}
 
-    def _open(self, row: Row[Any]) -> Order:
+    def _open(self, row: Any) -> Order:
         told = json.loads(self._seal.open(row.sealed_order, _place(row.run_id, row.request_id)))
         return Order(kind=row.kind, by=told["by"], reason=told["reason"], at=from_us(row.ordered_us))
 

@@ -3,41 +3,64 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
-from djp.database import reading, to_us
+from djp.database import to_us
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
 from djp.mesh.times import from_timestamp
 from djp.run_states import TERMINAL_STATES
+from djp.upserts import insert_if_new
 from djp.v1 import run_pb2
 from djp_gateway.adapters.pages import read_page
 from djp_gateway.adapters.tables import checkpoints, events, hidden_values, runs
-from djp_gateway.adapters.turn import turn_of
 from djp_gateway.ports import Checkpoint, Page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from djp_gateway.adapters.transactions import Transactions
     from djp_gateway.seal import Seal
 
 DEFAULT_PAGE_SIZE = 50
 _DEAD = (run_pb2.RUN_STATE_DENIED, run_pb2.RUN_STATE_FAILED)  # such a run is a dead letter
+
+# Statements are built once: building one costs as much as running it.
+_OF_TENANT = runs.c.tenant == bindparam("of_tenant")
+_BY_REQUEST = select(runs).where(_OF_TENANT, runs.c.request_id == bindparam("by_request"))
+_BY_ID = select(runs).where(_OF_TENANT, runs.c.run_id == bindparam("of_run"))
+_SAVE = update(runs).where(
+    runs.c.run_id == bindparam("of_run"),
+    runs.c.attempt == bindparam("by_attempt"),
+    runs.c.last_sequence == bindparam("after"),
+    runs.c.terminal.is_(False),
+)
+_EVENTS = (
+    select(events.c.sequence, events.c.sealed_event)
+    .where(events.c.run_id == bindparam("of_run"), events.c.sequence > bindparam("after"))
+    .order_by(events.c.sequence)
+)
+_ADD_EVENT, _ADD_CHECKPOINT = insert(events), insert(checkpoints)
+_CHECKPOINTS = select(checkpoints).where(checkpoints.c.run_id == bindparam("of_run")).order_by(checkpoints.c.number)
+_LAST_CHECKPOINT = select(func.coalesce(func.max(checkpoints.c.number), 0)).where(
+    checkpoints.c.run_id == bindparam("of_run")
+)
+_FORGET_CHECKPOINTS = delete(checkpoints).where(checkpoints.c.run_id == bindparam("of_run"))
+_HIDDEN = select(hidden_values.c.sealed_values).where(hidden_values.c.run_id == bindparam("of_run"))
+_FORGET_HIDDEN = delete(hidden_values).where(hidden_values.c.run_id == bindparam("of_run"))
 
 
 class SqlRunStore:
     """A RunStore on SQLAlchemy Core; one transaction a call. A database that is full, read-only or away says so in the
     errors of djp.database."""
 
-    def __init__(self, engine: AsyncEngine, seal: Seal) -> None:
-        self._engine = engine
+    def __init__(self, tables: Transactions, seal: Seal) -> None:
+        self._tables = tables
         self._seal = seal
-        self._turn = turn_of(engine)
 
     async def check_seal(self) -> None:
         """Open one stored run, if there is any, so that a wrong key shows at the start.
@@ -45,37 +68,31 @@ class SqlRunStore:
         Raises:
             FailedPrecondition: the runs were sealed with another key.
         """
-        async with reading(self._engine).connect() as connection:
-            row = (await connection.execute(select(runs).limit(1))).one_or_none()
-        if row:
+        for row in await self._tables.rows(select(runs).limit(1)):
             self.opened(row)
 
     async def earlier(self, tenant: str, request_id: str, request_sha256: str) -> run_pb2.Run | None:
-        query = select(runs).where(runs.c.tenant == tenant, runs.c.request_id == request_id)
-        async with reading(self._engine).connect() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            return None
-        if row.request_sha256 != self._seal.fingerprint(request_sha256):
-            raise RequestIdReused.by(request_id)
-        return self.opened(row)
+        for row in await self._tables.rows(_BY_REQUEST, {"of_tenant": tenant, "by_request": request_id}):
+            if row.request_sha256 != self._seal.fingerprint(request_sha256):
+                raise RequestIdReused.by(request_id)
+            return self.opened(row)
+        return None
 
     async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
         row = self.row_of(run, request_id=request_id, request_sha256=request_sha256, executor=executor)
-        try:
-            async with self._turn, self._engine.begin() as connection:
-                await connection.execute(insert(runs).values(row))
-        except IntegrityError:
-            # The same request at the same time was quicker.
-            if found := await self.earlier(run.tenant, request_id, request_sha256):
-                return found
-            raise
+
+        async def made(connection: AsyncConnection) -> bool:
+            new = insert_if_new(self._tables.dialect, runs, runs.c.run_id)
+            return (await connection.execute(new, row)).one_or_none() is not None
+
+        if not await self._tables.change(made):  # the same request at the same time was quicker
+            return cast("run_pb2.Run", await self.earlier(run.tenant, request_id, request_sha256))
         return run
 
     def row_of(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> dict[str, Any]:
         """A new run as its row, for who adds some within a transaction of their own."""
         return {
-            **self._columns(run),
+            **self._columns(run, run.last_sequence),
             "run_id": run.run_id,
             "tenant": run.tenant,
             "request_id": request_id,
@@ -100,49 +117,44 @@ class SqlRunStore:
         kept: Sequence[Checkpoint] = (),
         parked_until: datetime | None = None,
     ) -> None:
-        first = run.last_sequence + 1
-        for sequence, event in enumerate(events_, start=first):
+        run_id, last = run.run_id, run.last_sequence + len(events_)
+        mine = {"of_run": run_id}
+        # All of it is made here and not in the transaction's thread, for the run may change meanwhile.
+        columns = {
+            **self._columns(run, last),
+            **mine,
+            "by_attempt": run.attempt,
+            "after": run.last_sequence,
+        }
+        if parked_until:
+            columns["due_us"] = to_us(parked_until)
+        if run.state in _DEAD:
+            columns |= {"died_us": run.finished_at.ToMicroseconds(), "error_reason": run.error.reason}
+        rows = []
+        for sequence, event in enumerate(events_, start=run.last_sequence + 1):
             event.sequence = sequence
-        last = run.last_sequence + len(events_)
-        stored = run_pb2.Run()
-        stored.CopyFrom(run)
-        stored.last_sequence = last
-        fence = and_(
-            runs.c.run_id == run.run_id,
-            runs.c.attempt == run.attempt,
-            runs.c.last_sequence == run.last_sequence,
-            runs.c.terminal.is_(False),
-        )
-        async with self._turn, self._engine.begin() as connection:
-            columns = self._columns(stored) | ({"due_us": to_us(parked_until)} if parked_until else {})
-            if run.state in _DEAD:
-                columns |= {"died_us": run.finished_at.ToMicroseconds(), "error_reason": run.error.reason}
-            done = await connection.execute(update(runs).where(fence).values(columns))
-            if done.rowcount != 1:
-                raise FailedPrecondition(f"run {run.run_id} has ended or was taken over by another attempt")
-            if events_:
-                rows = [
-                    {
-                        "run_id": run.run_id,
-                        "sequence": event.sequence,
-                        "sealed_event": self._seal.close(event.SerializeToString(), _place(run.run_id, event.sequence)),
-                    }
-                    for event in events_
-                ]
-                await connection.execute(insert(events), rows)
+            sealed_event = self._seal.close(event.SerializeToString(), _place(run_id, sequence))
+            rows.append({"run_id": run_id, "sequence": sequence, "sealed_event": sealed_event})
+        ended = run.state in TERMINAL_STATES
+
+        async def saved(connection: AsyncConnection) -> None:
+            if (await connection.execute(_SAVE, columns)).rowcount != 1:
+                raise FailedPrecondition(f"run {run_id} has ended or was taken over by another attempt")
+            await connection.execute(_ADD_EVENT, rows)
             if hidden is not None:
-                sealed = self._seal.close(json.dumps(hidden).encode(), _place(run.run_id, "hidden"))
-                await connection.execute(delete(hidden_values).where(hidden_values.c.run_id == run.run_id))
-                await connection.execute(insert(hidden_values).values(run_id=run.run_id, sealed_values=sealed))
+                sealed = self._seal.close(json.dumps(hidden).encode(), _place(run_id, "hidden"))
+                await connection.execute(_FORGET_HIDDEN, mine)
+                await connection.execute(insert(hidden_values), {"run_id": run_id, "sealed_values": sealed})
             if kept:
-                await self._keep(connection, run.run_id, kept)
-            if run.state in TERMINAL_STATES:
-                await connection.execute(delete(checkpoints).where(checkpoints.c.run_id == run.run_id))
+                await self._keep(connection, run_id, kept)
+            if ended:
+                await connection.execute(_FORGET_CHECKPOINTS, mine)
+
+        await self._tables.change(saved)
         run.last_sequence = last
 
     async def _keep(self, connection: AsyncConnection, run_id: str, kept: Sequence[Checkpoint]) -> None:
-        query = select(func.coalesce(func.max(checkpoints.c.number), 0)).where(checkpoints.c.run_id == run_id)
-        first = (await connection.execute(query)).scalar_one() + 1
+        first = (await connection.execute(_LAST_CHECKPOINT, {"of_run": run_id})).one()[0] + 1
         rows = [
             {
                 "run_id": run_id,
@@ -152,21 +164,21 @@ class SqlRunStore:
             }
             for number, one in enumerate(kept, start=first)
         ]
-        await connection.execute(insert(checkpoints), rows)
+        await connection.execute(_ADD_CHECKPOINT, rows)
 
     async def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:
-        query = select(checkpoints).where(checkpoints.c.run_id == run_id).order_by(checkpoints.c.number)
-        async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
         return [
             Checkpoint(row.kind, self._seal.open(row.sealed_checkpoint, _place(run_id, f"{row.kind}/{row.number}")))
-            for row in rows
+            for row in await self._tables.rows(_CHECKPOINTS, {"of_run": run_id})
         ]
 
     async def get(self, tenant: str, run_id: str) -> run_pb2.Run:
-        query = select(runs).where(runs.c.tenant == tenant, _begins(run_id.lower())).limit(2)
-        async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
+        prefix = run_id.lower()
+        if len(prefix) == 36:  # a whole id, which the index finds
+            rows = await self._tables.rows(_BY_ID, {"of_tenant": tenant, "of_run": prefix})
+        else:
+            begins = runs.c.run_id.startswith(prefix, autoescape=True)
+            rows = await self._tables.rows(select(runs).where(runs.c.tenant == tenant, begins).limit(2))
         if not rows:
             raise NotFound(f"there is no run {run_id}; `djp runs list` shows those there are", field="run_id")
         if len(rows) > 1:
@@ -174,46 +186,40 @@ class SqlRunStore:
         return self.opened(rows[0])
 
     async def hidden(self, run_id: str) -> Mapping[str, str] | None:
-        query = select(hidden_values.c.sealed_values).where(hidden_values.c.run_id == run_id)
-        async with reading(self._engine).connect() as connection:
-            sealed = (await connection.execute(query)).scalar_one_or_none()
-        if sealed is None:
-            return None
-        values: dict[str, str] = json.loads(self._seal.open(sealed, _place(run_id, "hidden")))
-        return values
+        for row in await self._tables.rows(_HIDDEN, {"of_run": run_id}):
+            values: dict[str, str] = json.loads(self._seal.open(row.sealed_values, _place(run_id, "hidden")))
+            return values
+        return None
 
     async def list(self, tenant: str, request: run_pb2.ListRunsRequest) -> Page:
         size, where = request.page_size or DEFAULT_PAGE_SIZE, [runs.c.tenant == tenant, *_filters(request)]
-        found, token = await read_page(self._engine, where, runs.c.created_us, size=size, token=request.page_token)
+        found, token = await read_page(
+            self._tables.engine, where, runs.c.created_us, size=size, token=request.page_token
+        )
         return Page([self.opened(row) for row in found], token)
 
     async def events_after(self, run_id: str, sequence: int) -> Sequence[run_pb2.RunEvent]:
-        query = (
-            select(events.c.sequence, events.c.sealed_event)
-            .where(events.c.run_id == run_id, events.c.sequence > sequence)
-            .order_by(events.c.sequence)
-        )
-        async with reading(self._engine).connect() as connection:
-            rows = (await connection.execute(query)).all()
         return [
-            run_pb2.RunEvent.FromString(self._seal.open(row.sealed_event, _place(run_id, row.sequence))) for row in rows
+            run_pb2.RunEvent.FromString(self._seal.open(row.sealed_event, _place(run_id, row.sequence)))
+            for row in await self._tables.rows(_EVENTS, {"of_run": run_id, "after": sequence})
         ]
 
-    def _columns(self, run: run_pb2.Run) -> dict[str, Any]:
+    def _columns(self, run: run_pb2.Run, last_sequence: int) -> dict[str, Any]:
         state = run_pb2.Run()
         state.CopyFrom(run)
         state.ClearField("spec")
+        state.last_sequence = last_sequence
         return {
             "attempt": run.attempt,
             "state": run.state,
             "terminal": run.state in TERMINAL_STATES,
             "provider": run.result.model.partition("/")[0][:100],
             "cost_nano_usd": run.result.total_nano_usd,
-            "last_sequence": run.last_sequence,
+            "last_sequence": last_sequence,
             "sealed_run": self._seal.close(state.SerializeToString(), run.run_id),
         }
 
-    def opened(self, row: Row[Any]) -> run_pb2.Run:
+    def opened(self, row: Any) -> run_pb2.Run:
         """The run of a whole row."""
         run = run_pb2.Run.FromString(self._seal.open(row.sealed_run, row.run_id))
         run.attempt = row.attempt  # which is raised by who takes the run over, and knows no more of it
@@ -224,11 +230,6 @@ class SqlRunStore:
 def _place(run_id: str, part: int | str) -> str:
     """What a part of a run is sealed for: the run, and an event's number or the part's name."""
     return f"{run_id}/{part}"
-
-
-def _begins(prefix: str) -> ColumnElement[bool]:
-    whole = len(prefix) == 36  # then the index finds it
-    return runs.c.run_id == prefix if whole else runs.c.run_id.startswith(prefix, autoescape=True)
 
 
 def _filters(request: run_pb2.ListRunsRequest) -> list[ColumnElement[bool]]:
