@@ -165,7 +165,9 @@ class Scaling(_message.Message):
     def oldest_wait(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def p95_wait(self) -> _duration_pb2.Duration:
-        """Of the runs that began lately and of those that wait for a worker; as the last decision saw it."""
+        """Of the runs that began lately and of those that wait for a worker, as if these waited on until the next decision; as
+        the last decision saw it.
+        """
 
     @_builtins.property
     def last_decision(self) -> Global___ScaleDecision: ...
