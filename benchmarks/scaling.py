@@ -53,7 +53,7 @@ _PATIENCE_S = 120.0
 
 
 def environment(folder: Path, rule: Rule) -> dict[str, str]:
-    """Of the mesh: the rule, and one tenant that may use all workers."""
+    """Of the mesh: the rule, and one tenant that never waits for its own runs, only for workers: others are no queue."""
     names = ("MIN_WORKERS", "MAX_WORKERS", "TARGET_QUEUE_DEPTH", "TARGET_P95_LATENCY_MS", "SCALE_UP_STEP")
     names += ("SCALE_DOWN_STEP", "SCALE_DECISION_INTERVAL_MS")
     values = (rule.min_workers, rule.max_workers, rule.target_queue_depth, rule.target_p95_ms, rule.up_step)
@@ -61,7 +61,7 @@ def environment(folder: Path, rule: Rule) -> dict[str, str]:
     return {
         **os.environ,
         **dict(zip(names, map(str, values), strict=True)),
-        "PER_TENANT_MAX_CONCURRENCY": str(rule.max_workers),
+        "PER_TENANT_MAX_CONCURRENCY": str(2 * rule.max_workers),
         "DJP_HOME": str(folder / "home"),
         "DJP_PROVIDERS": str(folder / "providers.yaml"),
         "DJP_LOG_LEVEL": "INFO",

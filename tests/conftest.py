@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from djp.mesh.channel import open_channel
 from djp.mesh.server import MeshServer
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import grpc
 
     from djp.mesh.server import Service
+
+settings.register_profile("djp", deadline=None)  # a busy machine is no failure
+settings.load_profile("djp")
 
 
 @pytest.fixture(autouse=True)
