@@ -36,7 +36,12 @@ MOST_PLAIN = 1024
 # with a trigger minds whether any other character stands beside its finding, or nothing at all. So what stands between
 # two of those was searched when the text around it was.
 _TOUCHY = frozenset(f"{ascii_letters}{digits}_.:-+/=@%'")
-_finding = partial(tuple.__new__, Finding)  # what Finding(...) does, in half the time
+_ONLY_IF_NEXT = ".:-"  # behind a finding these are touchy only if what follows them is
+# The same of a byte of UTF-8: 0 calm, 1 touchy, 2 touchy only if the next one is. What is not ASCII may be one with
+# what it stands beside.
+_BESIDE = bytes(2 if chr(byte) in _ONLY_IF_NEXT else byte >= 0x80 or chr(byte) in _TOUCHY for byte in range(256))
+# What Finding(...) and Redacted(...) do, in half the time.
+_finding, _redacted = partial(tuple.__new__, Finding), partial(tuple.__new__, Redacted)
 
 
 class _Piece(NamedTuple):
@@ -90,41 +95,40 @@ class Looks:
             if not matches:
                 return Redacted(text, ())
             matches.sort()
-            if redacted := self._at_once(text, searched, data, matches, offset):
+            if redacted := self._at_once(text, data, matches, offset):
                 return redacted
         piece = _Piece(text, searched, before, offset, unseen, plain)
         found = self._in_gaps(piece, gaps(0, len(text), walls), count=True)
         return self._settled(piece, found, walls) if found else Redacted(text, ())
 
-    def _at_once(
-        self, text: str, searched: str, data: bytes, matches: Sequence[tuple[int, int, int]], offset: int
-    ) -> Redacted | None:
+    def _at_once(self, text: str, data: bytes, matches: Sequence[tuple[int, int, int]], offset: int) -> Redacted | None:
         """The piece redacted, if none of the matches touches anything: then there is nothing more to think of."""
-        rules, fixed, ascii_only = self._rules, self._replacements.fixed, len(data) == len(text)
+        rules, fixed, beside, size = self._rules, self._replacements.fixed, _BESIDE, len(data)
+        ascii_only = size == len(text)
         findings: list[Finding] = []
         parts: list[str] = []
         done = read = 0
         for start, number, end in matches:
             if end <= read:  # it is inside of what is found
                 continue
-            if start < read:
+            if start < read or (start and beside[data[start - 1]]):
+                return None
+            behind = beside[data[end]] if end < size else 0
+            if behind == 1 or (behind and data[end + 1 : end + 2].translate(beside) > b"\0"):
                 return None
             before, read = read, end
             if not ascii_only:
+                if data[start] >= 0x80 or data[end - 1] >= 0x80:
+                    return None
                 first = done + len(data[before:start].decode())
                 start, end = first, first + len(data[start:end].decode())
-                if not (text[start - 1 : start + 1].isascii() and text[end - 1 : end + 1].isascii()):
-                    return None
-            behind = searched[end : end + 2]
-            if (start and searched[start - 1] in _TOUCHY) or (behind[:1] in _TOUCHY and _touches(behind)):
-                return None
             replacement = fixed[number] or self._replacements.of(rules[number].type, text[start:end])
             findings.append(_finding((rules[number], start + offset, end + offset, replacement)))
             parts.append(text[done:start])
             parts.append(replacement)
             done = end
         parts.append(text[done:])
-        return Redacted("".join(parts), tuple(findings))
+        return _redacted(("".join(parts), tuple(findings)))
 
     def _settled(self, piece: _Piece, found: list[_Span], walls: Sequence[_Place]) -> Redacted:
         """The piece redacted when all is found that these findings set free."""
@@ -290,7 +294,7 @@ class Looks:
 
 def _touches(behind: str) -> bool:
     """Whether what stands behind a finding, its first two characters, may be found when it is gone."""
-    return behind[:1] in _TOUCHY and (behind[0] not in ".:-" or behind[1:] in _TOUCHY)
+    return behind[:1] in _TOUCHY and (behind[0] not in _ONLY_IF_NEXT or behind[1:] in _TOUCHY)
 
 
 def _beside(piece: _Piece, fresh: Sequence[_Span], spans: Sequence[_Span], walls: Sequence[_Place]) -> list[_Place]:
