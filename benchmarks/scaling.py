@@ -53,7 +53,7 @@ _PATIENCE_S = 120.0
 
 
 def environment(folder: Path, rule: Rule) -> dict[str, str]:
-    """Of the mesh: the rule, and one tenant that never waits for its own runs, only for workers: others are no queue."""
+    """Of the mesh: the rule, and one tenant whose runs wait for workers only, so that the queue has all of them."""
     names = ("MIN_WORKERS", "MAX_WORKERS", "TARGET_QUEUE_DEPTH", "TARGET_P95_LATENCY_MS", "SCALE_UP_STEP")
     names += ("SCALE_DOWN_STEP", "SCALE_DECISION_INTERVAL_MS")
     values = (rule.min_workers, rule.max_workers, rule.target_queue_depth, rule.target_p95_ms, rule.up_step)
