@@ -57,7 +57,7 @@ lint: $(READY) $(OPENAPI) ## Check style, types, import arrows, contracts, gener
 	$(BIN)/buf breaking djp/v1/descriptors.binpb --against proto/released.binpb
 	@mkdir -p .cache/lock && cp requirements.lock requirements-dev.lock .cache/lock/
 	$(COMPILE) pyproject.toml --all-extras -o .cache/lock/requirements-dev.lock
-	$(COMPILE) pyproject.toml --extra minio --extra pdf --extra postgres --extra rest -o .cache/lock/requirements.lock
+	$(COMPILE) pyproject.toml --extra dashboards --extra minio --extra pdf --extra postgres --extra rest -o .cache/lock/requirements.lock
 	@for name in requirements.lock requirements-dev.lock; do diff -q $$name .cache/lock/$$name >/dev/null \
 		|| { echo "$$name does not fit pyproject.toml: run \`make lock\` and commit it"; exit 1; }; done
 
@@ -75,7 +75,7 @@ bench: $(READY) ## Run every benchmark, each within a minute.
 
 .PHONY: lock
 lock: $(READY) ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes the newest versions.
-	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra minio --extra pdf --extra postgres --extra rest -o requirements.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra dashboards --extra minio --extra pdf --extra postgres --extra rest -o requirements.lock
 	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras -o requirements-dev.lock
 	echo uv | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-uv.lock
 	echo schemathesis==$(SCHEMATHESIS_VERSION) | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-fuzz.lock

@@ -18,7 +18,7 @@ _MAX_MESSAGE = 300
 
 @cache
 def data_dir() -> Path:
-    """The folder that holds schemas/, presets/, policies/, templates/ and config/.
+    """The folder that holds schemas/, presets/, policies/, templates/, config/ and dashboards/.
 
     In a checkout that is its root; an installed wheel carries a copy inside the package.
     """

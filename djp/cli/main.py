@@ -263,6 +263,25 @@ def up(
     run_service("all", listen, rest=True)
 
 
+@app.command(epilog=examples("djp dashboard --gateway localhost:7100", "djp dashboard --port 8600"))
+def dashboard(
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=65535, help="On localhost; default: 8501, or the next free one."),
+    ] = None,
+    gateway: Gateway = None,
+) -> None:
+    """Show runs, costs, approvals, workers and more in a browser, until Ctrl-C.
+
+    Whoever may open localhost on this machine acts there with the key in DJP_API_KEY. While it has a mesh of its own,
+    no other command may use the data folder: with `djp up` and --gateway all of them can.
+    """
+    from djp.cli.dashboard import serve_dashboard
+    from djp.cli.session import execute
+
+    execute(lambda: serve_dashboard(gateway, port))
+
+
 @app.command(epilog=examples("djp version"))
 def version() -> None:
     """Print the version."""

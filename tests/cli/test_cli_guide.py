@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ def lines() -> list[tuple[str, set[int]]]:
     found = []
     for row in re.findall(r"^\|(.*)\|$", PAGE.read_text(), re.MULTILINE):
         *_, ours, exits = re.split(r"(?<!\\)\|", row)
-        if command := re.fullmatch(r"\s*`((?:djp|python scripts/version\.py) .*)`\s*", ours):
+        if command := re.fullmatch(r"\s*`((?:djp|python scripts/version\.py|streamlit) .*)`\s*", ours):
             found.append((command[1], {int(code) for code in exits.split(",") if code.strip()} or {0}))
     return found
 
@@ -54,7 +55,10 @@ async def test_every_line_of_the_tables_does_what_the_page_says(djp: Any, tmp_pa
     wrong = []
     async with _serving(djp, f"unix:{short_folder}/gateway.sock"), _runner(djp, folder) as run:
         for line, expected in lines():
-            code, told = await (run(line) if line.startswith("djp ") else _call_python(line, folder / "copy"))
+            if line.startswith(("djp dashboard", "streamlit")):
+                code, told = await _serve_until_interrupted(line, djp)
+            else:
+                code, told = await (run(line) if line.startswith("djp ") else _call_python(line, folder / "copy"))
             if code not in expected or "Traceback" in told:
                 wrong.append(f"{line}\n  ended with {code}, not {sorted(expected)}: {told[-600:]}")
     assert not wrong, "\n".join(wrong)
@@ -90,6 +94,23 @@ async def _call_python(line: str, folder: Path) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, stderr=STDOUT, cwd=folder)
     told, _ = await process.communicate()
     return await process.wait(), told.decode()
+
+
+async def _serve_until_interrupted(line: str, djp: Any) -> tuple[int, str]:
+    """The same of a line that serves pages: it is interrupted as soon as it says where."""
+    command, *arguments = shlex.split(line)
+    program = Path(sys.executable).with_name(command)
+    process = await asyncio.create_subprocess_exec(
+        program, *arguments, stdout=PIPE, stderr=STDOUT, cwd=PAGE.parents[1], env=djp.environment()
+    )
+    assert process.stdout is not None
+    told = b""
+    while b"URL: http://localhost:" not in told and (piece := await process.stdout.readline()):
+        told += piece
+    if process.returncode is None:
+        process.send_signal(signal.SIGINT)
+    rest, _ = await process.communicate()
+    return await process.wait(), (told + rest).decode()
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-RUN_FOR_EVER = {("serve",), ("up",), ("scale", "watch")}
+RUN_FOR_EVER = {("serve",), ("up",), ("scale", "watch"), ("dashboard",)}
 PRINT_WHAT_THEY_ARE_ASKED_FOR = {("storage", "get"), ("templates", "new"), ("version",), ("scale", "hpa")}
 """Nothing of theirs is a document."""
 COMMAND: Any = typer.main.get_command(app)
