@@ -18,28 +18,15 @@ _PAGES = {
         "dead_letters": "Dead letters",
     },
 }
-_ICONS = {
-    "runs": "monitoring",
-    "costs": "payments",
-    "workers": "groups",
-    "storage": "database",
-    "templates": "description",
-    "approvals": "approval",
-    "batches": "table_rows",
-    "dead_letters": "mark_email_unread",
-}
 
 
 def main() -> None:
     """Draw the page that is asked for."""
     read_env_file()
-    st.set_page_config(page_title="DJP Mesh", layout="wide")  # an icon would be fetched from afar
+    st.set_page_config(page_title="DJP Mesh", layout="wide")  # no icons: the browser would fetch them from afar
     folder = Path(__file__).with_name("pages")
     pages = {
-        section: [
-            st.Page(folder / f"{name}.py", title=title, icon=f":material/{_ICONS[name]}:", url_path=name)
-            for name, title in named.items()
-        ]
+        section: [st.Page(folder / f"{name}.py", title=title, url_path=name) for name, title in named.items()]
         for section, named in _PAGES.items()
     }
     page = st.navigation(pages)
