@@ -39,7 +39,11 @@ async def serve_dashboard(gateway: str | None, port: int | None) -> int:
 
 async def _serve(gateway: str, port: int | None) -> int:
     command = [sys.executable, "-m", "streamlit", "run", str(APP), *(["--server.port", str(port)] if port else [])]
-    streamlit = await asyncio.create_subprocess_exec(*command, env={**os.environ, "DJP_GATEWAY": gateway})
+    streamlit = await asyncio.create_subprocess_exec(
+        *command,
+        env={**os.environ, "DJP_GATEWAY": gateway},
+        start_new_session=True,  # Ctrl-C is for us: Streamlit would tell it with a traceback
+    )
     try:
         code = await streamlit.wait()
     finally:

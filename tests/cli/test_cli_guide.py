@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx2
+
 from tests.cli.test_cli_help import COMMANDS, words_of
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ async def test_every_line_of_the_tables_does_what_the_page_says(djp: Any, tmp_pa
     async with _serving(djp, f"unix:{short_folder}/gateway.sock"), _runner(djp, folder) as run:
         for line, expected in lines():
             if line.startswith(("djp dashboard", "streamlit")):
-                code, told = await _serve_until_interrupted(line, djp)
+                code, told = await _serve_shortly(line, djp)
             else:
                 code, told = await (run(line) if line.startswith("djp ") else _call_python(line, folder / "copy"))
             if code not in expected or "Traceback" in told:
@@ -96,21 +98,32 @@ async def _call_python(line: str, folder: Path) -> tuple[int, str]:
     return await process.wait(), told.decode()
 
 
-async def _serve_until_interrupted(line: str, djp: Any) -> tuple[int, str]:
-    """The same of a line that serves pages: it is interrupted as soon as it says where."""
+async def _serve_shortly(line: str, djp: Any) -> tuple[int, str]:
+    """The same of a line that serves pages until Ctrl-C, which it is sent when it has served one.
+
+    How Streamlit itself takes that is its own affair: its code is 0 if it has served a page.
+    """
     command, *arguments = shlex.split(line)
     program = Path(sys.executable).with_name(command)
     process = await asyncio.create_subprocess_exec(
         program, *arguments, stdout=PIPE, stderr=STDOUT, cwd=PAGE.parents[1], env=djp.environment()
     )
     assert process.stdout is not None
-    told = b""
-    while b"URL: http://localhost:" not in told and (piece := await process.stdout.readline()):
-        told += piece
-    if process.returncode is None:
-        process.send_signal(signal.SIGINT)
+    told = ""
+    while not (url := re.search(r"URL: (http://localhost:\d+)", told)):
+        piece = await process.stdout.readline()
+        if not piece:
+            return await process.wait(), told
+        told += piece.decode()
+    async with httpx2.AsyncClient(timeout=60) as browser:
+        (await browser.get(url[1])).raise_for_status()
+    if command != "djp":
+        process.kill()
+        await process.communicate()
+        return 0, told
+    process.send_signal(signal.SIGINT)
     rest, _ = await process.communicate()
-    return await process.wait(), (told + rest).decode()
+    return await process.wait(), told + rest.decode()
 
 
 @asynccontextmanager
