@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from djp.mesh import semconv
-from djp.mesh.telemetry import RUN_ID, run_attributes, run_trace_id
+from djp.mesh.telemetry import RUN_ID, own_ids, run_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +39,17 @@ class RunAttributes(SpanProcessor):
 
 
 class RunTraceIds(RandomIdGenerator):
-    """A run's trace has the id of the run, whichever process begins a span of it; every other trace a random one."""
+    """The spans of a run and its parts have ids that follow from the run's; all others have random ones."""
 
     def generate_trace_id(self) -> int:
         """Called by the SDK, in the context where a span without a parent starts."""
-        return run_trace_id() or super().generate_trace_id()
+        ids = own_ids()
+        return ids[0] if ids else super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        """Called by the SDK, in the context where a span starts."""
+        ids = own_ids()
+        return ids[1] if ids else super().generate_span_id()
 
 
 class LocalSpans(SpanExporter):

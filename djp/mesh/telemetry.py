@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
     from opentelemetry.util.types import AttributeValue
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -39,7 +39,7 @@ _NO_TRACER = trace.NoOpTracerProvider().get_tracer("djp")
 
 _providers: dict[str, TracerProvider] = {}
 _service: ContextVar[str] = ContextVar("djp_service", default="")
-_run_trace: ContextVar[int] = ContextVar("djp_run_trace", default=0)
+_own_ids: ContextVar[tuple[int, int] | None] = ContextVar("djp_own_ids", default=None)
 
 
 def setup(service: str, *, otlp_endpoint: str | None = None, spans_dir: Path | None = None) -> None:
@@ -88,34 +88,81 @@ def service_scope(service: str) -> Iterator[None]:
 def run_scope(run_id: str) -> Iterator[None]:
     """Everything inside the block, on every service it calls, is part of run `run_id` (its spans carry the id).
 
-    The trace that begins inside has the run's id, if that is a UUID: whoever takes the run up later goes on in it.
+    If that is a UUID, its spans are below the run's own, whoever works on the run: see `part_scope`.
     """
     if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"run id {run_id[:80]!r} is malformed: 1 to 64 letters, digits, '_' and '-'")
-    token = otel_context.attach(baggage.set_baggage(semconv.DJP_RUN_ID, run_id))
-    trace_token = _run_trace.set(_trace_id_of(run_id))
+    token = otel_context.attach(_below(0, baggage.set_baggage(semconv.DJP_RUN_ID, run_id)))
     try:
         yield
     finally:
-        _run_trace.reset(trace_token)
         otel_context.detach(token)
 
 
-def _trace_id_of(run_id: str) -> int:
+@contextmanager
+def part_scope(part: int) -> Iterator[None]:
+    """Spans inside the block are below that part of the current run; part 0 is the run itself, all others are below it.
+
+    Ids of trace and parts follow from the run's id, so that a process that knows nothing but the run can record, with
+    `part_ended`, the span of what another process has begun and did not live to end.
+    """
+    token = otel_context.attach(_below(part, otel_context.get_current()))
     try:
-        return uuid.UUID(run_id).int
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+def part_ended(part: int, name: str, began_ns: int, *, ended_ns: int | None = None, failed: str = "") -> None:
+    """Record the span of a part of the current run, in nanoseconds since the epoch; without `ended_ns` it ends now.
+
+    `failed`: why, if it has.
+    """
+    ids = _ids_of(part)
+    if ids is None:
+        return
+    context = _below(0, otel_context.get_current()) if part else trace.set_span_in_context(trace.INVALID_SPAN)
+    token = _own_ids.set(ids)
+    try:
+        recorded = _tracer().start_span(name, context, start_time=began_ns)
+    finally:
+        _own_ids.reset(token)
+    if failed:
+        _mark_failed(recorded, failed)
+    recorded.end(ended_ns)
+
+
+def _ids_of(part: int, context: otel_context.Context | None = None) -> tuple[int, int] | None:
+    """Of the run's trace and of the part's span: the run's UUID, and the half of that which is never 0, by part."""
+    try:
+        whole = uuid.UUID(str(baggage.get_baggage(semconv.DJP_RUN_ID, context))).int
     except ValueError:
-        return 0
+        return None
+    return whole, (whole & 0xFFFF_FFFF_FFFF_FFFF) ^ part
 
 
-def run_trace_id() -> int:
-    """The id of the trace that begins in the current run scope; 0: any. What a caller says of a run does not count."""
-    return _run_trace.get()
+def _below(part: int, context: otel_context.Context) -> otel_context.Context:
+    ids = _ids_of(part, context)
+    if ids is None:
+        return context
+    sampled = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+    above = trace.SpanContext(*ids, is_remote=True, trace_flags=sampled)
+    return trace.set_span_in_context(trace.NonRecordingSpan(above), context)
+
+
+def own_ids() -> tuple[int, int] | None:
+    """Of the trace and the span of a run's part that is recorded now; None: it is any other span."""
+    return _own_ids.get()
 
 
 def current_run_id() -> str:
     """The id of the run the current work is part of, or an empty string."""
     return str(baggage.get_baggage(semconv.DJP_RUN_ID) or "")
+
+
+def current_trace_id() -> str:
+    """The id of the trace that the current work is part of, in hexadecimal; zeros if of none."""
+    return trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
 
 
 @contextmanager
@@ -165,18 +212,24 @@ def _context_from(metadata: Mapping[str, str]) -> otel_context.Context:
 
 @contextmanager
 def _span(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> Iterator[Span]:
-    provider = _providers.get(_service.get())
-    tracer = provider.get_tracer("djp") if provider else _NO_TRACER
-    with tracer.start_as_current_span(
+    with _tracer().start_as_current_span(
         name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as current:
         try:
             yield current
         except BaseException as e:
-            reason = e.reason if isinstance(e, DjpError) else type(e).__name__
-            current.set_attribute(semconv.DJP_ERROR_REASON, reason)
-            current.set_status(Status(StatusCode.ERROR, reason))
+            _mark_failed(current, e.reason if isinstance(e, DjpError) else type(e).__name__)
             raise
+
+
+def _tracer() -> Tracer:
+    provider = _providers.get(_service.get())
+    return provider.get_tracer("djp") if provider else _NO_TRACER
+
+
+def _mark_failed(failed: Span, reason: str) -> None:
+    failed.set_attribute(semconv.DJP_ERROR_REASON, reason)
+    failed.set_status(Status(StatusCode.ERROR, reason))
 
 
 def run_attributes(context: otel_context.Context | None) -> dict[str, str]:

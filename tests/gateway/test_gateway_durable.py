@@ -18,6 +18,8 @@ from tests.gateway.test_gateway_cancel import cancel
 from tests.gateway.test_gateway_crash import METHODS, held
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from djp_gateway.adapters.sql_store import SqlRunStore
 
 SILENCE_S = 1.0
@@ -212,8 +214,13 @@ async def test_nothing_is_kept_of_a_run_that_has_ended(gateway: Any) -> None:
     assert await store.checkpoints(run.run_id) == []
 
 
-async def killable(leaves: Any, address: str, executor: str = "killed") -> asyncio.subprocess.Process:
-    """A gateway in a process of its own, which works on runs at once."""
+async def killable(
+    leaves: Any, address: str, executor: str = "killed", spans: Path | None = None
+) -> asyncio.subprocess.Process:
+    """A gateway in a process of its own, which works on runs at once; its spans go to that folder."""
+    record = (
+        f"from pathlib import Path; telemetry.setup('gateway', spans_dir=Path({str(spans)!r}))" if spans else "pass"
+    )
     environment = {
         **os.environ,
         **{f"DJP_{name.upper()}_ADDRESS": leaves.address(name) for name in leaves.servers},
@@ -224,7 +231,8 @@ async def killable(leaves: Any, address: str, executor: str = "killed") -> async
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        f"from djp.standalone import serve_one; raise SystemExit(serve_one('gateway', {address!r}))",
+        f"from djp.mesh import telemetry; from djp.standalone import serve_one; {record}; "
+        f"raise SystemExit(serve_one('gateway', {address!r}))",
         env=environment,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import djp
-from djp.mesh.telemetry import span
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
 from djp_gateway.drafting import Drafting, Listener
 from djp_gateway.patience import to_the_end
 from djp_gateway.ports import Checkpoint
+from djp_gateway.spans import RunSpans
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -113,6 +113,7 @@ class LiveRun:
         self.events: Sequence[run_pb2.RunEvent] = ()
         """Those that it had when it was resumed."""
         self._kept: Sequence[Checkpoint] = ()
+        self._spans = RunSpans()
         self._store = store
         self._watchers = watchers
 
@@ -131,6 +132,7 @@ class LiveRun:
         self.resumed = self.run.HasField("started_at")
         if self.resumed:
             await self.recall()
+            self._spans.close("INTERRUPTED", self.events[-1].at.ToNanoseconds() if self.events else None)
         else:
             self.run.djp_version = djp.__version__
             self.run.started_at.GetCurrentTime()
@@ -140,6 +142,7 @@ class LiveRun:
         """Learn what earlier attempts at the run have told and kept."""
         self.events = await self._store.events_after(self.run.run_id, 0)
         self._kept = await self._store.checkpoints(self.run.run_id)
+        self._spans.recall(self.events)
 
     def kept(self, kind: str) -> list[bytes]:
         """What earlier attempts have kept of a kind, in order."""
@@ -188,6 +191,8 @@ class LiveRun:
             changed.run.ClearField("spec")
             changed.run.last_sequence = self.run.last_sequence + 1
         await self.emit(run_pb2.RunEvent(state=changed))
+        if state in TERMINAL_STATES:
+            self._spans.end(self.run)
 
     async def warn(self, warning: str) -> None:
         """Tell the watchers something that is no error, and keep it with the run."""
@@ -242,10 +247,11 @@ class LiveRun:
     async def stage(self, stage: common_pb2.Stage.ValueType) -> AsyncIterator[run_pb2.StageFinished]:
         """Announce a stage, trace it, and announce its end with the summary that the caller fills in."""
         self.run.stage = stage
-        await self.emit(run_pb2.RunEvent(stage_started=run_pb2.StageStarted(stage=stage)))
+        started = run_pb2.RunEvent(stage_started=run_pb2.StageStarted(stage=stage))
+        await self.emit(started)
         finished = run_pb2.StageFinished(stage=stage)
         began = time.monotonic_ns()
-        with span(common_pb2.Stage.Name(stage).removeprefix("STAGE_").lower()):
+        with self._spans.stage(started):
             yield finished
         finished.duration.FromNanoseconds(time.monotonic_ns() - began)
         await self.emit(run_pb2.RunEvent(stage_finished=finished))

@@ -9,11 +9,9 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from opentelemetry.trace import Status, StatusCode, format_trace_id
-
 from djp.database import DatabaseAwayError
 from djp.mesh.identity import Identity, identity_scope
-from djp.mesh.telemetry import run_scope, service_scope, span
+from djp.mesh.telemetry import current_trace_id, run_scope, service_scope
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, run_pb2
 from djp_gateway import steps
@@ -227,7 +225,7 @@ class Runner:
         tenant, run_id = claim.tenant, claim.run_id
         live = LiveRun(run_pb2.Run(run_id=run_id, tenant=tenant), self._store, self._watchers, lease_s=self._lease_s)
         error: run_pb2.RunError | None = None
-        with _run(tenant, run_id), span("run") as root:
+        with _run(tenant, run_id):
             try:
                 live.run = await self._store.get(tenant, run_id)
                 if live.run.state in TERMINAL_STATES:
@@ -237,7 +235,7 @@ class Runner:
                 elif claim.takeovers > _MOST_TAKEOVERS:
                     error = _DEADLY
                 else:
-                    live.run.trace_id = format_trace_id(root.get_span_context().trace_id)
+                    live.run.trace_id = current_trace_id()
                     await live.begin()
                     await steps.work(live, self._leaves, self._gates)
                     return
@@ -256,7 +254,6 @@ class Runner:
             finally:
                 self._places.give_back(run_id)  # one that only has to be ended takes none
                 self.wake()
-            root.set_status(Status(StatusCode.ERROR, common_pb2.ErrorReason.Name(error.reason)))
             if error is not INTERRUPTED:
                 await self._ending.end(tenant, run_id, claim.attempt, error, live.owed)
                 return
