@@ -196,9 +196,9 @@ def _contradictions(flags: RunFlags) -> list[Violation]:
         problems.append(Violation("redaction_rules", "has no use with --redact off; leave one out"))
     if flags.quiet and flags.verbose:
         problems.append(Violation("quiet", "--quiet and --verbose contradict each other; leave one out"))
-    if flags.stream and (flags.quiet or flags.as_json or flags.dry_run):
-        other = "--quiet" if flags.quiet else "--json" if flags.as_json else "--dry-run"
-        problems.append(Violation("stream", f"shows drafts to people, and {other} shows none; leave one out"))
+    if flags.stream and (flags.quiet or flags.dry_run):
+        other = "--quiet" if flags.quiet else "--dry-run"
+        problems.append(Violation("stream", f"shows drafts, and {other} shows none; leave one out"))
     if flags.dry_run and flags.metrics:
         problems.append(Violation("metrics", "--dry-run makes no run to record; leave --metrics out"))
     if flags.dry_run and flags.output:

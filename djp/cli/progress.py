@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from djp.cli.documents import document
 from djp.cli.drafts import Drafts
 from djp.cli.terminal import err, one_line
 from djp.money import format_usd
@@ -169,10 +171,27 @@ class Silence(Progress):
         pass
 
 
+class Lines(Silence):
+    """Progress for programs: every event as it is told, a JSON object on a line of standard output."""
+
+    def show(self, event: run_pb2.RunEvent) -> None:
+        """One event of the run; the run itself, which the last one brings, stands on the command's last line."""
+        kind = event.WhichOneof("event")
+        if kind == "heartbeat":
+            return
+        if kind == "state" and event.state.HasField("run"):
+            told = run_pb2.RunEvent(sequence=event.sequence, at=event.at)
+            told.state.state = event.state.state
+            event = told
+        print(json.dumps({"event": document(event)}), flush=True)
+
+
 @contextmanager
-def progress(*, silent: bool) -> Iterator[Progress]:
-    """Progress on standard error for as long as the block lasts."""
-    if silent:
+def progress(*, silent: bool, lines: bool = False) -> Iterator[Progress]:
+    """Progress on standard error for as long as the block lasts; with `lines` events on standard output."""
+    if lines:
+        yield Lines()
+    elif silent:
         yield Silence()
     elif err().is_terminal:
         with err().status("starting …") as status:

@@ -39,7 +39,7 @@ async def run(flags: RunFlags) -> int:
     lost: DjpError | None = None
     told = "interrupted: no run was started"
     try:
-        with progress(silent=flags.quiet or flags.as_json) as shown:
+        with progress(silent=flags.quiet or flags.as_json, lines=flags.stream and flags.as_json) as shown:
             shown.doing("connecting" if flags.gateway else "starting the mesh")
             async with connected(flags.gateway) as client:
                 corpus = await _send_corpus(client, flags, shown)
@@ -162,7 +162,8 @@ def _show(run: run_pb2.Run, corpus: Corpus | None, flags: RunFlags) -> None:
     if flags.as_json:
         from djp.cli.documents import run_document
 
-        print(json.dumps({"run": run_document(run), "corpus": corpus_document(corpus) if corpus else None}, indent=2))
+        whole = {"run": run_document(run), "corpus": corpus_document(corpus) if corpus else None}
+        print(json.dumps(whole, indent=None if flags.stream else 2))
     else:
         show_ended(run, gateway=flags.gateway, quiet=flags.quiet, restored=flags.restore_values)
 

@@ -86,7 +86,8 @@ def run(
     list_presets: Annotated[bool, typer.Option("--list-presets", help="List the presets and leave.")] = False,
     gateway: Gateway = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Show the drafts while they are written, redacted, on standard error.")
+        bool,
+        typer.Option("--stream", help="Show the drafts while they are written, redacted; with --json a line an event."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the text: no progress, summary or costs.")] = False,
     as_json: AsJson = False,

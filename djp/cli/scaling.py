@@ -18,6 +18,27 @@ scale_app = typer.Typer(
 )
 
 
+def _a_load(given: str | Load) -> Load:
+    """The load of that name, or of the name that the operations guide has for it."""
+    name = "ramp" if given.replace("-", "_") == "ramp_and_sustain" else given
+    if name not in set(Load):
+        raise typer.BadParameter(f"{given[:40]!r} is none of {', '.join(Load)}")
+    return Load(name)
+
+
+def _loads(beginning: str) -> list[str]:
+    return [name for name in Load if name.startswith(beginning)]
+
+
+_Profile = Annotated[
+    Load,
+    typer.Option(
+        parser=_a_load,
+        metavar=f"[{'|'.join(Load)}]",
+        help="How the rate of runs goes over time; ramp is also called ramp_and_sustain.",
+        autocompletion=_loads,
+    ),
+]
 _Tuning = Annotated[Tuning | None, typer.Option(help="In the place of DJP_SCALE_TUNING.")]
 
 
@@ -38,7 +59,7 @@ def config(tuning: _Tuning = None, as_json: AsJson = False) -> None:
 
 @scale_app.command(epilog=examples("djp scale simulate --profile burst --run-seconds 20"))
 def simulate(
-    profile: Annotated[Load, typer.Option(help="How the rate of runs goes over time.")] = Load.RAMP,
+    profile: _Profile = Load.RAMP,
     rate: Annotated[
         float | None, typer.Option(metavar="N", help="Runs a second at the peak; default: 60% of MAX_WORKERS are busy.")
     ] = None,
@@ -115,7 +136,7 @@ def watch(gateway: _OfGateway = None) -> None:
 
 
 def load(
-    profile: Annotated[Load, typer.Option(help="How the rate of runs goes over time.")] = Load.RAMP,
+    profile: _Profile = Load.RAMP,
     rate: Annotated[float, typer.Option("--rate", "--max-rate", metavar="N", help="Runs a second at the peak.")] = 1.0,
     seconds: Annotated[
         float, typer.Option("--seconds", "--duration", metavar="S", help="How long the load lasts.")

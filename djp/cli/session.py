@@ -154,7 +154,7 @@ def _tell(error: DjpError, as_json: bool, code: Exit | None = None) -> int:
         fields = [{"field": flag_of(v.field), "description": v.description} for v in error.violations]
         told = {"reason": error.reason, "message": error.message, "exit_code": int(code), "fields": fields}
         try:
-            print(json.dumps({"error": told}, indent=2), flush=True)
+            print(json.dumps({"error": told}), flush=True)
         except OSError:  # full or closed; the lines above have said it
             _forget_output(1)
     return int(code)

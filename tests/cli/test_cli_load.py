@@ -77,6 +77,15 @@ async def test_every_profile_drives_a_real_mesh(djp: Any, short_folder: Path, tm
             assert told["p95_latency_ms"] >= told["p95_wait_ms"] >= 0
 
 
+async def test_the_guides_name_of_a_profile_and_a_name_that_is_none(djp: Any) -> None:
+    for name in ("ramp_and_sustain", "ramp-and-sustain"):
+        ended = await djp("scale", "simulate", "--profile", name, "--seconds", "60", "--json")
+        assert json.loads(ended.out)["load"]["profile"] == "ramp", ended.err
+    ended = await djp("load", "--profile", "nothing")
+    assert ended.code == 2
+    assert "sustain, burst, ramp, drop" in " ".join(ended.err.split())
+
+
 async def test_ctrl_c_starts_no_more_cancels_the_rest_and_leaves_a_whole_file(
     djp: Any, short_folder: Path, tmp_path: Path
 ) -> None:

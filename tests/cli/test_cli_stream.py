@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from djp.cli.drafts import Drafts
 from djp.cli.flags import RunFlags, run_request
-from djp.mesh.errors import InvalidInput
+from djp.mesh.errors import FailedPrecondition, InvalidInput
 from djp.v1 import debate_pb2, run_pb2
 
 if TYPE_CHECKING:
@@ -43,13 +45,12 @@ def test_pieces_become_whole_lines_that_cannot_command_the_terminal() -> None:
     assert lines[-1] in ("  d1 │ Second", "  d2 │ Anew")
 
 
-async def test_drafts_of_a_real_run_come_redacted_before_the_text(djp: Any, docs: Path) -> None:
+async def test_drafts_of_a_real_run_are_shown_redacted(djp: Any, docs: Path) -> None:
     task = "How is money reserved? Tell ada@example.org"
     ended = await djp("run", "--task", task, "--grounded-corpus", str(docs), "--stream")
     told = ended.err.splitlines()
     streamed = [line for line in told if " │ " in line]
     assert {line.split()[0] for line in streamed} == {"d1", "d2", "d3"}
-    assert told.index(streamed[-1]) < next(n for n, line in enumerate(told) if "✓ judge" in line)
     assert "ada@example.org" not in ended.err
     plain = " ".join(line.partition(" │ ")[2] for line in streamed)
     assert all(word in plain for word in ended.out.partition("\n")[0].split())
@@ -75,7 +76,32 @@ async def test_ctrl_c_tells_what_is_there_and_ends_with_the_last_word(djp_at: An
     assert told[-1].startswith("interrupted: the run is cancelled")
 
 
-@pytest.mark.parametrize("other", ["quiet", "as_json", "dry_run"])
+async def test_a_program_reads_a_real_run_line_by_line(djp: Any, docs: Path) -> None:
+    task = "How is money reserved? Tell ada@example.org"
+    ended = await djp("run", "--task", task, "--grounded-corpus", str(docs), "--stream", "--json")
+    *events, last = map(json.loads, ended.out.splitlines())
+    assert not ended.err
+    assert last["corpus"]["documents"] == 2
+    told = [ParseDict(one["event"], run_pb2.RunEvent()) for one in events]
+    kept = [one.sequence for one in told if one.sequence]
+    assert kept == list(range(1, len(kept) + 1))
+    drafts = {one.draft_delta.debater_id for one in told if one.WhichOneof("event") == "draft_delta"}
+    assert drafts == {"d1", "d2", "d3"}
+    assert all(one.sequence == 0 for one in told if one.WhichOneof("event") in ("draft_delta", "heartbeat"))
+    assert run_pb2.RunState.Name(told[-1].state.state) == last["run"]["state"]
+    assert not told[-1].state.HasField("run")
+    assert "ada@example.org" not in json.dumps(events)
+
+
+async def test_what_goes_wrong_is_the_last_line_for_a_program(djp_at: Any, gateway: Any) -> None:
+    gateway.refusal = FailedPrecondition("the model x/y has no price; add one")
+    ended = await djp_at("run", "--task", "x", "--stream", "--json")
+    assert ended.code != 0
+    (line,) = ended.out.splitlines()
+    assert json.loads(line)["error"]["message"] == gateway.refusal.message
+
+
+@pytest.mark.parametrize("other", ["quiet", "dry_run"])
 def test_what_shows_no_drafts_excludes_it(other: str) -> None:
-    with pytest.raises(InvalidInput, match="--stream: shows drafts to people"):
+    with pytest.raises(InvalidInput, match="--stream: shows drafts"):
         run_request(RunFlags(task="x", stream=True, **{other: True}))
