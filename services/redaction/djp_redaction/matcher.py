@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
     from djp_redaction.model import Rule
 
-    _Look = Callable[[object, bytes, int, int], list[tuple[int, int]]]
+    _Spans = list[tuple[int, int]]
+    _Look = Callable[[object, bytes, int, int], _Spans]
 
 _HERE = re2._re2.RE2.Anchor.ANCHOR_START
 _ANYWHERE = re2._re2.RE2.Anchor.UNANCHORED
-_AHEAD = 256  # bytes behind a trigger from the middle that a match has at most if it has no end by itself
 _WINDOW = 512
 _INTRODUCTION = 64  # bytes: what says what a finding is, `secret key:`, is shorter
 _SHIFT = 16  # a place and a rule's number as one number, which sorts faster
 _RULE = (1 << _SHIFT) - 1
+_NOTHING = [(-1, -1), (-1, -1)]
 
 
 class Matcher:
@@ -72,6 +73,7 @@ class Matcher:
         found: list[tuple[int, int, int]] = []
         ends: dict[int, int] = {}  # of the last match of each rule
         clear: dict[int, int] = {}  # no match of the rule begins before
+        ahead: dict[int, _Spans] = {}  # the match that begins there
         looks, size = self._looks, len(data)
         first = known = by = -1  # what reaches furthest of all that is found: start, end, rule
         last = -1  # the trigger before
@@ -85,7 +87,13 @@ class Matcher:
                 if (first <= place < known and by <= rule) or place < clear.get(rule, 0):
                     continue
                 begin = max(ends.get(rule, 0), place - reach)
-                start, stop, clear[rule] = _around(look, group, data, begin, place, solid, window)
+                spans = ahead.get(rule, _NOTHING)
+                if spans[0][0] < begin or spans[0][1] <= place:
+                    spans, clear[rule] = _around(look, data, begin, place, solid, window)
+                    if spans[0][0] > place:
+                        ahead[rule] = spans
+                        continue
+                start, stop = spans[group]
             elif place >= known or place >= (end := ends.get(rule, 0)):
                 limit = place + window if window and place + window < size else size
                 start, stop = look(_HERE, data, place, limit)[group]
@@ -112,12 +120,14 @@ class Matcher:
         return ending([beginnings(rule.pattern, edges_apart=True) for rule in self._rules.values()])
 
 
-def _around(
-    look: _Look, group: int, data: bytes, first: int, place: int, solid: bool, window: int
-) -> tuple[int, int, int]:
-    """The match around a place that begins at `first` or behind it, and up to where there is none that begins there."""
-    size, ahead = len(data), window or _AHEAD
-    limit = min(size, place + 2 * ahead)
+def _around(look: _Look, data: bytes, first: int, place: int, solid: bool, window: int) -> tuple[_Spans, int]:
+    """The match around a place that begins at `first` or behind it, and up to where none begins that is not told here.
+
+    Where nothing stands around the place: the next match behind it, if this look reaches far enough to tell its end.
+    """
+    size = limit = len(data)
+    if window:
+        limit = min(size, place + 2 * window)
     whole = limit == size
     if solid:
         first = max(first, data.rfind(b" ", first, place))
@@ -128,15 +138,12 @@ def _around(
         spans = look(_ANYWHERE, data, first, limit)
         start, stop = spans[0]
         if start < 0:  # nothing that would be finished before the limit
-            return -1, -1, limit - 1 if whole else limit - ahead
+            return _NOTHING, limit - 1 if whole else limit - window
         if start > place:
-            return -1, -1, start
+            return spans if whole or start + window <= limit else _NOTHING, start
         if stop > place:
-            break
+            return spans, 0
         first = max(first + 1, stop - 1)  # the last character of a match may open the next one
-    if limit < size and data.find(b" ", stop - 1, limit) < 0 and data.find(b"\n", stop - 1, limit) < 0:
-        spans = look(_HERE, data, start, size)  # it may be longer than what was looked at
-    return *spans[group], 0
 
 
 def _trigger_database(rules: Mapping[int, Rule]) -> hyperscan.Database | None:

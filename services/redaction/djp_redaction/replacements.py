@@ -43,6 +43,7 @@ class Replacements:
         self._keyed = None if key is None else hmac.new(key, digestmod="sha256")
         types = {rule.type for rule in rule_set.rules}
         used = {self._strategy(type_) for type_ in types}
+        self._pseudonyms = {type_ for type_ in types if self._strategy(type_) == Strategy.PSEUDONYM}
         if Strategy.PSEUDONYM in used and key is None:
             raise FailedPrecondition(
                 "options.strategy: pseudonyms need a secret; set DJP_REDACTION_PSEUDONYM_KEY for the service, or "
@@ -80,7 +81,7 @@ class Replacements:
 
     def of(self, type_: str, value: str) -> str:
         """The replacement of a value of a type whose replacement is not fixed."""
-        if self._keyed is None or self._strategy(type_) == Strategy.PARTIAL:
+        if self._keyed is None or type_ not in self._pseudonyms:
             return _partial(value)
         keyed = self._keyed.copy()
         keyed.update(f"{type_}\0{value if value.isascii() else visible(value)}".encode())
@@ -116,5 +117,8 @@ def _partial(value: str) -> str:
 
 def _shown(value: str, most: int) -> str:
     """Letters and digits only, and none that a mark may belong to."""
-    match = _SHOWN.match(value[: min(2, most)])
+    shown = value[: 2 if most > 2 else most]
+    if value[:3].isascii() and shown.isalnum():
+        return shown
+    match = _SHOWN.match(shown)
     return match[0] if match and value[: len(match[0]) + 1].isascii() else ""
