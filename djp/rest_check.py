@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 
 import grpc
 from google.api import annotations_pb2
@@ -116,6 +117,11 @@ class Strict:
 
     def check(self, method: str, target: str, body: bytes) -> None:
         """Raises Refusal. `target` is the path with its query."""
+        try:
+            unquote_to_bytes(target).decode()
+        except UnicodeDecodeError:
+            told = "the address is not UTF-8 text; write other characters as percent signs and the bytes of their UTF-8"
+            raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT", told) from None
         path, _, query = target.partition("?")
         here = [route for route in self._routes if route.path.fullmatch(path)]
         if not here:
@@ -155,7 +161,7 @@ def _field_path(message: Descriptor | None, name: str) -> str:
 def _check_body(body: bytes, route: Route) -> None:
     try:
         text = body.decode()
-        document = json.loads(text or "{}")
+        document = json.loads(text or "{}", object_pairs_hook=_each_once)
     except UnicodeDecodeError:
         raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT", "the body is not UTF-8 text") from None
     except RecursionError:
@@ -171,6 +177,16 @@ def _check_body(body: bytes, route: Route) -> None:
         json_format.ParseDict(document, message_factory.GetMessageClass(expected)(), max_recursion_depth=_DEEPEST)
     except (json_format.ParseError, RecursionError) as error:
         raise _unusable(str(error)) from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. A name that comes twice would hide from us what Envoy reads of it."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        told = f"{name[:100]!r} stands twice in one object; write it once"
+        raise Refusal(HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT", told, name[:100])
+    return found
 
 
 def _unusable(told: str) -> Refusal:

@@ -131,7 +131,8 @@ def serve_all(listen: str | None = None, *, rest: bool = False) -> int:
 
 
 def _bridge(address: str) -> Callable[[], Awaitable[None]]:
-    from djp.rest import Bridge, RestSettings
+    from djp.rest import Bridge
+    from djp.rest_envoy import RestSettings
 
     return Bridge(address, RestSettings(), MeshSettings()).run
 

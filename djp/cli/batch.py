@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import os
-import re
 from contextlib import ExitStack, aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,11 @@ if TYPE_CHECKING:
     from djp.cli.batch_rows import BatchFlags
     from djp.client import DjpClient
 
+_BEFORE_RUNNING = (
+    batch_pb2.BATCH_STATE_COLLECTING,
+    batch_pb2.BATCH_STATE_CHECKING,
+    batch_pb2.BATCH_STATE_REFUSED,
+)
 _FETCHED_AT_ONCE = 8  # runs that have ended
 COLUMNS = ("row", "state", "run_id", "cost_usd", "tokens", "model", "citations", "file", "reason")
 
@@ -89,16 +93,6 @@ async def _start(
         await client.batches.start(rows, batch_id=batch_id, max_cost_nano_usd=cap, concurrency=flags.concurrency)
     except AlreadyExists as error:
         raise InvalidInput(error.message, field="batch_id") from error
-    except InvalidInput as error:
-        bad = [(_row_of(one.field), one.description) for one in error.violations]
-        refuse([(number, problem) for number, problem in bad if number], len(rows))
-        raise
-
-
-def _row_of(field: str) -> int:
-    """The number of the row that a field of `runs` is in; 0: of none."""
-    found = re.match(r"runs\[(\d+)\]", field)
-    return int(found[1]) + 1 if found else 0
 
 
 async def _follow(client: DjpClient, flags: BatchFlags, batch_id: str, progress: Progress) -> None:
@@ -116,11 +110,11 @@ async def _follow(client: DjpClient, flags: BatchFlags, batch_id: str, progress:
                 row = answer.row
                 if row.error and not row.run_id:
                     progress.bad.append((row.row, row.error))
+                if not running and answer.batch.state not in _BEFORE_RUNNING:
+                    running = True
+                    bars.close()
+                    tick = bars.enter_context(counted("running", rows, silent=silent))
                 if row.state in TERMINAL_STATES:
-                    if not running:
-                        running = True
-                        bars.close()
-                        tick = bars.enter_context(counted("running", rows, silent=silent))
                     await turn.acquire()
                     task = tasks.create_task(_fetch(client, flags.output, row, progress))
                     task.add_done_callback(lambda _: turn.release())

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from djp.cli.flags import flag_of
 from djp.cli.given import MAX_TASK_BYTES
 from djp.cli.terminal import err, one_line
 from djp.mesh.errors import InvalidInput
+from djp.mesh.validation import validate
 from djp.v1 import run_pb2
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 MAX_ROWS = 100_000
 """As in the contract's batches."""
 MAX_FILE_BYTES = 64 << 20
-_PROBLEMS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def read_rows(flags: BatchFlags) -> tuple[list[run_pb2.RunRequest], str]:
         if len(line) != len(heading):
             problems.append((number, f"has {len(line)} cells, and the heading has {len(heading)}"))
             continue
-        rows.append(_request(dict(zip(heading, line, strict=True)), flags))
+        row = _request(dict(zip(heading, line, strict=True)), flags)
+        if broken := _broken_rules(row):
+            problems.append((number, broken))
+        rows.append(row)
     refuse(problems, len(lines) - 1)
     whole = sha256()
     for row in rows:
@@ -106,12 +110,20 @@ def _request(cells: dict[str, str], flags: BatchFlags) -> run_pb2.RunRequest:
     return request
 
 
+def _broken_rules(row: run_pb2.RunRequest) -> str:
+    """What the contract itself says against a row: an answer of the gateway has room for some bad rows only."""
+    try:
+        validate(row)
+    except InvalidInput as error:
+        return "; ".join(f"{flag_of(one.field)}: {one.description}" for one in error.violations)
+    return ""
+
+
 def refuse(problems: Sequence[tuple[int, str]], rows: int) -> None:
     """Raises InvalidInput, with a line for every bad row by its number, if there are any."""
     if not problems:
         return
-    for number, problem in problems[:_PROBLEMS_SHOWN]:
+    for number, problem in problems:
         err().print(f"row {number}: {one_line(problem)}", soft_wrap=True)
-    more = f" ({len(problems) - _PROBLEMS_SHOWN} more are not shown)" if len(problems) > _PROBLEMS_SHOWN else ""
-    bad = f"{len(problems)} of {rows} rows {'is' if len(problems) == 1 else 'are'} bad{more}"
-    raise InvalidInput(f"{bad}; nothing was started", field="input")
+    bad = len({number for number, _ in problems})
+    raise InvalidInput(f"{bad} of {rows} rows {'is' if bad == 1 else 'are'} bad; nothing was started", field="input")

@@ -33,7 +33,7 @@ _MODULES = {
     "grounding": "djp_grounding.settings",
     "storage": "djp_storage.settings",
     "scaling": "djp.scaling.settings",
-    "rest": "djp.rest",
+    "rest": "djp.rest_envoy",
 }
 _SECRET = re.compile(r"(_|^)(KEY|SECRET|TOKEN|PASSWORD|WEBHOOK)(_|$)")
 _NAMES_A_FILE = re.compile(r"_(FILE|CA|CERT)$|^DJP_TLS_KEY$")

@@ -75,7 +75,7 @@ def _clock() -> Check:
 
 def _ports() -> Iterator[Check]:
     """Whether `djp up` could listen where it does by default."""
-    from djp.rest import RestSettings
+    from djp.rest_envoy import RestSettings
     from djp.standalone import GATEWAY_PORT
 
     try:

@@ -136,7 +136,17 @@ async def test_another_row_in_a_named_batch_is_refused(djp: Any, tmp_path: Path)
     assert ended.code == Exit.BAD_INPUT
     assert "--batch-id: batch mine has another row 2, or none; choose another one for other rows" in ended.err
     long = await djp(*command[:-1], "other", "--grounded-required", "500")
-    assert (long.code, "row 1: must be greater than or equal to 0" in long.err) == (Exit.BAD_INPUT, True), long.err
+    assert (long.code, "row 1: --grounded-required: must be greater" in long.err) == (Exit.BAD_INPUT, True), long.err
+
+
+def test_every_bad_row_is_a_line_however_many_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = a_file(tmp_path, 700, "task\n", "Why is row {0} here?\n")
+    file.write_text(file.read_text() + "a,b\n")
+    flags = BatchFlags(source=file, output=tmp_path, grounded_required=500)
+    with pytest.raises(InvalidInput, match="701 of 701 rows are bad; nothing was started"):
+        read_rows(flags)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in told] == [f"row {number}" for number in range(1, 702)]
 
 
 @pytest.mark.parametrize(

@@ -107,3 +107,16 @@ async def test_the_command(djp: Any) -> None:
     assert ended.code == 2
     assert "MIN_WORKERS (99) is above MAX_WORKERS (12)" in ended.err
     assert "Traceback" not in ended.err
+
+
+async def test_decisions_have_a_log_level_of_their_own(djp: Any, home: Path) -> None:
+    djp.env |= {"DJP_LOG_LEVEL": "ERROR", "AUTOSCALER_LOG_LEVEL": "DEBUG", "SCALE_DECISION_INTERVAL_MS": "100"}
+    server = await djp.start("serve", "all", "--listen", f"unix:{home}/gateway.sock")
+    line = (await server.stderr.readline()).decode()
+    assert "DEBUG djp.scaling.autoscaler: Scale decision: hold 2 (calm, and there are MIN_WORKERS)" in line
+    server.kill()
+    await server.communicate()
+    djp.env["AUTOSCALER_LOG_LEVEL"] = "loud"
+    refused = await djp("serve", "all", "--listen", f"unix:{home}/gateway.sock")
+    assert refused.code != 0
+    assert "AUTOSCALER_LOG_LEVEL" in refused.err

@@ -17,6 +17,7 @@ import djp.rest
 from djp.client import connect
 from djp.mesh.channel import open_channel
 from djp.mesh.settings import MeshSettings
+from djp.rest_envoy import RestSettings
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, run_pb2, run_pb2_grpc
 from tests.examples.clients import COMMANDS, build, numbers
@@ -43,7 +44,7 @@ async def envoy(monkeypatch: pytest.MonkeyPatch, *gateways: str) -> AsyncIterato
 
     monkeypatch.setattr(djp.rest, "envoy_config", config)
     address = f"127.0.0.1:{free_port()}"
-    bridge = djp.rest.Bridge(gateways[0], djp.rest.RestSettings(listen=address), MeshSettings())
+    bridge = djp.rest.Bridge(gateways[0], RestSettings(listen=address), MeshSettings())
     running = asyncio.create_task(bridge.run())
     try:
         host, port = address.split(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import tempfile
 import time
 import uuid
 from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +107,33 @@ def test_a_body_that_is_too_long_is_refused(up: Up) -> None:
     answer = up.client.post("/v1/runs", content=b" " * (2 << 20))
     assert answer.status_code == 413
     assert answer.json()["message"] == "Payload Too Large"
+    assert [detail["reason"] for detail in answer.json()["details"]] == ["INVALID_INPUT"]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more", "status", "reason"),
+    [
+        (b"GET /v1/presets HTTP/1.0", b"", 426, "UNIMPLEMENTED"),
+        (b"GET /v1/runs/%ff HTTP/1.1", b"", 400, "INVALID_INPUT"),
+        (b"GET /v1/runs/%00 HTTP/1.1", b"", 400, "INVALID_INPUT"),
+        (b"GET /v1/presets HTTP/1.1", b"a: " + b"x" * 70_000 + b"\r\n", 431, "INVALID_INPUT"),
+        (b"GET /v1/presets HTTP/1.1", b"a_b: c\r\n", 400, "INVALID_INPUT"),
+        (b"GET /v1/presets HTTP/1.1", b"upgrade: websocket\r\nconnection: upgrade\r\n", 403, "PERMISSION_DENIED"),
+        (b"CONNECT x:1 HTTP/1.1", b"", 404, "NOT_FOUND"),
+        (b"\x00\x01", b"", 400, "INVALID_INPUT"),
+    ],
+)
+def test_what_is_no_call_at_all_is_refused_in_the_same_form(
+    up: Up, request_line: bytes, more: bytes, status: int, reason: str
+) -> None:
+    host, port = up.rest.split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(request_line + b"\r\nhost: x\r\n" + more + b"\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        told = json.loads(answer.read())
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
+    assert [detail["reason"] for detail in told["details"]] == [reason]
 
 
 def test_the_api_is_explained(up: Up) -> None:

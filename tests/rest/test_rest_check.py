@@ -7,8 +7,8 @@ import json
 import pytest
 
 from djp.mesh.settings import MeshSettings
-from djp.rest import RestSettings, envoy_config
 from djp.rest_check import Refusal, Strict, public_services, routes
+from djp.rest_envoy import RestSettings, envoy_config
 
 STRICT = Strict()
 ID = "6b0f6c1e-9a2c-4a57-8f0b-0d3f8e7c2a13"
@@ -56,6 +56,10 @@ def test_what_the_contract_knows_passes(method: str, target: str, body: bytes) -
         ("GET", f"/v1/runs/{ID}?run_id=other", b"", 400, "run_id", "is no parameter"),
         ("POST", "/v1/runs?requestId=1", b"{}", 400, "requestId", "is no parameter"),
         ("GET", "/v1/runs", b"{}", 400, "", "takes no body"),
+        ("GET", "/v1/runs/%ff", b"", 400, "", "is not UTF-8 text"),
+        ("GET", "/v1/runs?preset=%c3", b"", 400, "", "is not UTF-8 text"),
+        ("POST", "/v1/runs", b'{"run": {"bogus": 1}, "run": {"task": "x"}}', 400, "run", "stands twice"),
+        ("POST", "/v1/runs", b'{"run": {"task": "x", "task": "y"}}', 400, "task", "stands twice"),
         ("POST", "/v1/runs", b"{bad", 400, "", "is not JSON"),
         ("POST", "/v1/runs", b"[]", 400, "", "is not a JSON object"),
         ("POST", "/v1/runs", b"\xff", 400, "", "is not UTF-8"),

@@ -24,7 +24,7 @@ def settings_variables() -> set[str]:
         folder = importlib.import_module(package).__path__
         if "settings" in {module.name for module in pkgutil.iter_modules(folder)}:
             importlib.import_module(f"{package}.settings")
-    importlib.import_module("djp.rest")
+    importlib.import_module("djp.rest_envoy")
     found = set[str]()
     for cls in BaseSettings.__subclasses__():
         if not cls.__module__.startswith("djp"):

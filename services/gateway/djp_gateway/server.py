@@ -147,6 +147,8 @@ async def open_service(
             more=runner.wake,
         )
         if not command:
+            if settings.autoscaler_log_level:
+                logging.getLogger("djp.scaling").setLevel(settings.autoscaler_log_level)
             await keeper.begin(alone=alone)
             background += [keeper.look, scaler.watch]
         if MeshSettings().metrics_port is not None:

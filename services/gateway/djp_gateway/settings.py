@@ -54,6 +54,10 @@ class GatewaySettings(BaseSettings):
     """A folder of templates beside those shipped; of tenants in tenants/TENANT."""
     per_tenant_max_concurrency: int = Field(default=5, ge=1, validation_alias="PER_TENANT_MAX_CONCURRENCY")
     """Runs of one tenant that are in work at once, at all gateways together."""
+    autoscaler_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
+        default=None, validation_alias="AUTOSCALER_LOG_LEVEL"
+    )
+    """From which level on the autoscaler's decisions are logged; None: as everything else."""
     executor_silence_s: float = Field(default=10.0, ge=0.5, le=600)
     """After so long without a sign of life a gateway counts as dead, and others take over its runs."""
     auth: Literal["none", "keys"] = "none"
