@@ -1,27 +1,27 @@
-"""The whole mesh in one process: seven gRPC servers over Unix sockets. The only module that imports every service."""
+"""The whole mesh in one process: six leaves, and the gateway over them. The only module that imports every service."""
 
 from __future__ import annotations
 
 import gc
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
+from itertools import count
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from djp.mesh import telemetry
 from djp.mesh.errors import FailedPrecondition, InvalidInput
+from djp.mesh.local import LOCAL
 from djp.mesh.server import MeshServer, Service, run_target
 from djp.mesh.settings import MeshSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 GATEWAY_PORT = 7100
 LEAF_PORTS = {
@@ -36,6 +36,8 @@ _ONE_MESH = (
     "; wait for it, or start one mesh with `djp serve all` and give --gateway, or choose another folder with DJP_HOME"
 )
 SERVICES = (*LEAF_PORTS, "gateway")
+
+_meshes = count(1)
 
 OpenService = Callable[[], AbstractAsyncContextManager[Service]]
 
@@ -96,7 +98,7 @@ def gateway(leaves: dict[str, str] | None = None, executor: str = "") -> OpenSer
 
 @asynccontextmanager
 async def standalone_mesh() -> AsyncIterator[str]:
-    """The mesh, up; yields the gateway's address, a Unix socket that nobody else can open.
+    """The mesh, up; yields the gateway's address, which only this process can call.
 
     On exit the gateway goes first, so that the runs it ends can still give their money back.
 
@@ -105,8 +107,9 @@ async def standalone_mesh() -> AsyncIterator[str]:
     """
     from djp_gateway.ports import COMMAND
 
-    async with _sockets() as folder, _whole_mesh(folder, COMMAND) as service:
-        server = MeshServer(service, f"unix:{folder / 'gateway'}.sock")
+    mesh = _new_mesh()
+    async with _whole_mesh(mesh, COMMAND) as service:
+        server = MeshServer(service, f"{mesh}/gateway")
         await server.start()
         try:
             yield server.address
@@ -124,7 +127,7 @@ def serve_all(listen: str | None = None, *, rest: bool = False) -> int:
 
     @asynccontextmanager
     async def open_service() -> AsyncIterator[Service]:
-        async with _sockets() as folder, _whole_mesh(folder, "standalone") as service:
+        async with _whole_mesh(_new_mesh(), "standalone") as service:
             yield replace(service, background=[*service.background, *before])
 
     return run_target(open_service, address)
@@ -156,18 +159,14 @@ async def _only_gateway() -> AsyncIterator[Service]:
             yield service
 
 
-@asynccontextmanager
-async def _sockets() -> AsyncIterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="djp-"))  # short: a socket's path may have 103 bytes
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _new_mesh() -> str:
+    """Where the services of one more mesh in this process are; each has its own data folder."""
+    return f"{LOCAL}{next(_meshes)}"
 
 
 @asynccontextmanager
-async def _whole_mesh(sockets: Path, executor: str) -> AsyncIterator[Service]:
-    """Six leaves serving in this process, and the gateway over them, not serving yet."""
+async def _whole_mesh(mesh: str, executor: str) -> AsyncIterator[Service]:
+    """Six leaves serving within this process only, and the gateway over them, not serving yet."""
     settings = MeshSettings()
     async with AsyncExitStack() as stack:
         stack.enter_context(_hold(settings.home, "", _ONE_MESH))
@@ -182,7 +181,7 @@ async def _whole_mesh(sockets: Path, executor: str) -> AsyncIterator[Service]:
         with _without_gc():
             addresses = {}
             for name in LEAF_PORTS:
-                server = MeshServer(await opened(leaf(name)), f"unix:{sockets / name}.sock", settings=settings)
+                server = MeshServer(await opened(leaf(name)), f"{mesh}/{name}", settings=settings)
                 await server.start()
                 stack.push_async_callback(server.drain, 0.0)  # only the gateway calls it, and that is gone by then
                 addresses[name] = server.address

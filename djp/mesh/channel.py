@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from djp.mesh.deadline import bounded_timeout
 from djp.mesh.errors import InvalidInput
-from djp.mesh.identity import identity_metadata
+from djp.mesh.local import LOCAL, LocalChannel
+from djp.mesh.outgoing import outgoing
 from djp.mesh.settings import MeshSettings
-from djp.mesh.telemetry import trace_metadata
 from djp.mesh.tls import channel_credentials
 
 if TYPE_CHECKING:
@@ -28,16 +27,19 @@ def open_channel(
     address: str,
     *,
     tls: TlsFiles | None = None,
-    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    interceptors: Sequence[grpc.aio.UnaryUnaryClientInterceptor] = (),
     headers: Mapping[str, str] | None = None,
 ) -> grpc.aio.Channel:
-    """A channel to `unix:/path`, `host:port` or `dns:///host:port`; connects at the first call.
+    """A channel to `unix:/path`, `host:port`, `dns:///host:port` or `local:NAME`, a server of this process; connects at
+    the first call.
 
     TLS is taken from `tls`, else from DJP_TLS_*, and never used on a Unix socket, which its folder's mode protects.
     `interceptors` see each call before ours do; `headers` are metadata of every call. Close it, or use it in
     `async with`. Raises InvalidInput for a malformed address.
     """
     settings = MeshSettings()
+    if address.startswith(LOCAL):
+        return LocalChannel(address, headers or {}, interceptors, settings.max_message_bytes)
     target = _target(address)
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", _SERVICE_CONFIG),
@@ -69,14 +71,8 @@ def _target(address: str) -> str:
 
 
 def _outgoing(details: grpc.aio.ClientCallDetails, headers: Mapping[str, str]) -> grpc.aio.ClientCallDetails:
-    """The details of a call with what the current context adds; metadata the caller gave itself wins."""
-    metadata = grpc.aio.Metadata(*(details.metadata or ()))
-    for key, value in {**identity_metadata(), **trace_metadata(), **headers}.items():
-        if metadata.get(key) is None:
-            metadata.add(key, value)
-    return grpc.aio.ClientCallDetails(
-        details.method, bounded_timeout(details.timeout), metadata, details.credentials, details.wait_for_ready
-    )
+    metadata, timeout_s = outgoing(details.metadata, details.timeout, headers)
+    return grpc.aio.ClientCallDetails(details.method, timeout_s, metadata, details.credentials, details.wait_for_ready)
 
 
 class _WithHeaders:

@@ -19,6 +19,7 @@ from djp.mesh import listen, telemetry
 from djp.mesh.deadline import deadline_scope
 from djp.mesh.errors import DjpError, FailedPrecondition
 from djp.mesh.interceptors import CallPipeline
+from djp.mesh.local import LOCAL, LocalServer
 from djp.mesh.logs import setup_logging
 from djp.mesh.metrics import call_metrics, metrics_port
 from djp.mesh.settings import MeshSettings, settings_problems
@@ -49,7 +50,7 @@ class Service:
     background: Sequence[Callable[[], Awaitable[None]]] = ()
     public: bool = False
     """Callers come from outside: on a port, where anybody may call, what they say they are (tenant, role, run) does not
-    count. On a Unix socket it does, for only its owner can open that."""
+    count. On a Unix socket, which only its owner can open, and within a process it does."""
     authenticate: Authenticate | None = None
     """Says who calls, before anything else is done."""
     authorize: Authorize | None = None
@@ -59,7 +60,8 @@ class Service:
 
 
 class MeshServer:
-    """A service listening on one address; several may share a process and its event loop.
+    """A service listening on one address; several may share a process and its event loop. At `local:NAME` only that
+    event loop can call it, without a wire.
 
     `drain_delay_s` is the wait between NOT_SERVING and refusing calls (0 when embedded: nobody balances load there).
     """
@@ -75,30 +77,26 @@ class MeshServer:
         self._pipeline = CallPipeline(
             service.name,
             metrics=call_metrics() if self._settings.metrics_port is not None else None,
-            strangers=service.public and not address.startswith("unix:"),
+            strangers=service.public and not address.startswith(("unix:", LOCAL)),
             authenticate=service.authenticate,
             authorize=service.authorize,
         )
         self._health = health.aio.HealthServicer()
-        self._server: grpc.aio.Server | None = None
+        self._server: grpc.aio.Server | LocalServer | None = None
         self._background: list[asyncio.Task[None]] = []
         self._drained: asyncio.Task[None] | None = None
         self._failed = asyncio.Event()
 
     async def start(self) -> None:
         """Listen and serve. `address` then names the real port. Raises FailedPrecondition when the address is taken."""
-        listen.prepare(self.address)
-        server = grpc.aio.server(interceptors=[self._pipeline], options=self._options())
-        names = []
-        for descriptor, servicer, add_to_server in self.service.servicers:
+        names = [descriptor.full_name for descriptor, _, _ in self.service.servicers]
+        server: Any
+        if self.address.startswith(LOCAL):
+            server = LocalServer(self.address, self._pipeline, self._settings.max_message_bytes)
+        else:
+            server = self._listening(names)
+        for _, servicer, add_to_server in self.service.servicers:
             add_to_server(servicer, server)
-            names.append(descriptor.full_name)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            (*names, health.SERVICE_NAME, reflection.SERVICE_NAME),
-            server,
-        )
-        self._bind(server)
         await server.start()
         listen.protect_socket(self.address)
         self._server = server
@@ -155,6 +153,15 @@ class MeshServer:
                 self.failure = e
                 self._failed.set()
                 await self._health.enter_graceful_shutdown()
+
+    def _listening(self, names: Sequence[str]) -> grpc.aio.Server:
+        """A server of gRPC's on the address, with health and reflection for those outside."""
+        listen.prepare(self.address)
+        server = grpc.aio.server(interceptors=[self._pipeline], options=self._options())
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        self._bind(server)
+        return server
 
     def _bind(self, server: grpc.aio.Server) -> None:
         tls = None if self.address.startswith("unix:") else self._settings.tls

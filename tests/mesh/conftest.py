@@ -55,6 +55,8 @@ class Mesh:
     """Starts servers and channels and closes them when the test ends."""
 
     folder: Path
+    scheme: str = "unix"
+    """Where services are if a test does not say: on a socket, or within the process."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     Text: Any = StringValue
 
@@ -63,8 +65,11 @@ class Mesh:
         return tiny_service(*args, **kwargs)
 
     async def serve(self, service: Service, address: str | None = None, **kwargs: Any) -> MeshServer:
-        server = MeshServer(service, address or f"unix:{self.folder}/{service.name}.sock", **kwargs)
+        server = MeshServer(service, address or self.address(service.name), **kwargs)
         return await self.stack.enter_async_context(server)
+
+    def address(self, name: str) -> str:
+        return f"{self.scheme}:{self.folder}/{name}.sock"
 
     async def channel(self, address: str, **kwargs: Any) -> grpc.aio.Channel:
         return await self.stack.enter_async_context(open_channel(address, **kwargs))
@@ -78,7 +83,13 @@ class Mesh:
 
 
 @pytest.fixture
-async def mesh(short_folder: Path) -> AsyncIterator[Mesh]:
-    mesh = Mesh(short_folder)
+def scheme() -> str:
+    """A module whose tests hold within one process, too, has a fixture of this name with both."""
+    return "unix"
+
+
+@pytest.fixture
+async def mesh(short_folder: Path, scheme: str) -> AsyncIterator[Mesh]:
+    mesh = Mesh(short_folder, scheme)
     async with mesh.stack:
         yield mesh

@@ -14,6 +14,11 @@ from djp.mesh import errors
 from djp.mesh.rpc_errors import error_from_rpc
 
 
+@pytest.fixture(params=["unix", "local"])
+def scheme(request):
+    return request.param
+
+
 class BudgetDenied(errors.ResourceExhausted):
     reason = "BUDGET_EXCEEDED"
 
@@ -162,7 +167,7 @@ async def test_five_hundred_violations_still_reach_a_client_with_default_limits(
     async def refuses(*_):
         raise errors.InvalidInput("ö" * 5000, violations=violations, metadata={"k": "v" * 5000})
 
-    server = await mesh.serve(mesh.service(Unary=refuses))
+    server = await mesh.serve(mesh.service(Unary=refuses), f"unix:{mesh.folder}/probe.sock")
     async with grpc.aio.insecure_channel(server.address) as plain:
         call = plain.unary_unary("/test.Probe/Unary")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -176,7 +181,7 @@ async def test_five_hundred_violations_still_reach_a_client_with_default_limits(
 
 
 async def test_nothing_listens_is_unavailable(mesh):
-    stub = await mesh.stub(f"unix:{mesh.folder}/nobody.sock")
+    stub = await mesh.stub(mesh.address("nobody"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Unary(mesh.Text())
     assert type(error_from_rpc(caught.value)) is errors.Unavailable

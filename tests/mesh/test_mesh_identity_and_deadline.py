@@ -18,6 +18,11 @@ from djp.mesh.telemetry import current_run_id
 ROUNDING = 1.02
 
 
+@pytest.fixture(params=["unix", "local"])
+def scheme(request):
+    return request.param
+
+
 async def _two_hops(mesh, leaf_behavior, **timeout):
     """A stub of a hub that forwards to a leaf."""
     leaf = await mesh.probe(Unary=leaf_behavior)

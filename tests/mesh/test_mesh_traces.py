@@ -20,6 +20,11 @@ from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.run_spans import read_spans
 
 
+@pytest.fixture(params=["unix", "local"])
+def scheme(request):
+    return request.param
+
+
 @pytest.fixture
 def spans(tmp_path):
     for service in ("cli", "hub", "leaf"):
@@ -99,7 +104,7 @@ async def test_a_failed_call_is_marked_with_its_reason_and_no_text(mesh, spans):
 
 async def test_a_cancelled_stream_ends_its_spans(mesh, spans, caplog):
     stub = await _hub_and_leaf(mesh)
-    leaf = await mesh.stub(f"unix:{mesh.folder}/leaf.sock")
+    leaf = await mesh.stub(mesh.address("leaf"))
     del stub
     with telemetry.run_scope("run-3"):
         call = leaf.Stream(mesh.Text())

@@ -14,6 +14,11 @@ from djp.v1 import validate_pb2
 _F = descriptor_pb2.FieldDescriptorProto
 
 
+@pytest.fixture(params=["unix", "local"])
+def scheme(request):
+    return request.param
+
+
 def _field(message, name, number, kind, *, label=_F.LABEL_OPTIONAL, type_name=None):
     field = message.field.add(name=name, number=number, type=kind, label=label)
     if type_name:
