@@ -271,6 +271,10 @@ class DjpClient:
         request = key_pb2.RevokeKeyRequest(request_id=request_id or str(uuid.uuid4()), key_id=key_id)
         return (await _answer(self._keys.RevokeKey(request, timeout=CALL_TIMEOUT_S))).key
 
+    async def get_caller(self) -> key_pb2.GetCallerResponse:
+        """As whom the gateway takes this client's calls, and which release of DJP Mesh it is."""
+        return await _answer(self._keys.GetCaller(key_pb2.GetCallerRequest(), timeout=CALL_TIMEOUT_S))
+
     async def list_audit_events(self, request: key_pb2.ListAuditEventsRequest) -> key_pb2.ListAuditEventsResponse:
         """One page of who made and revoked keys, decided about runs and was refused, newest first."""
         return await _answer(self._keys.ListAuditEvents(request, timeout=CALL_TIMEOUT_S))

@@ -229,6 +229,7 @@ class SyncDjpClient(_Blocking):
     get_scaling = _call(client.DjpClient.get_scaling)
     list_keys = _call(client.DjpClient.list_keys)
     revoke_key = _call(client.DjpClient.revoke_key)
+    get_caller = _call(client.DjpClient.get_caller)
     list_audit_events = _call(client.DjpClient.list_audit_events)
 
     def redact_stream(

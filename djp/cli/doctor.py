@@ -32,6 +32,7 @@ SEAL_KEY_BYTES = 32
 GATEWAY_ANSWERS_S = 5.0
 """A gateway that does not answer in this time is as good as down."""
 
+_SAME_RELEASE = "what only one of them knows does not work; take the same release for both"
 _EXTRAS = {"pdf": ("pypdf", "PDF files of a corpus are skipped")}
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "default"), "warning": ("!", "yellow"), "broken": ("✗", "red")}
 
@@ -241,22 +242,32 @@ def _terminal() -> Check:
 
 
 async def _gateway(gateway: str | None) -> Check:
+    """Whether it answers, which release it is, and as whom it takes us."""
     if not gateway:
         return Check("gateway", "note", "none is set: every command starts a mesh of its own (--gateway, DJP_GATEWAY)")
     import asyncio
 
+    from djp import __version__
     from djp.cli.session import connected
-    from djp.v1 import run_pb2
+    from djp.v1 import key_pb2
 
     try:
         async with asyncio.timeout(GATEWAY_ANSWERS_S), connected(gateway) as client:
-            await client.list_runs(run_pb2.ListRunsRequest(page_size=1))
+            caller = await client.get_caller()
     except TimeoutError:
         found = f"{gateway} does not answer within {GATEWAY_ANSWERS_S:g} s"
         return Check("gateway", "broken", found, "check the address and the network")
     except DjpError as error:
+        if error.reason == "UNIMPLEMENTED":
+            found = f"{gateway} answers, and is older than this command, which is djp {__version__}"
+            return Check("gateway", "warning", found, _SAME_RELEASE)
         return Check("gateway", "broken", error.message)
-    return Check("gateway", "ok", f"{gateway} answers")
+    role = key_pb2.Role.Name(caller.role).removeprefix("ROLE_").lower()
+    named = f", by {caller.name}" if caller.name else ""
+    found = f"{gateway} is djp {caller.djp_version}; you are tenant {caller.tenant} there in the role {role}{named}"
+    if caller.djp_version == __version__:
+        return Check("gateway", "ok", found)
+    return Check("gateway", "warning", f"{found}; this command is djp {__version__}", _SAME_RELEASE)
 
 
 def _without_userinfo(url: str) -> str:

@@ -19,6 +19,8 @@ from djp.mesh.errors import DjpError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from sqlalchemy import Select
+
     from djp.s3 import S3Account
 
 ANSWERS_S = 8.0
@@ -40,6 +42,8 @@ async def reach() -> AsyncIterator[Check]:
     for check in _ports():
         yield check
     yield _api_key()
+    async for check in _admins():
+        yield check
     async for check in _databases():
         yield check
     try:
@@ -105,6 +109,48 @@ def _api_key() -> Check:
     return Check(
         "api key", "ok" if key else "note", "DJP_API_KEY is set" if key else "none; a mesh of your own needs none"
     )
+
+
+async def _admins() -> AsyncIterator[Check]:
+    """Where callers need a key, whether somebody has one that makes keys; a database in trouble is told of below."""
+    from sqlalchemy import func, or_, select
+
+    from djp.cli.db import databases
+    from djp.database import now_us, revision_of
+    from djp.mesh.identity import ROLES
+    from djp_gateway.adapters.tables import keys
+    from djp_gateway.settings import GatewaySettings
+
+    try:
+        if GatewaySettings().auth != "keys":
+            return
+        url, migrations = next((url, migrations) for service, url, migrations in databases() if service == "gateway")
+        async with asyncio.timeout(ANSWERS_S):
+            before, newest = await revision_of(url, migrations)
+            if before not in ("", newest):
+                return
+            lasting = or_(keys.c.expires_us.is_(None), keys.c.expires_us > now_us())
+            admins = keys.c.role == ROLES.index("admin")
+            query = select(func.count()).where(admins, keys.c.revoked_us.is_(None), lasting)
+            count = await _count(url, query) if before else 0
+    except (ValidationError, DjpError, TimeoutError):
+        return
+    if count:
+        yield Check("admin keys", "ok", f"{count} can make keys for others")
+    else:
+        remedy = "before the mesh is up, here: djp keys create --role admin --name NAME"
+        yield Check("admin keys", "warning", "DJP_AUTH=keys, and no key of an admin counts", remedy)
+
+
+async def _count(url: str, query: Select[int]) -> int:
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    engine = create_async_engine(url)
+    try:
+        async with engine.connect() as connection:
+            return (await connection.execute(query)).scalar_one()
+    finally:
+        await engine.dispose()
 
 
 async def _databases() -> AsyncIterator[Check]:

@@ -54,6 +54,11 @@ class KeyServiceStub:
                 request_serializer=djp_dot_v1_dot_key__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=djp_dot_v1_dot_key__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.GetCaller = channel.unary_unary(
+                '/djp.v1.KeyService/GetCaller',
+                request_serializer=djp_dot_v1_dot_key__pb2.GetCallerRequest.SerializeToString,
+                response_deserializer=djp_dot_v1_dot_key__pb2.GetCallerResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer:
@@ -86,6 +91,13 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCaller(self, request, context):
+        """As whom the gateway takes this call, and which release it is. For everybody whom it takes at all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +120,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=djp_dot_v1_dot_key__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=djp_dot_v1_dot_key__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'GetCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCaller,
+                    request_deserializer=djp_dot_v1_dot_key__pb2.GetCallerRequest.FromString,
+                    response_serializer=djp_dot_v1_dot_key__pb2.GetCallerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +235,33 @@ class KeyService:
             '/djp.v1.KeyService/ListAuditEvents',
             djp_dot_v1_dot_key__pb2.ListAuditEventsRequest.SerializeToString,
             djp_dot_v1_dot_key__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/djp.v1.KeyService/GetCaller',
+            djp_dot_v1_dot_key__pb2.GetCallerRequest.SerializeToString,
+            djp_dot_v1_dot_key__pb2.GetCallerResponse.FromString,
             options,
             channel_credentials,
             insecure,

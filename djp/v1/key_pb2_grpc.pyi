@@ -38,6 +38,8 @@ class KeyServiceStub:
     """Works on every replica within a second."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_key_pb2.ListAuditEventsRequest, _key_pb2.ListAuditEventsResponse]
     """Who made and revoked keys, decided about runs, and was refused; newest first. A tenant sees what is about it."""
+    GetCaller: _grpc.UnaryUnaryMultiCallable[_key_pb2.GetCallerRequest, _key_pb2.GetCallerResponse]
+    """As whom the gateway takes this call, and which release it is. For everybody whom it takes at all."""
 
 @_typing.type_check_only
 class KeyServiceAsyncStub(KeyServiceStub):
@@ -49,6 +51,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """Works on every replica within a second."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_key_pb2.ListAuditEventsRequest, _key_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Who made and revoked keys, decided about runs, and was refused; newest first. A tenant sees what is about it."""
+    GetCaller: _aio.UnaryUnaryMultiCallable[_key_pb2.GetCallerRequest, _key_pb2.GetCallerResponse]  # type: ignore[assignment]
+    """As whom the gateway takes this call, and which release it is. For everybody whom it takes at all."""
 
 class KeyServiceServicer:
     def CreateKey(
@@ -77,5 +81,12 @@ class KeyServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_key_pb2.ListAuditEventsResponse, _abc.Awaitable[_key_pb2.ListAuditEventsResponse]]:
         """Who made and revoked keys, decided about runs, and was refused; newest first. A tenant sees what is about it."""
+
+    def GetCaller(
+        self,
+        request: _key_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_pb2.GetCallerResponse, _abc.Awaitable[_key_pb2.GetCallerResponse]]:
+        """As whom the gateway takes this call, and which release it is. For everybody whom it takes at all."""
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

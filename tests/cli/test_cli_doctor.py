@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from filelock import FileLock
 
+from djp import __version__
 from djp.cli import doctor, doctor_reach
 from djp.cli.doctor import examine
+from djp.mesh.server import MeshServer, Service
+from djp.standalone import standalone_mesh
+from djp.v1 import key_pb2, key_pb2_grpc
 from tests.grounding.minio_server import MinioServer
 
 if TYPE_CHECKING:
@@ -41,12 +45,58 @@ async def test_a_fresh_installation_is_healthy_and_stays_fresh(home: Path, capsy
 async def test_a_gateway_that_answers_and_one_that_does_not(
     home: Path, gateway: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    code, found = await checks(capsys, gateway.address)
+    async with standalone_mesh() as address:
+        code, found = await checks(capsys, address)
     assert (code, found["gateway"]["state"]) == (0, "ok")
+    assert f"is djp {__version__}; you are tenant default there in the role tenant" in found["gateway"]["found"]
+    code, found = await checks(capsys, gateway.address)  # which knows nothing of callers, as older ones do not
+    assert (code, found["gateway"]["state"]) == (0, "warning")
+    assert "older than this command" in found["gateway"]["found"]
     code, found = await checks(capsys, f"unix:{tmp_path}/nobody.sock")
     assert (code, found["gateway"]["state"]) == (1, "broken")
     code, found = await checks(capsys, "what")
     assert (code, found["gateway"]["state"]) == (1, "broken")
+
+
+class AnotherRelease(key_pb2_grpc.KeyServiceServicer):
+    """A gateway that says what it is told to say."""
+
+    async def GetCaller(self, request: key_pb2.GetCallerRequest, context: Any) -> key_pb2.GetCallerResponse:
+        return key_pb2.GetCallerResponse(
+            tenant="ada", role=key_pb2.ROLE_ADMIN, name="key \x1b[31mops", djp_version="99.0.0"
+        )
+
+
+async def test_the_release_of_the_gateway_and_the_role_of_the_key_are_told(
+    home: Path, short_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = key_pb2.DESCRIPTOR.services_by_name["KeyService"]
+    servicers = [(service, AnotherRelease(), key_pb2_grpc.add_KeyServiceServicer_to_server)]
+    async with MeshServer(Service("gateway", servicers), f"unix:{short_folder}/gateway.sock") as server:
+        code, found = await checks(capsys, server.address)
+        assert await examine(server.address, as_json=False) == 0
+    assert (code, found["gateway"]["state"]) == (0, "warning")
+    assert "is djp 99.0.0; you are tenant ada there in the role admin" in found["gateway"]["found"]
+    assert f"this command is djp {__version__}" in found["gateway"]["found"]
+    assert "\x1b" not in capsys.readouterr().out
+
+
+async def test_where_callers_need_keys_an_admin_has_to_have_one(
+    home: Path, djp: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, found = await checks(capsys)
+    assert "admin keys" not in found
+    monkeypatch.setenv("DJP_AUTH", "keys")
+    _, found = await checks(capsys)
+    assert found["admin keys"]["state"] == "warning"
+    assert not home.exists(), "looking has made something"  # noqa: ASYNC240
+    for role in ("operator", "admin"):
+        made = json.loads((await djp("keys", "create", "--role", role, "--name", role, "--json")).out)
+        _, found = await checks(capsys)
+        assert found["admin keys"]["state"] == ("ok" if role == "admin" else "warning")
+    assert (await djp("keys", "revoke", made["key"]["key_id"])).code == 0
+    _, found = await checks(capsys)
+    assert found["admin keys"]["state"] == "warning"
 
 
 async def test_a_gateway_that_takes_the_call_and_says_nothing(

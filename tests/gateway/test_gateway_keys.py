@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from djp import __version__
 from djp.client import connect
 from djp.mesh.errors import DjpError, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated
 from djp.mesh.identity import Identity, identity_scope
@@ -64,7 +65,10 @@ async def test_a_key_says_who_calls_and_nothing_else_does(mesh: Any, gateway: An
     async with port(mesh) as address, connect(address, api_key=key.secret) as client:
         with identity_scope(Identity(tenant="grace", role="admin")):  # headers that a caller sends are not believed
             run = await client.start_run(run_pb2.RunRequest(task="Why?"))
+            caller = await client.get_caller()
         assert run.tenant == "ada"
+        assert (caller.tenant, caller.role, caller.djp_version) == ("ada", key_pb2.ROLE_TENANT, __version__)
+        assert "Ada's laptop" in caller.name
         with pytest.raises(PermissionDenied):
             await client.list_keys()
     with identity_scope(Identity(tenant="ada")):

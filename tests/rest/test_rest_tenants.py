@@ -127,6 +127,7 @@ LISTS = (
 OWN = {
     "BatchService.StartBatch": "its batch is the caller's, and its rows are runs",
     "GovernanceService.WatchEvents": "tried below, for it does not end",
+    "KeyService.GetCaller": "tells the caller of itself",
     "GroundingService.CreateCorpus": "tried below, for Ada's name makes another corpus",
     "RedactionService.Redact": "nothing is stored",
     "RedactionService.RedactStream": "nothing is stored",

@@ -24,6 +24,7 @@ _ALLOWED: Mapping[str, Mapping[str, str]] = {
         "DebateService": "ListModels",
         "GovernanceService": "GetBudget ListBudgets Report ListEvents WatchEvents ListAnomalies",
         "GroundingService": "ListCorpora GetCorpus ListCorpusVersions Search VerifyCitations",
+        "KeyService": "GetCaller",
         "RedactionService": "Redact RedactStream ListRules ValidateRules",
         "StorageService": "GetArtifact StatArtifact ListArtifacts GetStorageStats GetLifecycleStatus ListStorageEvents",
     },

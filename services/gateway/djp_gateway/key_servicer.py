@@ -1,4 +1,4 @@
-"""The RPCs about API keys, for admins."""
+"""The RPCs about API keys, for admins, and about who calls."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+import djp
 from djp.mesh.errors import InvalidInput, NotFound
 from djp.mesh.identity import current_identity
 from djp.mesh.times import from_timestamp, to_timestamp
@@ -85,6 +86,16 @@ class KeyServicer(key_pb2_grpc.KeyServiceServicer):
         )
         return key_pb2.ListAuditEventsResponse(events=map(_event, found), next_page_token=token)
 
+    async def GetCaller(self, request: key_pb2.GetCallerRequest, context: Context) -> key_pb2.GetCallerResponse:
+        caller = current_identity()
+        return key_pb2.GetCallerResponse(
+            tenant=caller.tenant, role=_role(caller.role), name=caller.caller, djp_version=djp.__version__
+        )
+
+
+def _role(name: str) -> key_pb2.Role.ValueType:
+    return key_pb2.Role.Value(f"ROLE_{name.upper()}")
+
 
 def _visible(asked: str) -> str | None:
     """Whose events the caller is shown; None: everybody's. Raises NotFound for another tenant's, existing or not."""
@@ -112,7 +123,7 @@ def _message(key: ApiKey) -> key_pb2.Key:
     return key_pb2.Key(
         key_id=key.key_id,
         tenant=key.tenant,
-        role=key_pb2.Role.Value(f"ROLE_{key.role.upper()}"),
+        role=_role(key.role),
         name=key.name,
         created_at=to_timestamp(key.created_at),
         expires_at=None if key.expires_at is None else to_timestamp(key.expires_at),
