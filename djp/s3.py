@@ -96,7 +96,7 @@ def s3_error(error: Exception, account: S3Account, setting: str) -> DjpError:
     """What an error of the client means to an operator. Never has its text, which may hold a signed address."""
     code = getattr(error, "code", "") or type(error).__name__
     where = f"the object store at {account.endpoint}"
-    if code in _FULL:
+    if code in _FULL or "no space left on device" in str(getattr(error, "message", "")):
         return DiskFull(f"disk full: {where} takes no more ({code}); free some space there and try again")
     if code in _REFUSED:
         return FailedPrecondition(
@@ -105,6 +105,9 @@ def s3_error(error: Exception, account: S3Account, setting: str) -> DjpError:
         )
     if code == "NoSuchBucket":
         return FailedPrecondition(f"{where} has lost a bucket ({code}); bring it back, or start the service again")
+    if code == "IncompleteBody":  # what MinIO says when its disk becomes full in the middle of an object
+        told = f"{where} took only a part of what was sent ({code}); see whether its disk is full, and try again"
+        return Unavailable(told, retry_after_s=5.0)
     return Unavailable(f"{where} does not answer as it should ({code}); see {setting}", retry_after_s=5.0)
 
 

@@ -21,10 +21,17 @@ KEY, SECRET = "grounding-tests", "only-for-tests"
 class MinioServer:
     """`start` returns when it answers, `stop` when its process is gone."""
 
-    def __init__(self, folder: Path, certificates: Path | None = None) -> None:
-        """With a folder of `public.crt` and `private.key` it speaks TLS."""
+    def __init__(
+        self, folder: Path, certificates: Path | None = None, *, room_mib: int = 0, **environment: str
+    ) -> None:
+        """With a folder of `public.crt` and `private.key` it speaks TLS.
+
+        With `room_mib` its disk has no more room than that, and is gone when it stops.
+        """
         self._folder = folder
         self._certificates = certificates
+        self._room_mib = room_mib
+        self._environment = environment
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -33,12 +40,19 @@ class MinioServer:
 
     def start(self) -> None:
         environment = {**os.environ, "MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET, "MINIO_BROWSER": "off"}
+        environment |= self._environment
         options = ["--quiet", "--address", self.endpoint]
         if self._certificates:
             options += ["--certs-dir", str(self._certificates)]
+        data = self._folder / "data"
+        command = [_binary(), "server", *options, str(data)]
+        if self._room_mib:  # a disk of its own, which no other process sees; that takes no rights of root
+            data.mkdir()
+            mount = f'mount -t tmpfs -o size={self._room_mib}m none "$0" && exec "$@"'
+            command = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, str(data), *command]
         with (self._folder / "minio.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_binary(), "server", *options, str(self._folder / "data")],
+                command,
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -48,6 +62,13 @@ class MinioServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"MinIO did not start: {(self._folder / 'minio.log').read_text()[-1000:]}")
             time.sleep(0.05)
+
+    def half_uploads(self) -> list[Path]:
+        """What lies on its disk of uploads in parts that were neither ended nor given up."""
+        assert self._process
+        disk = Path(f"/proc/{self._process.pid}/root") if self._room_mib else Path("/")
+        parts = disk / self._folder.relative_to("/") / "data/.minio.sys/multipart"
+        return [one for one in parts.rglob("*") if one.is_file()]
 
     def _answers(self) -> bool:
         trusting = ssl._create_unverified_context() if self._certificates else None
