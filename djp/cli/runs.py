@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
     from djp.client import DjpClient
 
-_STYLES = {Exit.OK: "green", Exit.ADVISORY: "yellow", Exit.NO_RESULT: "red", Exit.DENIED: "red"}
+_STYLES = {
+    Exit.OK: "green",
+    Exit.ADVISORY: "yellow",
+    Exit.PENDING: "yellow",
+    Exit.NO_RESULT: "red",
+    Exit.DENIED: "red",
+}
 _NARROW = 72
 
 

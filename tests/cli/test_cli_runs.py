@@ -42,6 +42,15 @@ async def test_the_list_has_a_line_a_run_and_sends_the_filters(
     assert list(asked.states) == [run_pb2.RUN_STATE_NO_RESULT, run_pb2.RUN_STATE_PUBLISHED]
 
 
+async def test_a_run_is_listed_whatever_its_state(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    states = [name.removeprefix("RUN_STATE_") for name in run_pb2.RunState.keys()[1:]]
+    gateway.stored = [gateway.finished(state, runId=f"{number:036}") for number, state in enumerate(states)]
+    await list_runs(gateway.address, limit=50, states=[], preset="", as_json=False)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    for state, line in zip(states, lines, strict=False):
+        assert line.split("  ")[1] == state.lower().replace("_", " ")
+
+
 async def test_the_list_says_nothing_of_redaction_where_nothing_was_found(
     gateway: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
