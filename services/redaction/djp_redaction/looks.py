@@ -8,9 +8,9 @@ from string import ascii_letters, digits
 from typing import TYPE_CHECKING, NamedTuple
 
 from djp.mesh.errors import Internal, ResourceExhausted
-from djp_redaction import graphemes
 from djp_redaction.model import Finding, Redacted
 from djp_redaction.searcher import TooManyMatches
+from djp_redaction.spans import in_code_points, moves, undivided
 from djp_redaction.text import gaps, place_of_seen, places_of, prepared, seen, united, visible
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from djp_redaction.model import Rule
     from djp_redaction.replacements import Replacements
     from djp_redaction.searcher import Searcher
+    from djp_redaction.spans import Span
 
     _Place = tuple[int, int]  # start, end
-    _Span = tuple[int, int, int]  # start, end, number of the rule
 
 # The built-in rules never need a fifth look. Rules that free one finding after the other would take quadratic time.
 MAX_LOOKS = 8
@@ -130,7 +130,7 @@ class Looks:
         parts.append(text[done:])
         return _redacted(("".join(parts), tuple(findings)))
 
-    def _settled(self, piece: _Piece, found: list[_Span], walls: Sequence[_Place]) -> Redacted:
+    def _settled(self, piece: _Piece, found: list[Span], walls: Sequence[_Place]) -> Redacted:
         """The piece redacted when all is found that these findings set free."""
         spans, looked = found, False
         for _ in range(MAX_LOOKS - 1):
@@ -146,23 +146,21 @@ class Looks:
             spans = sorted(spans + found)
         raise Internal(_ENDLESS, reason="REDACTION_FAILED")
 
-    def _joined(
-        self, piece: _Piece, redacted: Redacted, spans: Sequence[_Span], walls: Sequence[_Place]
-    ) -> list[_Span]:
+    def _joined(self, piece: _Piece, redacted: Redacted, spans: Sequence[Span], walls: Sequence[_Place]) -> list[Span]:
         """What is found beside replacements and titles that became one with what stood beside them."""
         text, current = piece.text, redacted.text
         taken = sorted([*walls, *((start, end) for start, end, _rule in spans)])
         places = [*gaps(0, len(current), self.walls(current))]
         if [current[slice(*place)] for place in places] == [text[slice(*place)] for place in gaps(0, len(text), taken)]:
             return []
-        ends, shifts = _moves(redacted.findings, piece.offset)
+        ends, shifts = moves(redacted.findings, piece.offset)
         moved = []
         for start, end, rule in self._in_gaps(piece._replace(text=current, searched=prepared(current)[0]), places):
             shift = shifts[bisect_right(ends, start) - 1]
             moved.append((start + shift, end + shift, rule))
         return moved
 
-    def _replaced(self, text: str, spans: Sequence[_Span], offset: int) -> Redacted:
+    def _replaced(self, text: str, spans: Sequence[Span], offset: int) -> Redacted:
         """The text with its replacements, and the findings."""
         rules, fixed, replacement_of = self._rules, self._replacements.fixed, self._replacements.of
         findings: list[Finding] = []
@@ -215,9 +213,9 @@ class Looks:
         begun = min(ending.search(data).start() for ending in endings)
         return begun if len(data) == len(text) else len(data[:begun].decode())
 
-    def _in_gaps(self, piece: _Piece, places: Iterable[_Place], *, count: bool = False) -> list[_Span]:
+    def _in_gaps(self, piece: _Piece, places: Iterable[_Place], *, count: bool = False) -> list[Span]:
         """What is found in each of these stretches of the piece, as if the text began and ended there."""
-        found: list[_Span] = []
+        found: list[Span] = []
         ascii_only = piece.text.isascii()
         for start, end in places:
             before = piece.before if start == 0 else ""
@@ -226,7 +224,7 @@ class Looks:
             data = piece.searched[start:end].encode()
             spans = self._search(data, before, plain=piece.plain, count=count)
             if not ascii_only:
-                spans = _in_code_points(data, spans)
+                spans = in_code_points(data, spans)
             if start:
                 spans = [(first + start, last + start, rule) for first, last, rule in spans]
             if not ascii_only:
@@ -234,14 +232,14 @@ class Looks:
                     # What nobody sees may hide what it stands in, or part words where no spaces are written.
                     shown, at = seen(piece.searched, start, end)
                     data = shown.encode()
-                    shown_spans = _in_code_points(data, self._search(data, before, plain=piece.plain, count=False))
+                    shown_spans = in_code_points(data, self._search(data, before, plain=piece.plain, count=False))
                     spans += [(at[first], at[last - 1] + 1, rule) for first, last, rule in shown_spans]
                     spans.sort()
-                spans = _undivided(piece.text, spans, start, end)
+                spans = undivided(piece.text, spans, start, end)
             found += spans
         return found
 
-    def _search(self, data: bytes, before: str, *, plain: bool, count: bool) -> list[_Span]:
+    def _search(self, data: bytes, before: str, *, plain: bool, count: bool) -> list[Span]:
         """What is found in a stretch, with offsets in its UTF-8; `before` stands in front of it."""
         offset = 0
         if before:
@@ -254,7 +252,7 @@ class Looks:
             moved = ((max(0, start - offset), rule, end - offset) for start, rule, end in matches)
             matches = [match for match in moved if match[0] < match[2]]
         matches.sort()
-        spans: list[_Span] = []
+        spans: list[Span] = []
         last = -1
         for start, rule, end in matches:  # what overlaps becomes one, ruled by the first of them
             if start >= last:
@@ -297,7 +295,7 @@ def _touches(behind: str) -> bool:
     return behind[:1] in _TOUCHY and (behind[0] not in _ONLY_IF_NEXT or behind[1:] in _TOUCHY)
 
 
-def _beside(piece: _Piece, fresh: Sequence[_Span], spans: Sequence[_Span], walls: Sequence[_Place]) -> list[_Place]:
+def _beside(piece: _Piece, fresh: Sequence[Span], spans: Sequence[Span], walls: Sequence[_Place]) -> list[_Place]:
     """The stretches beside fresh findings in which something may be found now that these are gone.
 
     `spans` are all findings so far, the fresh ones too.
@@ -319,50 +317,3 @@ def _beside(piece: _Piece, fresh: Sequence[_Span], spans: Sequence[_Span], walls
     if look and end < len(searched):
         places.append((end, len(searched)))
     return places
-
-
-def _in_code_points(data: bytes, spans: Iterable[_Span]) -> list[_Span]:
-    """Spans of UTF-8, in order and between characters, as spans of code points."""
-    result = []
-    done = characters = 0
-    for start, end, rule in spans:
-        first = characters + len(data[done:start].decode())
-        characters = first + len(data[start:end].decode())
-        done = end
-        result.append((first, characters, rule))
-    return result
-
-
-def _undivided(text: str, spans: list[_Span], least: int, most: int) -> list[_Span]:
-    """The spans made longer until none splits a grapheme; those that touch then become one."""
-    result: list[_Span] = []
-    for start, end, rule in spans:
-        if not (text[max(0, start - 1) : start + 1].isascii() and text[end - 1 : end + 1].isascii()):
-            start, end = graphemes.whole(text, start, end, least, most)
-        if result and start < result[-1][1]:
-            result[-1] = result[-1][0], max(end, result[-1][1]), result[-1][2]
-        else:
-            result.append((start, end, rule))
-    return result
-
-
-def _moves(findings: Sequence[Finding], offset: int) -> tuple[list[int], list[int]]:
-    """Where each replacement ends in the text that has them, and by how much what follows has moved."""
-    ends, shifts = [0], [0]
-    moved = 0
-    for _rule, start, end, replacement in findings:
-        ends.append(start - offset - moved + len(replacement))
-        moved += end - start - len(replacement)
-        shifts.append(moved)
-    return ends, shifts
-
-
-def redacted_up_to(end: int, text: str, findings: Sequence[Finding], offset: int) -> Redacted:
-    """The beginning of a piece whose findings are known; none of them reaches over its end."""
-    before = tuple(finding for finding in findings if finding.end <= end + offset)
-    parts: list[str] = []
-    done = 0
-    for _rule, start, stop, replacement in before:
-        parts += text[done : start - offset], replacement
-        done = stop - offset
-    return Redacted("".join([*parts, text[done:end]]), before)

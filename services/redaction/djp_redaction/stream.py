@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from djp_redaction import graphemes
-from djp_redaction.looks import redacted_up_to
+from djp_redaction.spans import redacted_up_to
 from djp_redaction.text import prepared
 
 if TYPE_CHECKING:

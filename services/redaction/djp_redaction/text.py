@@ -40,9 +40,8 @@ def prepared(text: str) -> tuple[str, bytes, bool]:
         return text, data, False
     folded = special & _LOOK_ALIKES.keys()
     for look_alike in folded:
-        plain = _LOOK_ALIKES[look_alike]
-        text, data = text.replace(look_alike, plain), data.replace(look_alike.encode(), plain.encode())
-    return text, data, len(folded) < len(special)
+        text = text.replace(look_alike, _LOOK_ALIKES[look_alike])
+    return text, text.encode() if folded else data, len(folded) < len(special)
 
 
 def seen(text: str, start: int, end: int) -> tuple[str, Sequence[int]]:
