@@ -51,7 +51,9 @@ def folder_errors(folder: Path, setting: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _error_for_people(error, folder, setting) from error
+        known = _error_for_people(error, folder, setting)
+        known.outside = "the disk is full" if isinstance(known, DiskFull) else "its data folder cannot be used now"
+        raise known from error
 
 
 def _error_for_people(error: OSError, folder: Path, setting: str) -> DjpError:

@@ -47,6 +47,11 @@ class DatabaseAwayError(Unavailable):
     """The database does not answer, or not in time. What was under way may have been done nevertheless."""
 
 
+_AWAY = "the database does not answer; try again in a moment"
+_FULL = "the disk is full; try again when there is room"
+_BROKEN = "the database cannot be used until its owner has mended it"
+"""What is told outside."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UPGRADE_LOCK = 0x646A70  # "djp": which advisory lock upgrades take on Postgres
 
@@ -136,26 +141,32 @@ def database_error(error: BaseException | None, url: str) -> DjpError | None:
     """What a driver's error means to an operator, with the remedy; None where it is a fault of the program."""
     cause, name = " ".join(str(error).split()), shown(url)
     if "is full" in cause or "No space left" in cause:
-        return DiskFull(f"disk full: {name} cannot grow; free some space and try again")
+        return DiskFull(f"disk full: {name} cannot grow; free some space and try again", outside=_FULL)
     if "disk I/O error" in cause:
         return DiskFull(
-            f"{name} cannot be written (disk I/O error): the disk is full, over quota or broken; mend it, try again"
+            f"{name} cannot be written (disk I/O error): the disk is full, over quota or broken; mend it, try again",
+            outside=_FULL,
         )
     if "readonly" in cause or "unable to open" in cause:
-        return FailedPrecondition(f"database {name} cannot be written ({cause}); mend the folder's permissions")
+        return FailedPrecondition(
+            f"database {name} cannot be written ({cause}); mend the folder's permissions", outside=_BROKEN
+        )
     if "not a database" in cause or "malformed" in cause:
         return FailedPrecondition(
-            f"{name} is no database or is damaged ({cause}); move it away, or restore it from a backup"
+            f"{name} is no database or is damaged ({cause}); move it away, or restore it from a backup",
+            outside=_BROKEN,
         )
     if "is locked" in cause:
         return DatabaseAwayError(
-            f"database {name} is held by another process for more than {BUSY_TIMEOUT_S} s; try again"
+            f"database {name} is held by another process for more than {BUSY_TIMEOUT_S} s; try again",
+            outside=_AWAY,
         )
     if type(error).__module__.startswith("psycopg") and any(
         one.__name__ == "OperationalError" for one in type(error).mro()
     ):
         return DatabaseAwayError(
-            f"database {name} does not answer ({cause}); see that it runs and that its URL is right, and try again"
+            f"database {name} does not answer ({cause}); see that it runs and that its URL is right, and try again",
+            outside=_AWAY,
         )
     return None
 
@@ -217,7 +228,7 @@ def clear_error(engine: Engine, error: Exception, connection: PoolProxiedConnect
     """What a driver's error means to an operator, as `database_error`. Where a connection broke, all are made anew."""
     if connection and engine.dialect.is_disconnect(error, connection.dbapi_connection, None):  # type: ignore[arg-type]
         engine.pool._invalidate(connection, error)
-        return DatabaseAwayError(f"database {shown(_url(engine))} does not answer; try again")
+        return DatabaseAwayError(f"database {shown(_url(engine))} does not answer; try again", outside=_AWAY)
     return database_error(error, _url(engine))
 
 
@@ -235,7 +246,8 @@ def _listen(engine: Engine, url: str) -> None:
         if context.is_pre_ping:
             return  # a connection that broke while nobody used it: the pool makes another
         if context.is_disconnect:
-            raise DatabaseAwayError(f"database {shown(url)} does not answer; try again") from context.original_exception
+            away = DatabaseAwayError(f"database {shown(url)} does not answer; try again", outside=_AWAY)
+            raise away from context.original_exception
         if context.sqlalchemy_exception and (error := database_error(context.original_exception, url)):
             raise error from context.original_exception
 

@@ -94,6 +94,12 @@ def provider(account: S3Account) -> Provider:
 
 def s3_error(error: Exception, account: S3Account, setting: str) -> DjpError:
     """What an error of the client means to an operator. Never has its text, which may hold a signed address."""
+    known = _s3_error(error, account, setting)
+    known.outside = "the object store is full" if isinstance(known, DiskFull) else "the object store cannot be used now"
+    return known
+
+
+def _s3_error(error: Exception, account: S3Account, setting: str) -> DjpError:
     code = getattr(error, "code", "") or type(error).__name__
     where = f"the object store at {account.endpoint}"
     if code in _FULL or "no space left on device" in str(getattr(error, "message", "")):

@@ -31,7 +31,8 @@ class DjpError(Exception):
     `code` is the name of a gRPC status code. `reason` is the name of a `djp.v1.ErrorReason` without its prefix; an
     instance may narrow its class's reason. `field` is a short way to give one violation whose description is the
     message. `retry_after_s` is in seconds. The message is shown to the caller: it names the thing and the remedy and
-    holds no secret.
+    holds no secret. Where it names a host, a socket or a folder of the mesh, which are its owner's business, `outside`
+    is what everybody else is told in its place.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -47,6 +48,7 @@ class DjpError(Exception):
         violations: Sequence[Violation] = (),
         retry_after_s: float | None = None,
         quota: Sequence[QuotaViolation] = (),
+        outside: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -56,6 +58,12 @@ class DjpError(Exception):
         self.violations: tuple[Violation, ...] = tuple(violations) or ((Violation(field, message),) if field else ())
         self.retry_after_s = retry_after_s
         self.quota: tuple[QuotaViolation, ...] = tuple(quota)
+        self.outside = outside
+
+    @property
+    def told(self) -> str:
+        """What anybody may be told of it."""
+        return self.outside or self.message
 
     @property
     def field(self) -> str:

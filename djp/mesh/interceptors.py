@@ -64,8 +64,9 @@ class CallPipeline(grpc.aio.ServerInterceptor):
     is cancelled. (Were the wrapper itself a generator, a cancelled call would leave it to the garbage collector, which
     closes it in another context, where no context variable can be reset.)
 
-    Of `strangers` nothing is believed: their calls are the default tenant's, and part of no run. Where there is an
-    `authenticate`, it says who calls, and None where it knows nobody; `authorize` says whether they may.
+    Of `strangers` nothing is believed: their calls are the default tenant's, and part of no run. No error tells them
+    how the mesh is built. Where there is an `authenticate`, it says who calls, and None where it knows nobody;
+    `authorize` says whether they may.
     """
 
     def __init__(
@@ -136,14 +137,17 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             except Exception as e:
                 error = _djp_error(e, method)
                 code = error.code
-                await _abort(context, error)
+                outside = bool(error.outside) and self._is_stranger(_presented(context))
+                if outside:
+                    _log.warning("%s failed: %s", method.removeprefix("/"), error.message)
+                await _abort(context, error, outside=outside)
             finally:
                 if self._metrics:
                     self._metrics.served(self._service, method, code, time.perf_counter() - started)
 
     async def _scoped(self, method: str, context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]) -> Any:
-        presented = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        trusted = not (self._strangers or OUTSIDE_KEY in presented)
+        presented = _presented(context)
+        trusted = not self._is_stranger(presented)
         metadata = presented if trusted else {k: v for k, v in presented.items() if k not in _DISBELIEVED}
         identity = None
         if self._authenticate:
@@ -161,6 +165,13 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             validate(request)
             return await body(request)
 
+    def _is_stranger(self, presented: Mapping[str, str]) -> bool:
+        return self._strangers or OUTSIDE_KEY in presented
+
+
+def _presented(context: Context) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
 
 def _rechecking(
     authenticate: Authenticate, presented: Mapping[str, str], trusted: bool
@@ -177,8 +188,8 @@ def _rechecking(
     return recheck
 
 
-async def _abort(context: Context, error: errors.DjpError) -> Never:
-    status = status_from_error(error)
+async def _abort(context: Context, error: errors.DjpError, *, outside: bool) -> Never:
+    status = status_from_error(error, outside=outside)
     trailers = (*(context.trailing_metadata() or ()), (DETAILS_KEY, status.SerializeToString()))
     await context.abort(status_code(error), status.message, trailers)
 

@@ -16,6 +16,8 @@ Answer = TypeVar("Answer")
 
 DOMAIN = "djp"
 DETAILS_KEY = "grpc-status-details-bin"
+_OUTSIDE = "outside"
+"""In the ErrorInfo's metadata: what others than the mesh's own parts are told in place of the message."""
 
 # A peer accepts 8 KiB of metadata by default (gRPC's GRPC_ARG_MAX_METADATA_SIZE) and drops the whole answer past it.
 # The message travels twice: percent-encoded (up to 3 bytes a byte), and in the details, which are base64 (4/3):
@@ -45,12 +47,18 @@ def status_code(error: errors.DjpError) -> grpc.StatusCode:
     return _CODES[error.code]
 
 
-def status_from_error(error: errors.DjpError) -> status_pb2.Status:
-    """The google.rpc.Status of an error, small enough for a peer with default limits; what is cut is counted."""
-    status = status_pb2.Status(code=status_code(error).value[0], message=_cut(error.message, _MAX_MESSAGE_BYTES))
+def status_from_error(error: errors.DjpError, *, outside: bool = False) -> status_pb2.Status:
+    """The google.rpc.Status of an error, small enough for a peer with default limits; what is cut is counted.
+
+    `outside`: it is for somebody who is not to learn how the mesh is built.
+    """
+    message = error.told if outside else error.message
+    status = status_pb2.Status(code=status_code(error).value[0], message=_cut(message, _MAX_MESSAGE_BYTES))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     for key, value in error.metadata.items():
         info.metadata[key] = _cut(value, 200)
+    if error.outside and not outside:
+        info.metadata[_OUTSIDE] = _cut(error.outside, 200)
     status.details.add().Pack(info)
     if error.retry_after_s is not None:
         retry = error_details_pb2.RetryInfo()
@@ -98,8 +106,15 @@ def error_from_rpc(e: grpc.RpcError) -> errors.DjpError:
             return _error_from_status(status_pb2.Status.FromString(value), name)
     if name == "INTERNAL" and "RST_STREAM" in message:  # as Envoy cuts a stream whose server has died
         return errors.Unavailable(f"the stream was cut: {message}")
+    if name == "UNAVAILABLE":  # gRPC's own words are about where it looked
+        return errors.Unavailable(message, outside="a service of the mesh does not answer; try again in a moment")
     cls = _BY_CODE.get(name, errors.Internal)
     return cls(message if cls is not errors.Internal else f"{name}: {message}")
+
+
+def has_details(e: grpc.aio.AioRpcError) -> bool:
+    """Whether a server of ours says what went wrong, and not gRPC, which got no answer."""
+    return any(key == DETAILS_KEY for key, _ in e.trailing_metadata() or ())
 
 
 def _error_from_status(status: status_pb2.Status, code: str) -> errors.DjpError:
@@ -120,6 +135,7 @@ def _error_from_status(status: status_pb2.Status, code: str) -> errors.DjpError:
         elif detail.Unpack(failure):
             quota = [errors.QuotaViolation(q.subject, q.description) for q in failure.violations]
     cls = _BY_REASON.get((code, reason or ""), _BY_CODE.get(code, errors.Internal))
+    outside = metadata.pop(_OUTSIDE, "")
     return cls(
         status.message,
         reason=reason,
@@ -127,6 +143,15 @@ def _error_from_status(status: status_pb2.Status, code: str) -> errors.DjpError:
         violations=violations,
         retry_after_s=retry_after_s,
         quota=quota,
+        outside=outside,
+    )
+
+
+def rpc_error_of(error: errors.DjpError) -> grpc.aio.AioRpcError:
+    """The failed call behind which that error stands."""
+    details = (DETAILS_KEY, status_from_error(error).SerializeToString())
+    return grpc.aio.AioRpcError(
+        status_code(error), grpc.aio.Metadata(), grpc.aio.Metadata(details), details=error.message
     )
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from djp.mesh.rpc_errors import error_from_rpc
+from djp.v1 import common_pb2
 from djp_gateway import patience
+from djp_gateway.away import named
 from djp_gateway.ledger import NoRoomError, charge, hold
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from djp.v1 import common_pb2
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.live import LiveRun
 
@@ -64,8 +65,9 @@ async def listen(
         try:
             if broken and deaths and not await hold(live, leaves, await _asked(rest())):
                 raise broken
+            leaf = common_pb2.Stage.Name(live.run.stage).removeprefix("STAGE_").lower()  # which has the leaf's name
             with _stream(ask((live.run.attempt - 1) * _ATTEMPTS + number)) as responses:
-                async for response in _until_it_breaks(responses):
+                async for response in _until_it_breaks(responses, leaf):
                     match response.WhichOneof("event"):
                         case "call_started":
                             await live.began(response.call_started)
@@ -96,13 +98,13 @@ def _stream(call: Any) -> Iterator[Any]:
         call.cancel()
 
 
-async def _until_it_breaks(responses: Any) -> AsyncIterator[Any]:
+async def _until_it_breaks(responses: Any, leaf: str) -> AsyncIterator[Any]:
     """The responses; their own breaking off is not to be taken for an error of what is done with them."""
     try:
         async for response in responses:
             yield response
     except grpc.aio.AioRpcError as error:
-        raise _away_or_failed(error) from error
+        raise _away_or_failed(named(error, leaf)) from error
 
 
 async def _asked(answer: Awaitable[Answer]) -> Answer:

@@ -74,7 +74,7 @@ class Comparison:
                 made = Made(template, old.task, MessageToDict(old.inputs))
             now = self.resolver.spec(asked_of(old), made)
         except (InvalidInput, NotFound) as error:
-            return [*found, f"a new run like it is refused now ({error.message}); the replay keeps what it had"]
+            return [*found, f"a new run like it is refused now ({error.told}); the replay keeps what it had"]
         if old.corpus and (version := await self.resolver.corpus_version(old)) != old.corpus_version:
             found.append(
                 f"the corpus {old.corpus} is at version {version} now; the replay reads version {old.corpus_version}"
@@ -96,7 +96,7 @@ class Comparison:
             problem = error if isinstance(error, Unavailable) else error_from_rpc(error)
             if problem.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise
-            yield f"prices and rules cannot be compared: {problem.message}"
+            yield f"prices and rules cannot be compared: {problem.told}"
             return
         before = run.projection
         for line in _price_changes(before.prices, now.prices):

@@ -46,7 +46,9 @@ INTERRUPTED = run_pb2.RunError(
 class Ending:
     """Ends runs, a few at once."""
 
-    def __init__(self, store: RunStore, leaves: Leaves, watchers: Watchers) -> None:
+    def __init__(self, store: RunStore, leaves: Leaves, watchers: Watchers, *, outside: bool) -> None:
+        """`outside`: a run may be somebody else's than the mesh's owner's, so its error tells nothing of the mesh."""
+        self._outside = outside
         self._store = store
         self._leaves = leaves
         self._watchers = watchers
@@ -109,14 +111,20 @@ class Ending:
             )
         if isinstance(failure, grpc.RpcError):
             error = error_from_rpc(failure)
-            return _run_error(error, await publishing.clean_message(error.message, run, self._leaves))
+            return _run_error(error, await publishing.clean_message(self._told(error, run), run, self._leaves))
         if isinstance(failure, DjpError):
-            return _run_error(failure, failure.message)
+            return _run_error(failure, self._told(failure, run))
         _log.error("run %s failed", run.run_id, exc_info=failure)
         return run_pb2.RunError(
             reason=common_pb2.ERROR_REASON_INTERNAL,
             message="an internal error, see the gateway's log; nothing was published",
         )
+
+    def _told(self, error: DjpError, run: run_pb2.Run) -> str:
+        if not (self._outside and error.outside):
+            return error.message
+        _log.warning("run %s fails: %s", run.run_id, error.message)
+        return error.outside
 
 
 def cancelled(order: Order) -> run_pb2.RunError:

@@ -11,6 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from djp.mesh.errors import DjpError, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
+from djp_gateway.away import named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,10 +41,10 @@ def is_public(method: MethodDescriptor) -> bool:
 class Forwarder(grpc.GenericRpcHandler):
     """A handler of every public method of a leaf's service."""
 
-    def __init__(self, service: ServiceDescriptor, channel: grpc.aio.Channel) -> None:
+    def __init__(self, leaf: str, service: ServiceDescriptor, channel: grpc.aio.Channel) -> None:
         self._watches: set[Any] = set()
         self._handlers = {
-            f"/{service.full_name}/{method.name}": _handler(channel, method, self._watches)
+            f"/{service.full_name}/{method.name}": _handler(leaf, channel, method, self._watches)
             for method in service.methods
             if is_public(method)
         }
@@ -58,7 +59,9 @@ class Forwarder(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(channel: grpc.aio.Channel, method: MethodDescriptor, watches: set[Any]) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(
+    leaf: str, channel: grpc.aio.Channel, method: MethodDescriptor, watches: set[Any]
+) -> grpc.RpcMethodHandler[Any, Any]:
     """A handler that makes the same call of the leaf; answers pass as bytes. One without an end is among `watches`."""
     kind = "_".join("stream" if many else "unary" for many in (method.client_streaming, method.server_streaming))
     request_class = GetMessageClass(method.input_type)
@@ -68,7 +71,12 @@ def _handler(channel: grpc.aio.Channel, method: MethodDescriptor, watches: set[A
 
     async def once(request: Any, _context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         with _Errors() as errors:
-            answer: bytes = await call(errors.of(request) if method.client_streaming else request)
+            try:
+                answer: bytes = await call(errors.of(request) if method.client_streaming else request)
+            except grpc.aio.AioRpcError as error:
+                if method.client_streaming:
+                    raise named(error, leaf) from error
+                raise  # has its name already
         return answer
 
     async def stream(request: Any, _context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
@@ -79,6 +87,8 @@ def _handler(channel: grpc.aio.Channel, method: MethodDescriptor, watches: set[A
             try:
                 async for answer in answers:
                     yield answer
+            except grpc.aio.AioRpcError as error:
+                raise named(error, leaf) from error
             except asyncio.CancelledError:
                 if method.full_name not in _ENDLESS or answers in watches:
                     raise

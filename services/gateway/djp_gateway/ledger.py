@@ -90,7 +90,7 @@ async def hold(live: LiveRun, leaves: Leaves, rest: common_pb2.CostBound) -> boo
     except grpc.aio.AioRpcError as error:
         if may_pass(error):
             raise
-        await live.warn(f"there is no room in the budget for asking again: {error_from_rpc(error).message}")
+        await live.warn(f"there is no room in the budget for asking again: {error_from_rpc(error).told}")
         return False
     await live.emit()
     return True

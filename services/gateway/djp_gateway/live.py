@@ -71,10 +71,9 @@ class Watchers:
 
     def stop_waiting(self, run_id: str, problem: DjpError) -> None:
         """The run's end cannot even be stored, until somebody mends what stops it: no event can say so."""
+        said = f"run {run_id} cannot be ended yet: {{}}; it is ended, and its money given back, when that is mended"
         self._stuck[run_id] = type(problem)(
-            f"run {run_id} cannot be ended yet: {problem.message}; it is ended, and its money given back, when that is "
-            "mended",
-            reason=problem.reason,
+            said.format(problem.message), reason=problem.reason, outside=said.format(problem.told)
         )
         self._ring(run_id)
 

@@ -56,7 +56,7 @@ async def persistently(
             if delay is None or not may_pass(error) or (left is not None and left <= delay):
                 raise
             if tell:
-                await tell(error_from_rpc(error).message)
+                await tell(error_from_rpc(error).told)
                 tell = None
         await asyncio.sleep(delay)
     raise AssertionError("the last attempt returns or raises")

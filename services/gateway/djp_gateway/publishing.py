@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 
 from djp.v1 import common_pb2, redaction_pb2, run_pb2, storage_pb2
 from djp_gateway.artifact import build_artifact
+from djp_gateway.away import named
 from djp_gateway.hiding import redacted
 from djp_gateway.live import count
 from djp_gateway.patience import persistently, step_id
@@ -121,7 +122,10 @@ async def store(live: LiveRun, leaves: Leaves, content: bytes) -> None:
                 yield storage_pb2.PutArtifactRequest(chunk=content[start : start + _CHUNK_BYTES])
 
         async def put() -> storage_pb2.PutArtifactResponse:
-            return await leaves.storage.PutArtifact(parts())
+            try:
+                return await leaves.storage.PutArtifact(parts())
+            except grpc.aio.AioRpcError as error:
+                raise named(error, "storage") from error
 
         async def tell(problem: str) -> None:
             await live.warn(f"the artifact cannot be stored yet, trying again for a minute: {problem}")

@@ -77,7 +77,7 @@ class Runner:
         self._per_tenant = per_tenant
         self._lease_s = lease_s
         self._gates = steps.Gates(queue, Approvals(orders, timedelta(seconds=approval_s)), dead)
-        self._ending = Ending(store, leaves, watchers)
+        self._ending = Ending(store, leaves, watchers, outside=executor != COMMAND)
         self._accepting: set[asyncio.Task[Any]] = set()
         """What callers began, and what ends even if they go away."""
         self._tasks: set[asyncio.Task[None]] = set()

@@ -47,6 +47,7 @@ from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
 from djp_gateway.adapters.transactions import Transactions
+from djp_gateway.away import naming
 from djp_gateway.batches.driving import BatchDriver
 from djp_gateway.batches.servicer import BatchServicer
 from djp_gateway.catalogue import load_catalogue
@@ -105,7 +106,10 @@ async def open_service(
         for problem in (await asyncio.to_thread(library.shelf)).problems:
             _log.warning("a template cannot be used: %s", problem)
         templates = Templates(library, renderer)
-        channels = {name: open_channel(address) for name, address in settings.leaf_addresses().items()}
+        channels = {
+            name: open_channel(address, interceptors=naming(name, address))
+            for name, address in settings.leaf_addresses().items()
+        }
         for channel in channels.values():
             stack.push_async_callback(channel.close)
         leaves = leaves_over(channels)
@@ -155,13 +159,13 @@ async def open_service(
             background.append(QueueMetrics(scaler).watch)
 
         forwarded = {
-            debate_pb2.DESCRIPTOR.services_by_name["DebateService"]: channels["debate"],
-            redaction_pb2.DESCRIPTOR.services_by_name["RedactionService"]: channels["redaction"],
-            grounding_pb2.DESCRIPTOR.services_by_name["GroundingService"]: channels["grounding"],
-            governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"]: channels["governance"],
-            storage_pb2.DESCRIPTOR.services_by_name["StorageService"]: channels["storage"],
+            "debate": debate_pb2.DESCRIPTOR.services_by_name["DebateService"],
+            "redaction": redaction_pb2.DESCRIPTOR.services_by_name["RedactionService"],
+            "grounding": grounding_pb2.DESCRIPTOR.services_by_name["GroundingService"],
+            "governance": governance_pb2.DESCRIPTOR.services_by_name["GovernanceService"],
+            "storage": storage_pb2.DESCRIPTOR.services_by_name["StorageService"],
         }
-        forwarders = [(leaf, Forwarder(leaf, channel)) for leaf, channel in forwarded.items()]
+        forwarders = [(service, Forwarder(name, service, channels[name])) for name, service in forwarded.items()]
         resolver = Resolver(settings, catalogue, leaves, templates)
         runs = RunServicer(settings, resolver, store, orders, runner, watchers, leaves, templates, alone=alone)
         work = SqlBatchWork(tables, seal, store)

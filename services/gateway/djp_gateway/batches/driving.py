@@ -139,7 +139,7 @@ class BatchDriver:
             error = failure if isinstance(failure, DjpError) else error_from_rpc(failure)
             if error.code in _PASSING:
                 raise error from failure
-            return Checked(None, error=error.message)
+            return Checked(None, error=error.told)
         return Checked(answer.spec, answer.projection.total.cost_nano_usd)
 
     def _tell(self, key: BatchKey) -> None:
