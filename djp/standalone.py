@@ -97,8 +97,8 @@ def gateway(leaves: dict[str, str] | None = None, executor: str = "") -> OpenSer
 
 
 @asynccontextmanager
-async def standalone_mesh() -> AsyncIterator[str]:
-    """The mesh, up; yields the gateway's address, which only this process can call.
+async def standalone_mesh(listen: str = "") -> AsyncIterator[str]:
+    """The mesh, up; yields the gateway's address, which only this process can call unless it is to `listen` on another.
 
     On exit the gateway goes first, so that the runs it ends can still give their money back.
 
@@ -109,7 +109,7 @@ async def standalone_mesh() -> AsyncIterator[str]:
 
     mesh = _new_mesh()
     async with _whole_mesh(mesh, COMMAND) as service:
-        server = MeshServer(service, f"{mesh}/gateway")
+        server = MeshServer(service, listen or f"{mesh}/gateway")
         await server.start()
         try:
             yield server.address

@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 
 from djp.catalogue_files import data_dir
 from djp.cli.exits import Exit
@@ -30,8 +31,9 @@ async def serve_dashboard(gateway: str | None, port: int | None) -> int:
         if not gateway:
             from djp.standalone import standalone_mesh
 
+            folder = stack.enter_context(TemporaryDirectory(prefix="djp-"))  # short: a socket's path may have 103 bytes
             try:
-                gateway = await stack.enter_async_context(standalone_mesh())
+                gateway = await stack.enter_async_context(standalone_mesh(f"unix:{folder}/gateway.sock"))
             except FailedPrecondition as error:
                 raise CommandError(error, Exit.UNAVAILABLE) from error
         return await _serve(gateway, port)

@@ -8,16 +8,14 @@ import signal
 import socket
 import subprocess
 import tomllib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from djp.sync_client import connect
 from tests.dashboards.conftest import APP, DJP
 from tests.rest.djp_up import free_port
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def start(home: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -31,6 +29,13 @@ def start(home: Path, *arguments: str, **environment: str) -> subprocess.Popen[s
     )
 
 
+def gateway_of_the_app(command: int) -> str:
+    """The address that `djp dashboard` has told the app."""
+    app = Path(f"/proc/{command}/task/{command}/children").read_text().split()[0]
+    told = Path(f"/proc/{app}/environ").read_bytes().decode().split("\0")
+    return next(one for one in told if one.startswith("DJP_GATEWAY=")).partition("=")[2]
+
+
 def test_it_serves_its_own_mesh_on_localhost_alone_and_ctrl_c_ends_both(home: Path) -> None:
     with start(home) as process:
         assert process.stdout is not None
@@ -41,6 +46,8 @@ def test_it_serves_its_own_mesh_on_localhost_alone_and_ctrl_c_ends_both(home: Pa
             told += line
         port = int(found[1])
         assert "streamlit" in httpx2.get(f"http://localhost:{port}/", timeout=60).text.lower()
+        with connect(gateway_of_the_app(process.pid)) as client:  # it is a process of its own, and so are we
+            assert client.list_presets()
         with pytest.raises(OSError):  # noqa: PT011  refused, or no such address: it depends on the system
             socket.create_connection(("127.0.0.2", port), timeout=60).close()
         process.send_signal(signal.SIGINT)
