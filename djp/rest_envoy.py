@@ -15,6 +15,7 @@ from djp.mesh import listen
 from djp.mesh.errors import FailedPrecondition
 from djp.mesh.identity import OUTSIDE_KEY
 from djp.mesh.rpc_errors import DOMAIN
+from djp.rest_bounds import bounds
 from djp.rest_check import public_services
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ _DESCRIPTORS = Path(djp.v1.__file__).with_name("descriptors.binpb")
 _OPENAPI = Path(djp.v1.__file__).with_name("openapi.json")
 _IDLE_S = 120
 """Silence after which a stream is ended: a watched run says something at least every 30 s."""
-_CONNECTIONS = 10_000
 _GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}  # gRPC-Web too
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _PAGE = """<!doctype html>
@@ -83,17 +83,7 @@ def envoy_config(gateway: str, settings: RestSettings, mesh: MeshSettings, folde
             ],
             "clusters": [_cluster("gateway", gateway, mesh), _cluster("checks", f"unix:{folder / CHECKS}", mesh)],
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": f"{_TYPE}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": _CONNECTIONS,
-                    },
-                }
-            ]
-        },
+        "overload_manager": bounds(settings.max_body_mib << 20),
     }
 
 

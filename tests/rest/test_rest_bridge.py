@@ -177,6 +177,29 @@ def test_grpc_web_and_grpc_pass_too(up: Up) -> None:
     assert direct == presets
 
 
+def test_a_page_watches_a_run_by_grpc_web(up: Up) -> None:
+    run_id = up.start(preset="quick")["runId"]
+    request = run_pb2.WatchRunRequest(run_id=run_id).SerializeToString()
+    answer = up.client.post(
+        "/djp.v1.RunService/WatchRun",
+        content=struct.pack(">BI", 0, len(request)) + request,
+        headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1", "origin": OPEN},
+    )
+    assert answer.headers["access-control-allow-origin"] == OPEN
+    assert "grpc-status" in answer.headers["access-control-expose-headers"]
+    messages, rest = list[tuple[int, bytes]](), answer.content
+    while rest:
+        flag, size = struct.unpack(">BI", rest[:5])
+        messages.append((flag, rest[5 : 5 + size]))
+        rest = rest[5 + size :]
+    *events, (flag, trailers) = messages
+    told = [run_pb2.WatchRunResponse.FromString(one).event for _, one in events]
+    numbers = [event.sequence for event in told if event.sequence]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert told[-1].state.run.run_id == run_id
+    assert (flag, b"grpc-status:0" in trailers) == (0x80, True)
+
+
 def test_nobody_says_by_rest_who_he_is() -> None:
     """Behind a Unix socket the gateway believes its caller, and that is Envoy."""
     with ExitStack() as stack:
