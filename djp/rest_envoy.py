@@ -203,9 +203,15 @@ def _own_answers() -> dict[str, Any]:
         403: "PERMISSION_DENIED",
         400: "INVALID_INPUT",
     }
+    by_checker = {"response_flag_filter": {"flags": ["UAEX"]}}
+    silent = {
+        "filter": {"and_filter": {"filters": [by_checker, _from(500)]}},
+        "body": {"inline_string": "the call could not be checked in time; make it again"},
+        "body_format_override": _status("UNAVAILABLE"),
+    }
     # What the checker says is in that form already.
     checked = {
-        "filter": {"response_flag_filter": {"flags": ["UAEX"]}},
+        "filter": by_checker,
         "body_format_override": {
             "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
             "content_type": "application/json",
@@ -213,23 +219,20 @@ def _own_answers() -> dict[str, Any]:
     }
     return {
         "mappers": [
+            silent,
             checked,
             *(
-                {
-                    "filter": {
-                        "status_code_filter": {
-                            "comparison": {
-                                "op": "GE",
-                                "value": {"default_value": status, "runtime_key": f"rest.{status}"},
-                            }
-                        }
-                    },
-                    "body_format_override": _status(reason),
-                }
+                {"filter": _from(status), "body_format_override": _status(reason)}
                 for status, reason in at_least.items()
             ),
         ],
     }
+
+
+def _from(status: int) -> dict[str, Any]:
+    """Answers with that HTTP status or a higher one."""
+    value = {"default_value": status, "runtime_key": f"rest.{status}"}
+    return {"status_code_filter": {"comparison": {"op": "GE", "value": value}}}
 
 
 def _status(reason: str) -> dict[str, Any]:
