@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
 
 import djp_gateway
 from djp.database import DatabaseAwayError, open_engine
@@ -26,8 +26,9 @@ from djp_gateway.adapters.sql_dead import SqlDeadLetters
 from djp_gateway.adapters.sql_keys import SqlKeyStore
 from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
+from djp_gateway.adapters.sql_rates import SqlRates
 from djp_gateway.adapters.sql_store import SqlRunStore
-from djp_gateway.adapters.tables import executors, metadata
+from djp_gateway.adapters.tables import executors, metadata, token_rates
 from djp_gateway.adapters.transactions import Transactions
 from djp_gateway.batches.ports import BatchKey, Checked, Terms
 from djp_gateway.callers import ApiKey
@@ -587,3 +588,26 @@ async def test_a_change_is_done_again_only_where_it_cannot_count_twice(postgres:
     finally:
         await tables.change(lambda connection: connection.execute(text("DROP TRIGGER breaks ON executors")))
         await engine.dispose()
+
+
+async def test_what_a_subject_does_not_use_is_forgotten(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("djp_gateway.adapters.sql_rates._FORGET_S", 0.0)
+    rates, others = SqlRates(base.tables), SqlRates(base.tables)
+    for number in range(20):
+        assert await rates.take(f"caller {number}", 1, 1_000_000) == 0  # room again after 60 microseconds
+    assert await rates.take("busy", 2, 2) == 0
+    assert 0 < await others.take("busy", 1, 2) <= 30
+    assert [row.caller for row in await base.tables.rows(select(token_rates.c.caller))] == ["busy"]
+
+
+async def test_gateways_that_count_and_forget_at_once_do_not_stand_still(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("djp_gateway.adapters.sql_rates._FORGET_S", 0.0)
+    gateways = [SqlRates(Transactions(base.tables.engine)) for _ in range(3)]
+    callers = [f"caller {number}" for number in range(10)]
+    waits = await asyncio.gather(*(one.take(caller, 1, 600_000) for one in gateways for caller in callers * 10))
+    assert waits == [0] * 300
+    assert await gateways[0].take("new", 60, 60) == 0
+    first_come = await asyncio.gather(*(one.take("few", 1, 1) for one in gateways for _ in range(10)))
+    assert first_come.count(0) == 1

@@ -16,7 +16,7 @@ from jwt.utils import base64url_encode
 from pydantic import ValidationError
 
 from djp.client import connect
-from djp.mesh.errors import FailedPrecondition, PermissionDenied, Unauthenticated, Unavailable
+from djp.mesh.errors import FailedPrecondition, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable
 from djp.mesh.identity import Identity, identity_scope
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import run_pb2
@@ -88,6 +88,37 @@ async def test_a_token_says_who_calls_and_keys_go_on_to_count(
                 error = error_from_rpc(refused.value)
                 assert error.code == "UNAUTHENTICATED"
                 assert wrong[:20] not in error.message or not wrong
+
+
+async def test_a_subject_calls_as_often_as_it_may_by_whichever_token_and_gateway(
+    mesh: Any, gateway: Any, folder: Path, issuer: Issuer
+) -> None:
+    settings = file_settings(folder, issuer, oidc_rate_limit=240)  # two calls a lot, and four a second come back
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+
+    async def use(address: str, token: str, most: int = 300) -> int:
+        async with connect(address, api_key=token, retry_waits_s=()) as client:
+            for done in range(most):
+                try:
+                    await client.list_runs(run_pb2.ListRunsRequest())
+                except ResourceExhausted as refused:
+                    return done if refused.reason == "RATE_LIMITED" and 0 < (refused.retry_after_s or 0) <= 60 else -999
+        return most
+
+    async with (
+        port(mesh, executor_id="one", **settings) as one,
+        port(mesh, executor_id="two", **settings) as two,
+    ):
+        tokens_of_ada = [issuer.token("one", jti=str(number)) for number in range(4)]
+        answered = sum(await asyncio.gather(*map(use, (one, two, one, two), tokens_of_ada)))
+        assert 240 <= answered <= 240 + 4 * (loop.time() - begun) + 4
+        long = "x" * 200
+        for others in ({"sub": "grace@example.org"}, {"djp_tenant": "grace"}, {"sub": None}, {"sub": long}):
+            assert await use(one, issuer.token("one", **others), 20) == 20, "somebody else is not held up"
+        assert await use(one, issuer.token("one", sub=f"{long} and more"), 230) == 230, "nor by a long name"
+        key = await made(gateway)
+        assert await use(one, key.secret, 20) == 20
 
 
 async def test_a_gateway_without_an_issuer_takes_no_token(mesh: Any, gateway: Any, issuer: Issuer) -> None:

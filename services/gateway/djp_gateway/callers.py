@@ -73,6 +73,15 @@ class KeyStore(Protocol):
         ...
 
 
+class RateStore(Protocol):
+    """Calls of callers without a key, counted for all gateways."""
+
+    async def take(self, caller: str, calls: int, a_minute: int) -> float:
+        """As KeyStore.take_calls, for a caller that is named by a hash; one that is heard of for the first time has
+        room for a minute's calls, as one has that has not called for a minute, of which nothing is kept."""
+        ...
+
+
 @dataclass(frozen=True)
 class AuditEvent:
     """Something that somebody did, or was refused."""

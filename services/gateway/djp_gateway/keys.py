@@ -8,11 +8,12 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import ResourceExhausted
 from djp.mesh.identity import Identity
+from djp_gateway.rates import Allowance
 from djp_gateway.refusals import RefusedError
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ _FRESH_S = 0.5
 """How long an answer of the store is believed: a revoked key stops working within a second, everywhere."""
 _MOST_KNOWN = 10_000
 _NOTED_S = 60.0  # the time of a key's last use is right to a minute
-_TAKINGS_A_MINUTE = 120
-"""Calls are taken in lots from the limit that all gateways share, so that a key costs so many updates of the store a
-minute, however large its limit is."""
-_LOT_S = 60.0 / _TAKINGS_A_MINUTE
 
 
 def new_secret() -> tuple[str, str]:
@@ -49,13 +46,8 @@ class _Known:
 
     key: ApiKey | None
     asked_at: float
-    left: int = 0
-    """Calls of the lot that was taken last."""
-    taken_at: float = 0.0
-    room_at: float = 0.0
-    """When the limit has room again."""
     noted_at: float = float("-inf")
-    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 class KeyCheck:
@@ -101,34 +93,14 @@ class KeyCheck:
 
     async def _count(self, known: _Known, key: ApiKey) -> None:
         if key.rate_limit:
-            await self._take(known, key)
+            take = partial(self._store.take_calls, key.key_id)
+            await known.allowance.call(take, key.rate_limit, "the key")
         now = asyncio.get_running_loop().time()
         if now - known.noted_at >= _NOTED_S:
             known.noted_at = now
             task = asyncio.create_task(self._note(key.key_id))
             self._noting.add(task)
             task.add_done_callback(self._noting.discard)
-
-    async def _take(self, known: _Known, key: ApiKey) -> None:
-        async with known.taking:
-            now = asyncio.get_running_loop().time()
-            if not known.left or now - known.taken_at > _LOT_S:
-                known.left = 0
-                lots = {max(1, key.rate_limit // _TAKINGS_A_MINUTE), 1} if now >= known.room_at else ()
-                for calls in sorted(lots, reverse=True):
-                    wait_s = await self._store.take_calls(key.key_id, calls, key.rate_limit)
-                    if not wait_s:
-                        known.left, known.taken_at = calls, now
-                        break
-                    known.room_at = now + wait_s
-            if not known.left:
-                raise ResourceExhausted(
-                    f"the key may be used {key.rate_limit} times a minute, at all gateways together; wait, or ask an "
-                    "admin for more",
-                    reason="RATE_LIMITED",
-                    retry_after_s=known.room_at - now,
-                )
-            known.left -= 1
 
     async def _note(self, key_id: str) -> None:
         try:

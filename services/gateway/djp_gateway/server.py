@@ -115,7 +115,7 @@ async def open_service(
         leaves = leaves_over(channels)
         dead, answers = SqlDeadLetters(tables, store), SqlAnswers(tables, seal)
         keys, audit = SqlKeyStore(tables), SqlAudit(tables)
-        key_check, refusals, tokens = KeyCheck(keys), Refusals(audit), await _token_check(settings, stack)
+        key_check, refusals, tokens = KeyCheck(keys), Refusals(audit), await _token_check(settings, tables, stack)
         stack.push_async_callback(key_check.close)
         stack.push_async_callback(refusals.write)
         required = settings.auth == "keys" or tokens is not None
@@ -226,16 +226,19 @@ async def open_service(
         )
 
 
-async def _token_check(settings: GatewaySettings, stack: AsyncExitStack) -> TokenCheck | None:
+async def _token_check(settings: GatewaySettings, tables: Transactions, stack: AsyncExitStack) -> TokenCheck | None:
     """What reads tokens, if any count; what that needs is imported for it only. A command's mesh has no other callers
     than itself, and need not wait for an issuer."""
     if not settings.oidc_issuer or settings.executor_id == COMMAND:
         return None
     from djp_gateway.adapters.signing_keys import JwksKeys
+    from djp_gateway.adapters.sql_rates import SqlRates
+    from djp_gateway.rates import TokenRates
     from djp_gateway.tokens import Claims, TokenCheck
 
     keys = JwksKeys(settings.oidc_jwks, settings.oidc_issuer)
     stack.push_async_callback(keys.close)
     await keys.begin()
     claims = Claims(settings.oidc_tenant_claim, settings.oidc_role_claim, settings.roles_of_claim())
-    return TokenCheck(keys, settings.oidc_issuer, settings.oidc_audience, claims)
+    rates = TokenRates(SqlRates(tables), settings.oidc_rate_limit)
+    return TokenCheck(keys, settings.oidc_issuer, settings.oidc_audience, claims, rates)

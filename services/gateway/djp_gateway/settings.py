@@ -73,6 +73,8 @@ class GatewaySettings(BaseSettings):
     """Empty: everybody with a token has the role tenant."""
     oidc_roles: str = Field(default="", pattern=rf"^({_ROLE}(,{_ROLE})*)?$")
     """What the claim says, and which role that is, comma separated; empty: the claim says roles by their names."""
+    oidc_rate_limit: int = Field(default=0, ge=0, le=1_000_000)
+    """Calls a minute of each subject of a tenant, by tokens, at all gateways together; 0: as many as it likes."""
     approval_expiry_s: float = Field(default=7 * 86_400, gt=0, le=366 * 86_400)
     """How long a run waits for somebody to approve it; then it is rejected."""
     reservation_lease_s: int = Field(default=120, ge=0, le=86_400)

@@ -36,7 +36,7 @@ class SignIn:
 
         Raises:
             RefusedError: there is no key or token where one is needed, or it does not count.
-            ResourceExhausted: the key is used more often than it may be.
+            ResourceExhausted: the key, or the token's subject, calls more often than it may.
             Unavailable: nobody can say now whether the token counts.
         """
         try:
@@ -62,5 +62,5 @@ class SignIn:
         if shown.startswith(PREFIX):
             return await self.keys.identify(shown, counted=not again)
         if self.tokens and shown:
-            return await self.tokens.identify(shown)
+            return await self.tokens.identify(shown, counted=not again)
         raise RefusedError(f"the metadata `authorization` holds no key; send `Bearer {PREFIX}…`", why="no key")

@@ -14,6 +14,8 @@ from djp_gateway.refusals import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from djp_gateway.rates import TokenRates
+
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
@@ -66,12 +68,14 @@ class TokenCheck:
     issuer: str
     audience: str
     claims: Claims
+    rates: TokenRates | None = None
 
-    async def identify(self, token: str) -> Identity:
-        """Whose token it is.
+    async def identify(self, token: str, *, counted: bool = True) -> Identity:
+        """Whose token it is. `counted`: it is a call against the limit of its subject.
 
         Raises:
             RefusedError: it does not count.
+            ResourceExhausted: its subject calls more often than it may.
             Unavailable: as SigningKeys.find.
         """
         claims = await self._read(token)
@@ -79,9 +83,12 @@ class TokenCheck:
         caller = "".join(one if one.isprintable() else "?" for one in str(claims.get("sub", "unnamed"))[:100])
         role = self._role(claims)
         try:
-            return Identity(tenant if isinstance(tenant, str) else "", role, f"token of {caller}")
+            identity = Identity(tenant if isinstance(tenant, str) else "", role, f"token of {caller}")
         except InvalidInput:
             raise _refused(f"names no tenant in the claim {self.claims.tenant}") from None
+        if self.rates and counted:
+            await self.rates.count(identity.tenant, str(claims.get("sub", "")))
+        return identity
 
     async def _read(self, token: str) -> dict[str, Any]:
         if len(token) > _LONGEST:

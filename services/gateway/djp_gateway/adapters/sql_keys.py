@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     and_,
-    case,
-    cast,
-    func,
     insert,
-    literal,
     or_,
     select,
     true,
@@ -25,6 +20,7 @@ from djp.mesh.identity import ROLES
 from djp.mesh.paging import page_token as token_of
 from djp.mesh.paging import read_page_token
 from djp_gateway.adapters.sql_audit import remember
+from djp_gateway.adapters.sql_rates import MINUTE_US, full_after, room_after, seconds_of, time_there
 from djp_gateway.adapters.tables import keys
 from djp_gateway.callers import ApiKey, AuditEvent
 
@@ -34,8 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from djp_gateway.adapters.transactions import Transactions
-
-_MINUTE_US = 60_000_000
 
 
 class SqlKeyStore:
@@ -112,26 +106,17 @@ class SqlKeyStore:
         await self._tables.change(noted)
 
     async def take_calls(self, key_id: str, calls: int, a_minute: int) -> float:
-        # One number a key: when it will have room for a minute's calls again. A call moves it on by its part of a
-        # minute, and it may lie a minute ahead at most (the generic cell rate algorithm).
-        now, each = self._now_us(), _MINUTE_US // a_minute
-        full = case((keys.c.full_us > now, keys.c.full_us), else_=now) + calls * each
-        take = update(keys).where(keys.c.key_id == key_id, full <= now + _MINUTE_US).values(full_us=full)
-        room_us = select(keys.c.full_us + each - _MINUTE_US - now).where(keys.c.key_id == key_id)
+        now = time_there(self._tables)
+        full = full_after(keys.c.full_us, calls, a_minute, now)
+        take = update(keys).where(keys.c.key_id == key_id, full <= now + MINUTE_US).values(full_us=full)
+        room_us = room_after(keys.c.full_us, a_minute, now).where(keys.c.key_id == key_id)
 
         async def taken(connection: AsyncConnection) -> float:
             if (await connection.execute(take)).rowcount:
                 return 0.0
-            row = (await connection.execute(room_us)).one_or_none()
-            return max(1.0, float(row[0] if row else 0)) / 1_000_000
+            return seconds_of((await connection.execute(room_us)).one_or_none())
 
         return await self._tables.change(taken)
-
-    def _now_us(self) -> ColumnElement[int]:
-        """The time by one clock for all gateways: the database's, or this machine's, which has all of them."""
-        if self._tables.dialect == "sqlite":
-            return literal(now_us(), BigInteger)
-        return cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
 
     async def _one(self, which: ColumnElement[bool]) -> ApiKey | None:
         rows = await self._tables.rows(select(keys).where(which))

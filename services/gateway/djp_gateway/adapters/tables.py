@@ -175,6 +175,14 @@ keys = Table(
 )
 Index("ix_api_keys_tenant", keys.c.tenant, keys.c.created_us, keys.c.key_id)
 
+token_rates = Table(
+    "token_rates",
+    metadata,
+    Column("caller", String(64), primary_key=True),  # a hash of tenant and subject
+    Column("full_us", BigInteger, nullable=False),  # as that of keys; past, the row says nothing any more
+)
+Index("ix_token_rates_full", token_rates.c.full_us)
+
 audit = Table(
     "audit_events",
     metadata,
