@@ -117,7 +117,7 @@ def _http(settings: RestSettings, folder: Path) -> dict[str, Any]:
                 "allow_origin_string_match": [
                     {"safe_regex": {"regex": ".*"}} if one == "*" else {"exact": one} for one in origins
                 ],
-                "allow_headers": "authorization, content-type, x-grpc-web, grpc-timeout, x-user-agent",
+                "allow_headers": "authorization, content-type, djp-tenant, x-grpc-web, grpc-timeout, x-user-agent",
                 "expose_headers": "grpc-status, grpc-message, grpc-status-details-bin",
                 "max_age": "600",
                 **cors,
@@ -316,6 +316,7 @@ def _tls(files: TlsFiles, context: str, more: Mapping[str, Any]) -> dict[str, An
         "typed_config": {
             "@type": f"{_TYPE}.transport_sockets.tls.v3.{context}",
             "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],  # without `h2` no gRPC client comes in
                 "tls_certificates": [
                     {"certificate_chain": {"filename": str(files.cert)}, "private_key": {"filename": str(files.key)}}
                 ],

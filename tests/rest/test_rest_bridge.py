@@ -156,6 +156,7 @@ def test_pages_of_named_origins_may_call_and_others_may_not(up: Up) -> None:
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == OPEN
     assert "POST" in allowed.headers["access-control-allow-methods"]
+    assert "djp-tenant" in allowed.headers["access-control-allow-headers"]
     other = up.client.options("/v1/runs", headers={"origin": "https://evil.example", **asks})
     assert "access-control-allow-origin" not in other.headers
 
