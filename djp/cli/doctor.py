@@ -45,6 +45,8 @@ async def examine(gateway: str | None, *, as_json: bool) -> int:
     if not any(check.name == "settings" for check in checks):  # what cannot be read cannot be followed
         checks += [check async for check in reach()]
     checks.append(await _gateway(gateway))
+    if gateway and checks[-1].state != "broken":
+        checks += await _queue(gateway)
     broken = sum(check.state == "broken" for check in checks)
     if as_json:
         print(json.dumps({"healthy": not broken, "checks": [asdict(check) for check in checks]}, indent=2))
@@ -268,6 +270,23 @@ async def _gateway(gateway: str | None) -> Check:
     if caller.djp_version == __version__:
         return Check("gateway", "ok", found)
     return Check("gateway", "warning", f"{found}; this command is djp {__version__}", _SAME_RELEASE)
+
+
+async def _queue(gateway: str) -> list[Check]:
+    """Whether runs wait there that nobody can take; nothing where we may not ask."""
+    import asyncio
+
+    from djp.cli.session import connected
+
+    try:
+        async with asyncio.timeout(GATEWAY_ANSWERS_S), connected(gateway) as client:
+            scaling = await client.get_scaling()
+    except (TimeoutError, DjpError):
+        return []
+    if not scaling.waiting_for_newer:
+        return []
+    found = f"{scaling.waiting_for_newer:,} runs wait for a gateway of a newer release than {gateway}"
+    return [Check("queue", "warning", found, "start that release again, or cancel them: djp runs list --state queued")]
 
 
 def _without_userinfo(url: str) -> str:

@@ -81,6 +81,8 @@ def _lines(scaling: Scaling) -> Sequence[str]:
         f"decisions since the start: {scaling.decisions:,}, of which {scaling.ups:,} up and {scaling.downs:,} down; "
         f"changes of direction: {scaling.direction_changes:,}",
     ]
+    if scaling.waiting_for_newer:
+        lines.insert(2, f"{scaling.waiting_for_newer:,} of them wait for a gateway of a newer release")
     if changes:
         at = changes[-1].decided_at.ToDatetime(UTC)
         lines.insert(3, f"last change: {at:%Y-%m-%d %H:%M:%S} UTC, {_change(changes[-1])}")
@@ -134,6 +136,7 @@ def _document(scaling: Scaling) -> dict[str, Any]:
         "working": scaling.working,
         "queue_depth": scaling.queue_depth,
         "waiting_for_worker": scaling.waiting_for_worker,
+        "waiting_for_newer": scaling.waiting_for_newer,
         "oldest_wait_ms": scaling.oldest_wait.ToMilliseconds(),
         "p95_wait_ms": scaling.p95_wait.ToMilliseconds(),
         "utilisation": round(scaling.utilisation, 4),

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x64jp/v1/scaling.proto\x12\x06\x64jp.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x01\n\rScaleDecision\x12.\n\ndecided_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\tdirection\x18\x02 \x01(\x0e\x32\x16.djp.v1.ScaleDirection\x12\x16\n\x0eworkers_before\x18\x03 \x01(\x05\x12\x0f\n\x07workers\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\xd8\x01\n\x0bScalingRule\x12\x13\n\x0bmin_workers\x18\x01 \x01(\x05\x12\x13\n\x0bmax_workers\x18\x02 \x01(\x05\x12\x1a\n\x12target_queue_depth\x18\x03 \x01(\x05\x12\x32\n\x0ftarget_p95_wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07up_step\x18\x05 \x01(\x05\x12\x11\n\tdown_step\x18\x06 \x01(\x05\x12+\n\x08interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa3\x03\n\x07Scaling\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12!\n\x04rule\x18\x02 \x01(\x0b\x32\x13.djp.v1.ScalingRule\x12\x0f\n\x07workers\x18\x03 \x01(\x05\x12\x0f\n\x07working\x18\x04 \x01(\x05\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\x03\x12.\n\x0boldest_wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12waiting_for_worker\x18\x07 \x01(\x03\x12+\n\x08p95_wait\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0butilisation\x18\t \x01(\x01\x12\x11\n\tdecisions\x18\n \x01(\x03\x12\x0b\n\x03ups\x18\x0b \x01(\x03\x12\r\n\x05\x64owns\x18\x0c \x01(\x03\x12\x19\n\x11\x64irection_changes\x18\r \x01(\x03\x12,\n\rlast_decision\x18\x0e \x01(\x0b\x32\x15.djp.v1.ScaleDecision\x12&\n\x07\x63hanges\x18\x0f \x03(\x0b\x32\x15.djp.v1.ScaleDecision\"\x13\n\x11GetScalingRequest\"6\n\x12GetScalingResponse\x12 \n\x07scaling\x18\x01 \x01(\x0b\x32\x0f.djp.v1.Scaling*}\n\x0eScaleDirection\x12\x1f\n\x1bSCALE_DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12SCALE_DIRECTION_UP\x10\x01\x12\x18\n\x14SCALE_DIRECTION_DOWN\x10\x02\x12\x18\n\x14SCALE_DIRECTION_HOLD\x10\x03\x32j\n\x0eScalingService\x12X\n\nGetScaling\x12\x19.djp.v1.GetScalingRequest\x1a\x1a.djp.v1.GetScalingResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/scalingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x64jp/v1/scaling.proto\x12\x06\x64jp.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x01\n\rScaleDecision\x12.\n\ndecided_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\tdirection\x18\x02 \x01(\x0e\x32\x16.djp.v1.ScaleDirection\x12\x16\n\x0eworkers_before\x18\x03 \x01(\x05\x12\x0f\n\x07workers\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\xd8\x01\n\x0bScalingRule\x12\x13\n\x0bmin_workers\x18\x01 \x01(\x05\x12\x13\n\x0bmax_workers\x18\x02 \x01(\x05\x12\x1a\n\x12target_queue_depth\x18\x03 \x01(\x05\x12\x32\n\x0ftarget_p95_wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07up_step\x18\x05 \x01(\x05\x12\x11\n\tdown_step\x18\x06 \x01(\x05\x12+\n\x08interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbe\x03\n\x07Scaling\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12!\n\x04rule\x18\x02 \x01(\x0b\x32\x13.djp.v1.ScalingRule\x12\x0f\n\x07workers\x18\x03 \x01(\x05\x12\x0f\n\x07working\x18\x04 \x01(\x05\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\x03\x12.\n\x0boldest_wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12waiting_for_worker\x18\x07 \x01(\x03\x12+\n\x08p95_wait\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0butilisation\x18\t \x01(\x01\x12\x11\n\tdecisions\x18\n \x01(\x03\x12\x0b\n\x03ups\x18\x0b \x01(\x03\x12\r\n\x05\x64owns\x18\x0c \x01(\x03\x12\x19\n\x11\x64irection_changes\x18\r \x01(\x03\x12,\n\rlast_decision\x18\x0e \x01(\x0b\x32\x15.djp.v1.ScaleDecision\x12&\n\x07\x63hanges\x18\x0f \x03(\x0b\x32\x15.djp.v1.ScaleDecision\x12\x19\n\x11waiting_for_newer\x18\x10 \x01(\x03\"\x13\n\x11GetScalingRequest\"6\n\x12GetScalingResponse\x12 \n\x07scaling\x18\x01 \x01(\x0b\x32\x0f.djp.v1.Scaling*}\n\x0eScaleDirection\x12\x1f\n\x1bSCALE_DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12SCALE_DIRECTION_UP\x10\x01\x12\x18\n\x14SCALE_DIRECTION_DOWN\x10\x02\x12\x18\n\x14SCALE_DIRECTION_HOLD\x10\x03\x32j\n\x0eScalingService\x12X\n\nGetScaling\x12\x19.djp.v1.GetScalingRequest\x1a\x1a.djp.v1.GetScalingResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/scalingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,18 +36,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCALINGSERVICE'].methods_by_name['GetScaling']._loaded_options = None
   _globals['_SCALINGSERVICE'].methods_by_name['GetScaling']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/scaling'
-  _globals['_SCALEDIRECTION']._serialized_start=1011
-  _globals['_SCALEDIRECTION']._serialized_end=1136
+  _globals['_SCALEDIRECTION']._serialized_start=1038
+  _globals['_SCALEDIRECTION']._serialized_end=1163
   _globals['_SCALEDECISION']._serialized_start=128
   _globals['_SCALEDECISION']._serialized_end=291
   _globals['_SCALINGRULE']._serialized_start=294
   _globals['_SCALINGRULE']._serialized_end=510
   _globals['_SCALING']._serialized_start=513
-  _globals['_SCALING']._serialized_end=932
-  _globals['_GETSCALINGREQUEST']._serialized_start=934
-  _globals['_GETSCALINGREQUEST']._serialized_end=953
-  _globals['_GETSCALINGRESPONSE']._serialized_start=955
-  _globals['_GETSCALINGRESPONSE']._serialized_end=1009
-  _globals['_SCALINGSERVICE']._serialized_start=1138
-  _globals['_SCALINGSERVICE']._serialized_end=1244
+  _globals['_SCALING']._serialized_end=959
+  _globals['_GETSCALINGREQUEST']._serialized_start=961
+  _globals['_GETSCALINGREQUEST']._serialized_end=980
+  _globals['_GETSCALINGRESPONSE']._serialized_start=982
+  _globals['_GETSCALINGRESPONSE']._serialized_end=1036
+  _globals['_SCALINGSERVICE']._serialized_start=1165
+  _globals['_SCALINGSERVICE']._serialized_end=1271
 # @@protoc_insertion_point(module_scope)

@@ -140,6 +140,7 @@ class Scaling(_message.Message):
     DIRECTION_CHANGES_FIELD_NUMBER: _builtins.int
     LAST_DECISION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_NEWER_FIELD_NUMBER: _builtins.int
     executor: _builtins.str
     """Which gateway it is."""
     workers: _builtins.int
@@ -159,6 +160,10 @@ class Scaling(_message.Message):
     downs: _builtins.int
     direction_changes: _builtins.int
     """Changes up that followed one down, and the other way round."""
+    waiting_for_newer: _builtins.int
+    """Runs that wait for a gateway of a newer release, for this one does not know what their specs say; as the last
+    decision saw them.
+    """
     @_builtins.property
     def rule(self) -> Global___ScalingRule: ...
     @_builtins.property
@@ -193,10 +198,11 @@ class Scaling(_message.Message):
         direction_changes: _builtins.int = ...,
         last_decision: Global___ScaleDecision | None = ...,
         changes: _abc.Iterable[Global___ScaleDecision] | None = ...,
+        waiting_for_newer: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_decision", b"last_decision", "oldest_wait", b"oldest_wait", "p95_wait", b"p95_wait", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "decisions", b"decisions", "direction_changes", b"direction_changes", "downs", b"downs", "executor", b"executor", "last_decision", b"last_decision", "oldest_wait", b"oldest_wait", "p95_wait", b"p95_wait", "queue_depth", b"queue_depth", "rule", b"rule", "ups", b"ups", "utilisation", b"utilisation", "waiting_for_worker", b"waiting_for_worker", "workers", b"workers", "working", b"working"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "decisions", b"decisions", "direction_changes", b"direction_changes", "downs", b"downs", "executor", b"executor", "last_decision", b"last_decision", "oldest_wait", b"oldest_wait", "p95_wait", b"p95_wait", "queue_depth", b"queue_depth", "rule", b"rule", "ups", b"ups", "utilisation", b"utilisation", "waiting_for_newer", b"waiting_for_newer", "waiting_for_worker", b"waiting_for_worker", "workers", b"workers", "working", b"working"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

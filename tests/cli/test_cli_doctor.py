@@ -14,9 +14,10 @@ from filelock import FileLock
 from djp import __version__
 from djp.cli import doctor, doctor_reach
 from djp.cli.doctor import examine
+from djp.mesh.errors import PermissionDenied
 from djp.mesh.server import MeshServer, Service
 from djp.standalone import standalone_mesh
-from djp.v1 import key_pb2, key_pb2_grpc
+from djp.v1 import key_pb2, key_pb2_grpc, scaling_pb2, scaling_pb2_grpc
 from tests.grounding.minio_server import MinioServer
 
 if TYPE_CHECKING:
@@ -79,6 +80,38 @@ async def test_the_release_of_the_gateway_and_the_role_of_the_key_are_told(
     assert "is djp 99.0.0; you are tenant ada there in the role admin" in found["gateway"]["found"]
     assert f"this command is djp {__version__}" in found["gateway"]["found"]
     assert "\x1b" not in capsys.readouterr().out
+
+
+class RolledBack(scaling_pb2_grpc.ScalingServiceServicer):
+    """A gateway with runs of a newer release in its queue."""
+
+    def __init__(self) -> None:
+        self.waiting = 3
+        self.may = True
+
+    async def GetScaling(self, request: Any, context: Any) -> scaling_pb2.GetScalingResponse:
+        if not self.may:
+            raise PermissionDenied("this is for operators")
+        return scaling_pb2.GetScalingResponse(scaling=scaling_pb2.Scaling(waiting_for_newer=self.waiting))
+
+
+async def test_runs_that_no_gateway_of_this_release_can_take_are_told(
+    home: Path, short_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rolled_back = RolledBack()
+    services = (key_pb2.DESCRIPTOR.services_by_name, scaling_pb2.DESCRIPTOR.services_by_name)
+    servicers: list[Any] = [
+        (services[0]["KeyService"], AnotherRelease(), key_pb2_grpc.add_KeyServiceServicer_to_server),
+        (services[1]["ScalingService"], rolled_back, scaling_pb2_grpc.add_ScalingServiceServicer_to_server),
+    ]
+    async with MeshServer(Service("gateway", servicers), f"unix:{short_folder}/gateway.sock") as server:
+        code, found = await checks(capsys, server.address)
+        assert (code, found["queue"]["state"]) == (0, "warning")
+        assert found["queue"]["found"].startswith("3 runs wait for a gateway of a newer release")
+        for rolled_back.waiting, rolled_back.may in ((0, True), (3, False)):
+            code, found = await checks(capsys, server.address)
+            assert code == 0
+            assert "queue" not in found
 
 
 async def test_where_callers_need_keys_an_admin_has_to_have_one(

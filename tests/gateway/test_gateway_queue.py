@@ -251,7 +251,9 @@ async def test_an_older_gateway_leaves_runs_of_a_newer_spec_to_newer_ones(base: 
     newer, known = await base.add(spec_version=SPEC_VERSION + 1), await base.add()
     assert await base.order(2) == [known]  # though it is the younger one
     assert await base.queue.claim_one(newer, "a") is None
+    assert (await base.queue.newer(), await base.newer.newer()) == (1, 0)
     assert await base.newer.claim("b", per_tenant=5) == Claim("t", newer, 1, 0)
+    assert await base.queue.newer() == 0
 
 
 async def test_a_newer_gateway_finishes_what_older_ones_have_begun(base: Base) -> None:

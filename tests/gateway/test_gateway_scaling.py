@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from djp.scaling.settings import ScalingSettings
 from djp.v1 import run_pb2, scaling_pb2
 from djp_gateway.places import Places
 from djp_gateway.scaling import Scaler
+from djp_gateway.spec import SPEC_VERSION
 from tests.gateway.test_gateway_keys import made, port
 
 if TYPE_CHECKING:
@@ -140,6 +142,9 @@ class Queue:
         self.failures = failures
         self.looks = 0
 
+    async def newer(self) -> int:
+        return 0
+
     async def ready(self, executor: str, *, per_tenant: int) -> Sequence[float]:
         self.looks += 1
         if self.looks <= self.failures:
@@ -178,3 +183,23 @@ async def test_where_keys_are_only_operators_see_the_queue(mesh: Any, gateway: A
                 await client.get_scaling()
     async with port(mesh, auth="none", executor_id="open") as address, connect(address) as client:
         assert (await client.get_scaling()).workers == 2
+
+
+async def test_runs_that_only_a_newer_release_can_take_are_told_once(
+    mesh: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, until: Any
+) -> None:
+    monkeypatch.setenv("DJP_METRICS_PORT", "1")  # which only the target itself opens
+    monkeypatch.setattr("djp_gateway.metrics._LOOK_S", 0.05)
+    gateway = await mesh.gateway(scaling=QUICK)
+    run = run_pb2.Run(run_id=str(uuid.uuid4()), tenant="default", state=run_pb2.RUN_STATE_QUEUED, attempt=1)
+    run.spec.spec_version = SPEC_VERSION + 1
+    run.created_at.GetCurrentTime()
+    store = gateway.service.servicers[0][1]._store
+    await store.create(run, request_id=str(uuid.uuid4()), request_sha256="x", executor="newer")
+    await until(lambda: REGISTRY.get_sample_value("djp_queue_waiting_for_newer") == 1)
+    told = await seen(gateway)
+    assert (told.waiting_for_newer, told.queue_depth) == (1, 1)
+    async with asyncio.timeout(60):
+        while (await seen(gateway)).decisions < told.decisions + 3:  # noqa: ASYNC110  nothing rings for it
+            await asyncio.sleep(0.02)
+    assert caplog.text.count("wait for a gateway of a newer release") == 1

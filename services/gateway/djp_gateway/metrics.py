@@ -42,6 +42,7 @@ class QueueMetrics:
         depth, age_s = await scaler.queue()
         metrics.depth.set(depth)
         metrics.age.set(age_s)
+        metrics.newer.set(scaler.newer)
         metrics.working.set(scaler.places.working)
         metrics.workers.set(scaler.places.count)
         metrics.wait.set(scaler.seen.p95_wait_ms / 1000)
@@ -61,6 +62,7 @@ class _Metrics:
 
         self.depth: Gauge = Gauge("djp_queue_depth", "Runs that wait for a place, at all gateways together.")
         self.age: Gauge = Gauge("djp_queue_age_seconds", "How long the first of them has waited.")
+        self.newer: Gauge = Gauge("djp_queue_waiting_for_newer", "Of them, those that only a newer release can take.")
         self.working: Gauge = Gauge("djp_runs_working", "Runs that this gateway works on.")
         self.workers: Gauge = Gauge("djp_workers", "Places that this gateway has for them.")
         self.wait: Gauge = Gauge(

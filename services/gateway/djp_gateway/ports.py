@@ -192,6 +192,10 @@ class RunQueue(Protocol):
         """The runs of an executor, and those that wait since it accepted them."""
         ...
 
+    async def newer(self) -> int:
+        """How many runs wait for a newer gateway."""
+        ...
+
     async def depth(self) -> tuple[int, float]:
         """How many runs wait, wherever they were accepted, and for how many seconds the first of them has."""
         ...

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import djp
 from djp.scaling.autoscaler import Autoscaler, ScalingStats
 from djp.scaling.rule import Observation
 from djp_gateway.patience import to_the_end
@@ -58,6 +59,8 @@ class Scaler:
         self.seen = Observation(0, 0.0, 0.0)
         """What the last decision was made by."""
         self.last: Decided | None = None
+        self.newer = 0
+        """Runs that wait for a newer gateway, as the last decision saw them."""
         self._queue = queue
         self._per_tenant = per_tenant
         self._more = more
@@ -76,6 +79,7 @@ class Scaler:
 
     async def look(self) -> None:
         """Decide now, and do it."""
+        await self._look_for_newer()
         waiting_s = await self._queue.ready(self.executor, per_tenant=self._per_tenant)
         before = self.places.count
         self.seen = self.places.look(waiting_s)
@@ -87,6 +91,16 @@ class Scaler:
         self.places.count = decision.workers
         if decision.direction == "up":
             self._more()
+
+    async def _look_for_newer(self) -> None:
+        newer = await self._queue.newer()
+        if newer and not self.newer:
+            _log.warning(
+                "%d runs wait for a gateway of a newer release than this, djp %s: start one, or cancel them",
+                newer,
+                djp.__version__,
+            )
+        self.newer = newer
 
     async def queue(self) -> tuple[int, float]:
         """How many runs wait, at all gateways together, and for how many seconds the first of them."""

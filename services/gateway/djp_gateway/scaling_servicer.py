@@ -40,6 +40,7 @@ class ScalingServicer(scaling_pb2_grpc.ScalingServiceServicer):
             p95_wait=_duration(scaler.seen.p95_wait_ms / 1000),
             utilisation=scaler.seen.utilisation,
             last_decision=_decision(scaler.last) if scaler.last else None,
+            waiting_for_newer=scaler.newer,
             changes=[_decision(one) for one in scaler.changes],
         )
         shown.decisions, shown.ups, shown.downs, shown.direction_changes = astuple(scaler.stats)

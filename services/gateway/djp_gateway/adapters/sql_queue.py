@@ -44,6 +44,9 @@ _BEATS = (
     .group_by(runs.c.executor)
 )
 _DEPTH = select(func.count(), func.min(runs.c.queued_us)).where(runs.c.waiting, runs.c.executor != COMMAND)
+_NEWER = select(func.count()).where(
+    runs.c.waiting, runs.c.executor != COMMAND, runs.c.spec_version > bindparam("knows")
+)
 _ordered = select(orders.c.run_id).where(orders.c.run_id == runs.c.run_id).exists()
 _ready = and_(_parked, runs.c.terminal.is_(False), or_(runs.c.due_us <= bindparam("now"), _ordered))
 _ready_for_command = and_(_ready, runs.c.state == run_pb2.RUN_STATE_PENDING_APPROVAL)
@@ -152,6 +155,10 @@ class SqlRunQueue:
     async def unfinished(self, executor: str) -> Sequence[Claim]:
         query = select(*_CLAIM).where(runs.c.executor == executor, runs.c.terminal.is_(False), ~_parked)
         return [Claim(*row) for row in await self._tables.rows(query)]
+
+    async def newer(self) -> int:
+        ((count,),) = await self._tables.rows(_NEWER, {"knows": self._knows})
+        return int(count)
 
     async def depth(self) -> tuple[int, float]:
         ((count, oldest_us),) = await self._tables.rows(_DEPTH)
