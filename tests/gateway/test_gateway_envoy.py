@@ -7,6 +7,7 @@ import json
 import signal
 import uuid
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -26,6 +27,7 @@ from tests.rest.djp_up import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 NAMES = ("one", "two")
 
@@ -93,59 +95,77 @@ async def by_grpc(address: str, run_id: str, seen: list[run_pb2.RunEvent]) -> in
     return 0
 
 
-async def ready(address: str) -> None:
-    """Return when the gateway answers."""
-    async with open_channel(address) as channel:
-        await run_pb2_grpc.RunServiceStub(channel).ListRuns(run_pb2.ListRunsRequest(), wait_for_ready=True)
+@dataclass
+class Pair:
+    """Two gateways on one database, each a process that a test may kill."""
+
+    leaves: Any
+    folder: Path
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    @property
+    def addresses(self) -> list[str]:
+        return [self.address(name) for name in NAMES]
+
+    def address(self, name: str) -> str:
+        return f"unix:{self.folder}/{name}.sock"
+
+    async def start(self, name: str) -> None:
+        """Return when it answers."""
+        self.processes[name] = await killable(self.leaves, self.address(name), name)
+        async with open_channel(self.address(name)) as channel:
+            await run_pb2_grpc.RunServiceStub(channel).ListRuns(run_pb2.ListRunsRequest(), wait_for_ready=True)
+
+    async def kill(self, name: str) -> None:
+        self.processes[name].send_signal(signal.SIGKILL)
+        await self.processes.pop(name).wait()
+
+
+@pytest.fixture
+async def pair(mesh: Any, leaves: Any) -> AsyncIterator[Pair]:
+    pair = Pair(leaves, mesh.folder)
+    for name in NAMES:
+        await pair.start(name)
+    yield pair
+    for process in pair.processes.values():
+        process.terminate()
+        await process.wait()
 
 
 @pytest.mark.parametrize("watch", [by_rest, by_grpc])
 async def test_a_watcher_misses_nothing_when_the_gateway_dies_that_streams(
-    mesh: Any, leaves: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, watch: Any
+    pair: Pair, leaves: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, watch: Any
 ) -> None:
-    addresses = {name: f"unix:{mesh.folder}/{name}.sock" for name in NAMES}
-    processes = {name: await killable(leaves, address, name) for name, address in addresses.items()}
-    for address in addresses.values():
-        await ready(address)
     gate = leaves.hold("Judge")
     seen: list[run_pb2.RunEvent] = []
-    async with envoy(monkeypatch, *addresses.values()) as bridge:
+    async with envoy(monkeypatch, *pair.addresses) as bridge:
         async with httpx2.AsyncClient(base_url=f"http://{bridge}", timeout=60) as client:
             started = {"requestId": str(uuid.uuid4()), "run": {"task": "Go on."}}
             run_id = (await client.post("/v1/runs", json=started)).json()["run"]["runId"]
         watching = asyncio.create_task(watch(bridge, run_id, seen))
         for name in NAMES:  # whichever streams, it is killed, and one of them works on the run
             await until(lambda: any(event.stage_started.stage == common_pb2.STAGE_JUDGE for event in seen))
-            processes[name].send_signal(signal.SIGKILL)
-            await processes[name].wait()
-            processes[name] = await killable(leaves, addresses[name], name)
-            await ready(addresses[name])
+            await pair.kill(name)
+            await pair.start(name)
         del leaves.before["Judge"]
         gate.opened.set()
         breaks = await asyncio.wait_for(watching, 120)
         assert breaks >= (watch is by_rest)
-    async with connect(addresses["one"]) as client:
+    async with connect(pair.address("one")) as client:
         whole = [event async for event in client.watch(run_id)]
     assert [event.sequence for event in seen] == list(range(1, len(seen) + 1))
     assert seen == whole
     assert seen[-1].state.run.state == run_pb2.RUN_STATE_PUBLISHED
-    for process in processes.values():
-        process.terminate()
-        await process.wait()
 
 
 @pytest.mark.parametrize("example", ["go", "typescript"])  # the others are above
 async def test_the_examples_miss_nothing_when_the_gateway_dies_that_streams(
-    mesh: Any, leaves: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, example: str
+    pair: Pair, leaves: Any, monkeypatch: pytest.MonkeyPatch, example: str
 ) -> None:
     await asyncio.to_thread(build)
-    addresses = {name: f"unix:{mesh.folder}/{name}.sock" for name in NAMES}
-    processes = {name: await killable(leaves, address, name) for name, address in addresses.items()}
-    for address in addresses.values():
-        await ready(address)
     gate = leaves.hold("Judge")
     said = ""
-    async with envoy(monkeypatch, *addresses.values()) as bridge:
+    async with envoy(monkeypatch, *pair.addresses) as bridge:
         client = await asyncio.create_subprocess_exec(
             *COMMANDS[example], bridge, "Go on.", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
@@ -155,34 +175,23 @@ async def test_the_examples_miss_nothing_when_the_gateway_dies_that_streams(
             assert line, said
             said += line
         for name in NAMES:
-            processes[name].send_signal(signal.SIGKILL)
-            await processes[name].wait()
-            processes[name] = await killable(leaves, addresses[name], name)
-            await ready(addresses[name])
+            await pair.kill(name)
+            await pair.start(name)
         del leaves.before["Judge"]
         gate.opened.set()
         out, err = await asyncio.wait_for(client.communicate(), 120)
         said += err.decode()
     assert client.returncode == 0, said
     assert out
-    async with connect(addresses["one"]) as one:
+    async with connect(pair.address("one")) as one:
         (run,) = (await one.list_runs(run_pb2.ListRunsRequest())).runs
     assert list(numbers(said)) == list(range(1, run.last_sequence + 1))
     assert "PUBLISHED, cost: " in said
-    for process in processes.values():
-        process.terminate()
-        await process.wait()
 
 
-async def test_a_gateway_that_died_between_two_calls_is_not_seen(
-    mesh: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    addresses = {name: f"unix:{mesh.folder}/{name}.sock" for name in NAMES}
-    processes = {name: await killable(leaves, address, name) for name, address in addresses.items()}
-    for address in addresses.values():
-        await ready(address)
+async def test_a_gateway_that_died_between_two_calls_is_not_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
-        envoy(monkeypatch, *addresses.values()) as bridge,
+        envoy(monkeypatch, *pair.addresses) as bridge,
         httpx2.AsyncClient(base_url=f"http://{bridge}", timeout=60) as rest,
         connect(bridge, retry_waits_s=()) as grpc_client,
     ):
@@ -195,11 +204,8 @@ async def test_a_gateway_that_died_between_two_calls_is_not_seen(
 
         for _ in range(4):
             await call_both()
-        processes["one"].send_signal(signal.SIGKILL)
-        await processes["one"].wait()
+        await pair.kill("one")
         for _ in range(8):
             await call_both()
-    async with connect(addresses["two"]) as two:
+    async with connect(pair.address("two")) as two:
         assert len((await two.list_runs(run_pb2.ListRunsRequest(page_size=100))).runs) == 2 * (4 + 8)
-    processes["two"].terminate()
-    await processes["two"].wait()
