@@ -50,6 +50,6 @@ async def _serve(gateway: str, port: int | None) -> int:
         code = await streamlit.wait()
     finally:
         if streamlit.returncode is None:
-            streamlit.terminate()
+            streamlit.kill()  # it keeps nothing, and asked to stop it hangs where nobody reads what it says
             await streamlit.wait()
     raise CommandError(FailedPrecondition(f"the dashboard ended with {code}; what it said stands above"), Exit.PROBLEM)

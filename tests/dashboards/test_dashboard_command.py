@@ -60,6 +60,18 @@ def test_it_serves_its_own_mesh_on_localhost_alone_and_ctrl_c_ends_both(home: Pa
         assert "--port" in refused.communicate()[0]
 
 
+def test_it_ends_where_nobody_reads_what_it_says(home: Path) -> None:
+    with start(home, "--gateway", f"localhost:{free_port()}") as process:
+        assert process.stdout is not None
+        while not (found := re.search(r"URL: http://localhost:(\d+)", process.stdout.readline())):
+            pass
+        process.stdout.close()  # as `| head` does
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(found[1]))).close()
+
+
 def test_a_port_in_use_and_a_data_folder_in_use_are_said(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, start(home, "--port", str(taken.getsockname()[1])) as process:
         told, _ = process.communicate()
