@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import sys
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 TASK = "Why do blind juries judge better than juries that know who wrote what?"
 WRITE, VOTE = OfflineWriter.write, OfflineJuror.vote
 THINK_S = 0.5
+MOST_RATIO = 2.0
+"""Of the median wait beside a flood to that on an idle mesh."""
 CLIENTS = 8
 """That start the flood's runs at the same time."""
 
@@ -97,11 +100,13 @@ def quantile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 
-def main() -> None:
-    """Measure, print two tables and one line of JSON."""
+def main() -> int:
+    """Measure, print two tables and one line of JSON; at full size the exit code is 1 if, with models that think, a
+    flood makes others wait more than MOST_RATIO times as long."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="10 runs and a flood of 300 instead of 60 and 10,000")
-    sizes = (10, 300) if parser.parse_args().quick else (60, 10_000)
+    quick = parser.parse_args().quick
+    sizes = (10, 300) if quick else (60, 10_000)
     figures: dict[str, float] = {}
     for kind, seconds in (("thinking", THINK_S), ("instant", 0.0)):
         think(seconds)
@@ -115,7 +120,9 @@ def main() -> None:
             figures |= {f"{short}_p50_ms": round(p50, 1), f"{short}_p99_ms": round(p99, 1)}
             figures[f"{short}_ratio"] = round(p50 / idle, 2)
     print(json.dumps({"benchmark": "fairness", "figures": figures}))
+    worst = max(figures["thinking_in_ratio"], figures["thinking_off_ratio"])
+    return 1 if worst > MOST_RATIO and not quick else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -115,6 +115,36 @@ async def test_the_runs_of_a_gateway_that_shows_no_life_are_taken_over(mesh: Any
     assert any("it goes on with 3 drafts" in warning for warning in ended.warnings)
 
 
+async def test_a_gateway_that_is_told_to_stop_hands_its_runs_over_and_takes_no_more(mesh: Any, leaves: Any) -> None:
+    address = f"unix:{mesh.folder}/stopped.sock"
+    gate = leaves.hold("Judge")
+    process = await killable(leaves, address, MAX_WORKERS="2", MIN_WORKERS="2")
+    async with open_channel(address) as channel:
+        runs = run_pb2_grpc.RunServiceStub(channel)
+
+        async def start() -> str:
+            request = run_pb2.StartRunRequest(request_id=str(uuid.uuid4()), run=run_pb2.RunRequest(task="Go on."))
+            return str((await runs.StartRun(request, wait_for_ready=True)).run.run_id)
+
+        in_work = [await start(), await start()]
+        async with asyncio.timeout(60):
+            while len(leaves.requests("Judge")) < 2:  # noqa: ASYNC110  of other gateways there is no event
+                await asyncio.sleep(0.01)
+        waiting = await start()
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    del leaves.before["Judge"]
+    gate.opened.set()
+    # So long that nothing is taken over for silence: what goes on here was handed over.
+    other = await mesh.gateway(executor_id="other", executor_silence_s=600.0)
+    for run_id in (*in_work, waiting):
+        ended = await other.finish(run_id)
+        assert_whole(ended, leaves)
+        assert set((await told(other, run_id)).values()) == {1}
+        assert ended.attempt == (2 if run_id in in_work else 1)
+    assert len(leaves.requests("Debate")) == 3, "no draft was asked for twice"
+
+
 async def test_a_frozen_gateway_that_comes_back_finds_its_run_taken_over(mesh: Any, leaves: Any, until: Any) -> None:
     address = f"unix:{mesh.folder}/frozen.sock"
     gate = leaves.hold("Judge")
@@ -215,7 +245,7 @@ async def test_nothing_is_kept_of_a_run_that_has_ended(gateway: Any) -> None:
 
 
 async def killable(
-    leaves: Any, address: str, executor: str = "killed", spans: Path | None = None
+    leaves: Any, address: str, executor: str = "killed", spans: Path | None = None, **settings: str
 ) -> asyncio.subprocess.Process:
     """A gateway in a process of its own, which works on runs at once; its spans go to that folder."""
     record = (
@@ -227,6 +257,7 @@ async def killable(
         "DJP_EXECUTOR_ID": executor,
         "DJP_EXECUTOR_SILENCE_S": str(SILENCE_S),
         "DJP_DRAIN_DELAY_S": "0",
+        **settings,
     }
     return await asyncio.create_subprocess_exec(
         sys.executable,
