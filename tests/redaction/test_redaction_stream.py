@@ -160,6 +160,23 @@ def test_also_where_a_text_has_many_blocks(redactor, custom, text, sizes, titles
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        f"eyJhbGciOiJub25lIn0.xxx.{'x' * 360}/{'x' * 11}Password:{'x' * 455}4xxxxxxx1-{'x' * 30}",
+        f"{'x' * 164}.415-66-7777${'x' * 184}[2.8.0.1ghp_{'x' * 36}_{'x' * 117}/{'x' * 13}.org:8443/{'x' * 335}",
+    ],
+)
+def test_a_second_redaction_ends_the_blocks_of_a_text_without_calm_places_where_the_first_did(
+    redactor, monkeypatch, text
+):
+    monkeypatch.setattr(streams, "BLOCK", 400)
+    monkeypatch.setattr(streams, "AHEAD", 100)
+    once = redactor.redact(text).text
+    assert once != text
+    assert redactor.redact(once).text == once
+
+
+@pytest.mark.parametrize(
     ("text", "held"),
     [
         ("The report is ready, and ", 0),

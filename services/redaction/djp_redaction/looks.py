@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from djp.mesh.errors import Internal, ResourceExhausted
 from djp_redaction.model import Finding, Redacted
 from djp_redaction.searcher import TooManyMatches
-from djp_redaction.spans import in_code_points, moves, undivided
+from djp_redaction.spans import in_code_points, joined, moves, undivided
 from djp_redaction.text import gaps, place_of_seen, places_of, prepared, seen, united, visible
 
 if TYPE_CHECKING:
@@ -90,16 +90,20 @@ class Looks:
         searched, data, unseen = prepared(text)
         walls = self.walls(text)
         plain = self._searcher is not None and (unseen or self._searcher.may_match(data))
-        if not (walls or unseen or plain or before):
-            matches = self._matcher.matches(data)
-            if not matches:
-                return Redacted(text, ())
-            matches.sort()
-            if redacted := self._at_once(text, data, matches, offset):
-                return redacted
-        piece = _Piece(text, searched, before, offset, unseen, plain)
-        found = self._in_gaps(piece, gaps(0, len(text), walls), count=True)
-        return self._settled(piece, found, walls) if found else Redacted(text, ())
+        if walls or unseen or plain or before:
+            piece = _Piece(text, searched, before, offset, unseen, plain)
+            found = self._in_gaps(piece, gaps(0, len(text), walls), count=True)
+            return self._settled(piece, found, walls) if found else Redacted(text, ())
+        matches = self._matcher.matches(data)
+        if not matches:
+            return Redacted(text, ())
+        matches.sort()
+        if redacted := self._at_once(text, data, matches, offset):
+            return redacted
+        found = joined(matches)
+        if len(data) != len(text):
+            found = undivided(text, in_code_points(data, found), 0, len(text))
+        return self._settled(_Piece(text, searched, before, offset, unseen, plain), found, walls)
 
     def _at_once(self, text: str, data: bytes, matches: Sequence[tuple[int, int, int]], offset: int) -> Redacted | None:
         """The piece redacted, if none of the matches touches anything: then there is nothing more to think of."""
@@ -251,17 +255,7 @@ class Looks:
         if offset:  # what begins in front of the stretch was given out up to there
             moved = ((max(0, start - offset), rule, end - offset) for start, rule, end in matches)
             matches = [match for match in moved if match[0] < match[2]]
-        matches.sort()
-        spans: list[Span] = []
-        last = -1
-        for start, rule, end in matches:  # what overlaps becomes one, ruled by the first of them
-            if start >= last:
-                spans.append((start, end, rule))
-                last = end
-            elif end > last:
-                last = end
-                spans[-1] = (spans[-1][0], end, spans[-1][2])
-        return spans
+        return joined(sorted(matches))
 
     def _plain_matches(self, searcher: Searcher, data: bytes, *, count: bool) -> list[tuple[int, int, int]]:
         try:

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     """Start, end, number of the rule."""
 
 
+def joined(matches: Iterable[tuple[int, int, int]]) -> list[Span]:
+    """The spans of matches (start, rule, end) in order: what overlaps becomes one, ruled by the first of them."""
+    spans: list[Span] = []
+    last = -1
+    for start, rule, end in matches:
+        if start >= last:
+            spans.append((start, end, rule))
+            last = end
+        elif end > last:
+            last = end
+            spans[-1] = (spans[-1][0], end, spans[-1][2])
+    return spans
+
+
 def in_code_points(data: bytes, spans: Iterable[Span]) -> list[Span]:
     """Spans of UTF-8, in order and between characters, as spans of code points."""
     result = []

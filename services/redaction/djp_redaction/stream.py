@@ -39,7 +39,8 @@ class RedactionStream:
 
     A text without calm places cannot be held back for ever. So every text, whole or in pieces, falls into blocks of at
     most `BLOCK` characters. A block ends at its last calm place. If there is none, `AHEAD` characters more are read,
-    and it ends outside of everything that is found in all of that. At most `BLOCK + AHEAD` characters are held back.
+    and it ends behind the last finding or wall in it; if it has none, where it is full, outside of everything that is
+    found in all of that. At most `BLOCK + AHEAD` characters are held back.
     """
 
     def __init__(self, looks: Looks) -> None:
@@ -144,6 +145,8 @@ class RedactionStream:
         for start, end in spans:
             if start < cut < end:
                 cut = start if start or given > self._block else end
+        # Behind a finding, which a second redaction sees as a replacement, so that its blocks end at the same places.
+        cut = max((end for _, end in spans if end <= cut), default=cut)
         # What says what a finding is may stand in front of the cut: `secret key: ...`.
         self._before = near[max([cut - _INTRODUCTION, 0, *(end for _, end in spans if end <= cut)]) : cut]
         if cut:
