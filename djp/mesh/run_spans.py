@@ -1,41 +1,34 @@
-"""The spans of runs: their trace's id, their attributes, and the local store of embedded runs, which has a JSON line
-per finished span in `<dir>/<run_id>.jsonl`, for the newest 200 runs.
+"""The spans of runs: their ids, and the local store of embedded runs, which has a JSON line per finished span in
+`<dir>/<run_id>.jsonl`, for the newest 200 runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import SpanProcessor
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from djp.mesh import semconv
-from djp.mesh.telemetry import RUN_ID, own_ids, run_attributes
+from djp.mesh.telemetry import RUN_ID, own_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.sdk.trace import ReadableSpan
 
 KEEP_RUNS = 200
+_OPEN = 32
+_LINE = json.JSONEncoder(separators=(",", ":"))
 
 _log = logging.getLogger(__name__)
-
-
-class RunAttributes(SpanProcessor):
-    """Puts the run id and the tenant on every span as it starts."""
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Called by the SDK in the context the span starts in."""
-        span.set_attributes(run_attributes(parent_context))
 
 
 class RunTraceIds(RandomIdGenerator):
@@ -52,8 +45,8 @@ class RunTraceIds(RandomIdGenerator):
         return ids[1] if ids else super().generate_span_id()
 
 
-class LocalSpans(SpanExporter):
-    """Appends spans that carry `djp.run_id` to the run's file; others are dropped.
+class LocalSpans(SpanProcessor):
+    """Appends finished spans that carry `djp.run_id` to the run's file; others are dropped.
 
     A line is one `write` to a file opened for appending, so writers in several threads and processes do not mix. A full
     disk loses spans, never a run: it is logged.
@@ -61,35 +54,45 @@ class LocalSpans(SpanExporter):
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._seen: set[str] = set()
+        self._files: dict[str, int] = {}
+        """Descriptors of the runs that were written to last, by run."""
+        self._lock = threading.Lock()
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Called by the SDK with finished spans."""
+    def on_end(self, span: ReadableSpan) -> None:
+        """Called by the SDK with a finished span."""
+        run_id = str((span.attributes or {}).get(semconv.DJP_RUN_ID, ""))
+        if not RUN_ID.fullmatch(run_id):
+            return
+        line = _LINE.encode(_record(span)).encode() + b"\n"
         try:
-            for span in spans:
-                run_id = str((span.attributes or {}).get(semconv.DJP_RUN_ID, ""))
-                if RUN_ID.fullmatch(run_id):
-                    self._append(run_id, json.dumps(_record(span), separators=(",", ":")).encode() + b"\n")
+            with self._lock:
+                file = self._files.get(run_id)
+                os.write(self._open(run_id) if file is None else file, line)
         except OSError as e:
             _log.warning("spans are lost, cannot write to %s: %s", self._directory, e.strerror)
-            return SpanExportResult.FAILURE
-        return SpanExportResult.SUCCESS
 
-    def _append(self, run_id: str, line: bytes) -> None:
-        if run_id not in self._seen:
+    def _open(self, run_id: str) -> int:
+        path = self._directory / f"{run_id}.jsonl"
+        if not path.exists():
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _prune(self._directory, keep=KEEP_RUNS - 1, besides=run_id)
-            if len(self._seen) >= KEEP_RUNS:
-                self._seen.clear()
-            self._seen.add(run_id)
-        fd = os.open(self._directory / f"{run_id}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(fd, line)
-        finally:
-            os.close(fd)
+            _prune(self._directory, keep=KEEP_RUNS - 1)
+        if len(self._files) >= _OPEN:
+            os.close(self._files.pop(next(iter(self._files))))
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._files[run_id] = file
+        return file
 
     def shutdown(self) -> None:
-        """Nothing is buffered."""
+        """Nothing is buffered; a span that ends later is still kept."""
+        with self._lock:
+            while self._files:
+                os.close(self._files.popitem()[1])
+
+
+@functools.cache
+def spans_kept_in(directory: Path) -> LocalSpans:
+    """What keeps the spans of all services of this process that have the folder."""
+    return LocalSpans(directory)
 
 
 def read_spans(directory: Path, run_id: str) -> list[dict[str, Any]]:
@@ -110,14 +113,19 @@ def read_spans(directory: Path, run_id: str) -> list[dict[str, Any]]:
     return sorted(spans, key=lambda span: (span["start_ns"], -span["end_ns"]))
 
 
-def _prune(directory: Path, *, keep: int, besides: str) -> None:
-    files: list[tuple[float, Path]] = []
-    for path in directory.glob("*.jsonl"):
+def _prune(directory: Path, *, keep: int) -> None:
+    """Remove the files that were written to longest ago, down to so many."""
+    with os.scandir(directory) as entries:
+        files = [entry for entry in entries if entry.name.endswith(".jsonl")]
+    if len(files) <= keep:
+        return
+    written: list[tuple[float, str]] = []
+    for file in files:
         with contextlib.suppress(FileNotFoundError):  # another process prunes too
-            files.append((path.stat().st_mtime, path))
-    files = sorted(f for f in files if f[1].stem != besides)
-    for _, path in files[: max(0, len(files) - keep)]:
-        path.unlink(missing_ok=True)
+            written.append((file.stat().st_mtime, file.path))
+    for _, path in sorted(written)[: max(0, len(written) - keep)]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _record(span: ReadableSpan) -> dict[str, Any]:

@@ -38,6 +38,7 @@ _PROPAGATORS = (TraceContextTextMapPropagator(), W3CBaggagePropagator())
 _NO_TRACER = trace.NoOpTracerProvider().get_tracer("djp")
 
 _providers: dict[str, TracerProvider] = {}
+_tracers: dict[str, Tracer] = {}
 _service: ContextVar[str] = ContextVar("djp_service", default="")
 _own_ids: ContextVar[tuple[int, int] | None] = ContextVar("djp_own_ids", default=None)
 
@@ -51,25 +52,25 @@ def setup(service: str, *, otlp_endpoint: str | None = None, spans_dir: Path | N
         return
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from djp.mesh.run_spans import LocalSpans, RunAttributes, RunTraceIds
+    from djp.mesh.run_spans import RunTraceIds, spans_kept_in
 
     provider = TracerProvider(
         resource=Resource({semconv.SERVICE_NAME: service}), id_generator=RunTraceIds(), shutdown_on_exit=False
     )
-    provider.add_span_processor(RunAttributes())
     if spans_dir:
-        provider.add_span_processor(SimpleSpanProcessor(LocalSpans(spans_dir)))
+        provider.add_span_processor(spans_kept_in(spans_dir))
     if otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_endpoint)))
-    _providers[service] = provider
+    _providers[service], _tracers[service] = provider, provider.get_tracer("djp")
 
 
 def shutdown() -> None:
     """Send what is not sent yet and forget every provider; call once, when the process's last target has drained."""
+    _tracers.clear()
     while _providers:
         _providers.popitem()[1].shutdown()
 
@@ -124,7 +125,7 @@ def part_ended(part: int, name: str, began_ns: int, *, ended_ns: int | None = No
     context = _below(0, otel_context.get_current()) if part else trace.set_span_in_context(trace.INVALID_SPAN)
     token = _own_ids.set(ids)
     try:
-        recorded = _tracer().start_span(name, context, start_time=began_ns)
+        recorded = _tracer().start_span(name, context, attributes=_run_attributes(), start_time=began_ns)
     finally:
         _own_ids.reset(token)
     if failed:
@@ -213,7 +214,11 @@ def _context_from(metadata: Mapping[str, str]) -> otel_context.Context:
 @contextmanager
 def _span(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> Iterator[Span]:
     with _tracer().start_as_current_span(
-        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+        name,
+        kind=kind,
+        attributes={**_run_attributes(), **attributes},
+        record_exception=False,
+        set_status_on_exception=False,
     ) as current:
         try:
             yield current
@@ -223,8 +228,7 @@ def _span(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -
 
 
 def _tracer() -> Tracer:
-    provider = _providers.get(_service.get())
-    return provider.get_tracer("djp") if provider else _NO_TRACER
+    return _tracers.get(_service.get(), _NO_TRACER)
 
 
 def _mark_failed(failed: Span, reason: str) -> None:
@@ -232,8 +236,8 @@ def _mark_failed(failed: Span, reason: str) -> None:
     failed.set_status(Status(StatusCode.ERROR, reason))
 
 
-def run_attributes(context: otel_context.Context | None) -> dict[str, str]:
-    """What every span of a run carries, read from where the span starts."""
-    run_id = str(baggage.get_baggage(semconv.DJP_RUN_ID, context) or "")
+def _run_attributes() -> dict[str, str]:
+    """What every span of a run carries."""
+    run_id = current_run_id()
     attributes = {semconv.DJP_TENANT: current_identity().tenant}
     return attributes | {semconv.DJP_RUN_ID: run_id} if run_id else attributes
