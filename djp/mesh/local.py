@@ -1,7 +1,7 @@
 """Calls between the parts of one process, without a wire: servers at `local:NAME`, and channels to them.
 
 To callers and handlers such a channel is one of gRPC's: the same stubs, pipeline, metadata, deadlines, errors and
-back-pressure. It lasts a tenth of the time, for nothing goes through a socket.
+back-pressure. A call takes a tenth of the time (benchmarks/calls.py), for nothing goes through a socket.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,19 +39,14 @@ async def answer(exchange: Exchange, find: Callable[[], Awaitable[Handler | None
 
 
 async def _handle(handler: Handler, context: LocalContext) -> None:
+    """The pipeline has made every handler one that is awaited, and that writes itself if it has several answers."""
     kind = ("stream" if handler.request_streaming else "unary") + (
         "_stream" if handler.response_streaming else "_unary"
     )
-    behavior = getattr(handler, kind)
     request = context.requests() if handler.request_streaming else await context.read()
-    answers = behavior(request, context)
-    if handler.response_streaming and hasattr(answers, "__aiter__"):
-        async for one in answers:
-            await context.write(one)
-    elif handler.response_streaming:
-        await answers
-    else:
-        context.write_last(await answers if inspect.isawaitable(answers) else answers)
+    answered = await getattr(handler, kind)(request, context)
+    if not handler.response_streaming:
+        context.write_last(answered)
 
 
 class LocalContext(grpc.aio.ServicerContext[Any, Any]):

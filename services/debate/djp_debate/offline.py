@@ -31,6 +31,7 @@ class OfflineWriter:
     def __init__(self, brief: Brief) -> None:
         self._brief = brief
         self._reading = asyncio.Lock()
+        self._material: Material | None = None
 
     async def write(self, debater: Debater, work: Work, tell: Tell) -> Finished | Failed:
         """The draft, or that `max_tokens` leave no room for one sentence. No call is told before: none is made."""
@@ -42,11 +43,10 @@ class OfflineWriter:
             semconv.GEN_AI_REQUEST_TEMPERATURE: debater.temperature,
             semconv.GEN_AI_REQUEST_SEED: debater.seed,
         }
-        async with self._reading:  # by one debater, for all
-            await asyncio.to_thread(lambda: self._material)
+        material = await self._read()
         started_at, started = datetime.now(UTC), time.perf_counter()
         with telemetry.span(f"chat {debater.model}", **attributes) as span:
-            written = await asyncio.to_thread(compose, self._brief, debater, self._material, work)
+            written = await asyncio.to_thread(compose, self._brief, debater, material, work)
             seen = [draft.text for draft in (*work.others, *([work.own] if work.own else ()))]
             read = self._prompt[0] + count_tokens(debater.role) + sum(map(count_tokens, seen))
             usage = Usage(input_tokens=read, output_tokens=count_tokens(written.text))
@@ -79,7 +79,7 @@ class OfflineWriter:
 
     async def bound(self, debater: Debater, round_: int) -> Bound:
         """The most that a draft can cost: a token for each byte that is read, and as many as a draft may have."""
-        return await asyncio.to_thread(self._bound, debater, round_)
+        return self._bound(debater, round_)
 
     def _bound(self, debater: Debater, round_: int) -> Bound:
         prompt = self._prompt[1] + utf8_bytes(debater.role)
@@ -89,10 +89,12 @@ class OfflineWriter:
             prompt += sum(utf8_bytes(draft.text) for draft in self._brief.completed.values())
         return bound_call(debater.models[0].price, prompt, self._brief.max_tokens)
 
-    @cached_property
-    def _material(self) -> Material:
-        """The statements of the passages; may take a second."""
-        return Material(self._brief.passages)
+    async def _read(self) -> Material:
+        """The statements of the passages, which may take a second; read by one debater, for all."""
+        async with self._reading:
+            if self._material is None:
+                self._material = await asyncio.to_thread(Material, self._brief.passages)
+            return self._material
 
     @cached_property
     def _prompt(self) -> tuple[int, int]:

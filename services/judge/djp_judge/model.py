@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Marks:
     clarity: Fraction
     reason: str = ""
 
-    @property
+    @cached_property
     def total(self) -> Fraction:
         """0 to 10 for marks within the rubric."""
         return self.task_fit + self.support + self.clarity
