@@ -36,9 +36,8 @@ _servers: dict[str, LocalServer] = {}
 class LocalServer:
     """Serves handlers to the channels of this process and event loop; made and used as `grpc.aio.server` is."""
 
-    def __init__(self, address: str, pipeline: CallPipeline, most_bytes: int) -> None:
-        self.address = address
-        self.most_bytes = most_bytes
+    def __init__(self, address: str, pipeline: CallPipeline) -> None:
+        self._address = address
         self._pipeline = pipeline
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._open: dict[asyncio.Task[None], Exchange] = {}
@@ -52,13 +51,13 @@ class LocalServer:
 
     async def start(self) -> None:
         """Take calls. Raises FailedPrecondition when another server has the address."""
-        if _servers.setdefault(self.address, self) is not self:
-            raise FailedPrecondition(f"another server listens on {self.address}: choose another address")
+        if _servers.setdefault(self._address, self) is not self:
+            raise FailedPrecondition(f"another server listens on {self._address}: choose another address")
         self._loop, self._context = asyncio.get_running_loop(), contextvars.copy_context()
 
     async def stop(self, grace_s: float | None) -> None:
         """Take no more calls; those that are open have `grace_s` seconds to end."""
-        _servers.pop(self.address, None)
+        _servers.pop(self._address, None)
         if self._open and grace_s:
             await asyncio.wait(self._open, timeout=grace_s)
         for exchange in self._open.values():
@@ -162,33 +161,30 @@ class LocalChannel(grpc.aio.Channel):
         """What makes calls of a method; options of gRPC's that are about the connection change nothing here."""
 
         def call(request: Any = None, timeout: float | None = None, metadata: Any = None, **_options: Any) -> Any:
-            exchange = self._begin(method, metadata, timeout)
+            if self._closed:
+                raise grpc.aio.UsageError("Channel is closed.")
+            exchange = Exchange(method, *outgoing(metadata, timeout, self._headers), self._most_bytes)
             made = kind(exchange, request_serializer, response_deserializer)
             if not many:
                 exchange.requests.put_last(exchange.weighed(encoded(request_serializer, request), "CLIENT"))
-            elif request is not None:
+            if exchange.code is None:
+                self._hand_over(exchange)
+            if many and request is not None and exchange.code is None:
                 sending = send_all(exchange, request_serializer, request)
                 exchange.sender = asyncio.get_running_loop().create_task(sending)
-            self._hand_over(exchange)
             return made
 
         return call
-
-    def _begin(self, method: str, metadata: Any, timeout_s: float | None) -> Exchange:
-        if self._closed:
-            raise grpc.aio.UsageError("Channel is closed.")
-        exchange = Exchange(method, *outgoing(metadata, timeout_s, self._headers), self._most_bytes)
-        self._open.add(exchange)
-        exchange.at_end.append(partial(self._open.discard, exchange))
-        return exchange
 
     def _hand_over(self, exchange: Exchange) -> None:
         server = _servers.get(self._address)
         if server is None or not server.is_here():
             told = f"nothing serves {self._address} in this process and event loop"
             exchange.give_up(grpc.StatusCode.UNAVAILABLE, told)
-        elif exchange.code is None:
-            server.take(exchange)
+            return
+        self._open.add(exchange)
+        exchange.at_end.append(partial(self._open.discard, exchange))
+        server.take(exchange)
 
 
 class _Intercepted(grpc.aio.InterceptedUnaryUnaryCall):  # type: ignore[type-arg]  # generic in its stubs only

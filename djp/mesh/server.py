@@ -90,11 +90,8 @@ class MeshServer:
     async def start(self) -> None:
         """Listen and serve. `address` then names the real port. Raises FailedPrecondition when the address is taken."""
         names = [descriptor.full_name for descriptor, _, _ in self.service.servicers]
-        server: Any
-        if self.address.startswith(LOCAL):
-            server = LocalServer(self.address, self._pipeline, self._settings.max_message_bytes)
-        else:
-            server = self._listening(names)
+        within = self.address.startswith(LOCAL)
+        server: Any = LocalServer(self.address, self._pipeline) if within else self._listening(names)
         for _, servicer, add_to_server in self.service.servicers:
             add_to_server(servicer, server)
         await server.start()
