@@ -33,7 +33,7 @@ async def trial(options: argparse.Namespace) -> dict[str, Any]:
     """Everything; the figures."""
     end_with_figures()
     began, told = time.monotonic(), dict[str, Any]()
-    async with running_mesh(**AMPLE) as mesh:
+    async with running_mesh(**AMPLE, PER_TENANT_MAX_CONCURRENCY=str(options.at_once)) as mesh:
         made = DeadLetterTrial(mesh, random.Random(options.seed), progress)
         with suppress(asyncio.CancelledError):  # Ctrl-C: what was done until then is told
             await made.ask_now_and_then(made.calm_s, options.calm, 0.0)
@@ -66,6 +66,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="60 runs")
     parser.add_argument("--runs", type=int, help="that are denied; 10,000 if not said")
     parser.add_argument("--calm", type=int, default=5, help="runs of the other tenant on the idle mesh")
+    parser.add_argument("--at-once", type=int, default=12, help="runs of one tenant in work, at all gateways together")
     parser.add_argument("--sample", type=int, default=200, help="runs whose events and artifacts are read one by one")
     parser.add_argument("--pause", type=float, default=20.0, help="the longest time between two kills, in seconds")
     parser.add_argument("--seed", type=int, default=0, help="what decides moments and victims")

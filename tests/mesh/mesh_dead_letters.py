@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DJP = Path(sys.executable).with_name("djp")
 TENANT, OTHER = "ada", "grace"
+_REQUEST = run_pb2.RunRequest(task="How is a budget kept?", preset="quick")
 _AT_ONCE = 32
 _EACH_S = 2.0
 """The other tenant asks so often."""
@@ -65,7 +66,7 @@ class DeadLetterTrial(Trial):
     async def ask_now_and_then(self, waited_s: list[float], times: int, each_s: float) -> None:
         """Runs of the other tenant, one after the other, or until cancelled."""
         for _ in range(times):
-            run = await self.start(OTHER, run_pb2.RunRequest(task="How is a budget kept?"))
+            run = await self.start(OTHER, _REQUEST)
             while not run.HasField("finished_at"):
                 await asyncio.sleep(0.1)
                 run = await self.until_answered(OTHER, lambda client, run=run: client.get_run(run.run_id))
@@ -79,7 +80,7 @@ class DeadLetterTrial(Trial):
 
         async def ask() -> None:
             async with room:
-                await self.start(TENANT, run_pb2.RunRequest(task="How is a budget kept?"))
+                await self.start(TENANT, _REQUEST)
                 self._progress(f"{len(self.known.accepted)} runs accepted")
 
         self._denied = runs
