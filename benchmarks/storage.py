@@ -2,13 +2,15 @@
 
 rates: puts, gets and promotions a second of 4 KB and 10 MB, on one MinIO, with the catalogue on Postgres, by the
     service's own code in this process. The peer is the minio client with the same calls in as many threads: put;
-    get and hash; copy inside the server, read back and hash, remove.
+    get and hash; copy inside the server, read back and hash, remove. Beside the rates, which suffer from whatever else
+    the machine does, stands the CPU time that this process, MinIO and Postgres together took for a call.
 rows: a catalogue of 1,000,000 artifacts on Postgres and on SQLite. How long until the first batch of what is due, and
     any page of any list takes; how memory grows meanwhile; and what a lifecycle run costs that moves 50, 100, 200 and
     400, in it and in a catalogue of 1,000.
 cost: what a lifecycle run costs that moves 50, 100, 200 and 400 in catalogues of 1,000, 30,000 and 1,000,000 on
     SQLite, drawn in storage_lifecycle.svg: it goes with what moves, not with what is stored.
-many: 10,000 artifacts of 4 KB from 4 clients through 2 services on one Postgres and one MinIO: put, moved and read.
+many: 10,000 artifacts of 4 KB from 4 clients through 2 services on one Postgres and one MinIO: put, moved and read. The
+    peer is the minio client as above, a tenth as often, in 4 threads on the same MinIO.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import sqlalchemy as sa
 
 from djp.database import to_us
@@ -97,7 +101,7 @@ class Bare:
         self._client.remove_object("bare-hot", name)
 
 
-async def at_once(count: int, call: Callable[[int], Awaitable[Any]]) -> float:
+async def at_once(count: int, call: Callable[[int], Awaitable[Any]], most: int = AT_ONCE) -> float:
     """Calls a second, so many at a time."""
     numbers = iter(range(count))
 
@@ -106,8 +110,26 @@ async def at_once(count: int, call: Callable[[int], Awaitable[Any]]) -> float:
             await call(number)
 
     began = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(worker() for _ in range(most)))
     return count / (time.perf_counter() - began)
+
+
+class Cpu:
+    """The CPU time of this process, of its MinIO, and of its Postgres."""
+
+    def __init__(self, url: str) -> None:
+        engine = sa.create_engine(url)
+        with engine.connect() as connection:
+            backend = psutil.Process(connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one())
+            self._postmaster = backend.parent()
+        engine.dispose()
+
+    def seconds(self) -> float:
+        """Since they began."""
+        here, there = psutil.Process(), self._postmaster
+        alive = [here, *here.children(), there, *there.children()]
+        ended = there.cpu_times()
+        return sum(sum(one.cpu_times()[:2]) for one in alive) + ended.children_user + ended.children_system
 
 
 async def rates(scale: float) -> dict[str, Any]:
@@ -118,18 +140,20 @@ async def rates(scale: float) -> dict[str, Any]:
         minio.start()
         try:
             async with open_parts(_settings(url, minio)) as parts:
-                bare = Bare(minio)
+                bare, cpu = Bare(minio), Cpu(url)
                 for label, (size, count) in SIZES.items():
-                    found[label] = await _rates(parts, bare, os.urandom(size), max(AT_ONCE, int(count * scale)))
+                    found[label] = await _rates(parts, bare, cpu, os.urandom(size), max(AT_ONCE, int(count * scale)))
         finally:
             minio.stop()
     return found
 
 
-async def _rates(parts: Parts, bare: Bare, content: bytes, count: int) -> dict[str, Any]:
+async def _rates(parts: Parts, bare: Bare, cpu: Cpu, content: bytes, count: int) -> dict[str, Any]:
     threads, told = ThreadPoolExecutor(AT_ONCE), {}
     loop, digest = asyncio.get_running_loop(), hashlib.sha256(content).hexdigest()
-    measured: dict[str, tuple[list[float], list[float]]] = {deed: ([], []) for deed in ("put", "get", "promote")}
+    measured: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]] = {
+        deed: ([], []) for deed in ("put", "get", "promote")
+    }
     for turn in range(3):
         mark = uuid.uuid4().hex
 
@@ -154,10 +178,22 @@ async def _rates(parts: Parts, bare: Bare, content: bytes, count: int) -> dict[s
         pairs = [(put, in_thread(bare.put, content)), (get, in_thread(bare.get)), (promote, in_thread(bare.promote))]
         for (ours, theirs), (mine, peers) in zip(pairs, measured.values(), strict=True):
             for call, into in [(ours, mine), (theirs, peers)][:: 1 if turn % 2 else -1]:
-                into.append(await at_once(count, call))
+                before = cpu.seconds()
+                rate = await at_once(count, call)
+                into.append((rate, (cpu.seconds() - before) / count * 1e6))
     for deed, (mine, peers) in measured.items():
-        ours_, peer = statistics.median(mine), statistics.median(peers)
-        told[deed] = {"ours_per_s": round(ours_, 1), "bare_per_s": round(peer, 1), "ratio": round(ours_ / peer, 2)}
+        (ours_, ours_cpu), (peer, peer_cpu) = (
+            (statistics.median(rate for rate, _ in one), statistics.median(used for _, used in one))
+            for one in (mine, peers)
+        )
+        told[deed] = {
+            "ours_per_s": round(ours_, 1),
+            "bare_per_s": round(peer, 1),
+            "ratio": round(ours_ / peer, 2),
+            "ours_cpu_us": round(ours_cpu),
+            "bare_cpu_us": round(peer_cpu),
+            "ratio_of_cpu": round(peer_cpu / ours_cpu, 2),
+        }
     return told
 
 
@@ -204,16 +240,24 @@ async def _reads(parts: Parts) -> dict[str, Any]:
     }
     for label, filter_ in wanted.items():
         for largest in (False, True):
-            taken, token = [], ""
-            for _ in range(60):
+
+            async def page(token: str, filter_: Filter = filter_, largest: bool = largest) -> tuple[float, str]:
                 began = time.perf_counter()
-                page = await parts.artifacts.list(TENANT, filter_, size=100, token=token, largest_first=largest)
-                taken.append((time.perf_counter() - began) * 1000)
-                if not (token := page.next_page_token):
+                found = await parts.artifacts.list(TENANT, filter_, size=100, token=token, largest_first=largest)
+                return (time.perf_counter() - began) * 1000, found.next_page_token
+
+            taken, token = list[tuple[float, str]](), ""
+            for _ in range(60):
+                took, after = await page(token)
+                taken.append((took, token))
+                if not (token := after):
                     break
+            worst, slowest = max(taken)
             pages[f"{label}{', largest' if largest else ''}"] = {
-                "median_ms": round(statistics.median(taken), 1),
-                "worst_ms": round(max(taken), 1),
+                "median_ms": round(statistics.median(took for took, _ in taken), 1),
+                "worst_ms": round(worst, 1),
+                # What the database has to do for that page is slow again; what other programs did meanwhile is not.
+                "worst_again_ms": round(statistics.median([(await page(slowest))[0] for _ in range(5)]), 1),
             }
     return {
         "first_batch_of_due_s": round(max(scans), 3),
@@ -320,6 +364,17 @@ async def many(count: int) -> dict[str, Any]:
             began = time.perf_counter()
             await asyncio.gather(*map(client, range(4)))
             told[f"{deed.__name__}_per_s"] = round(count / (time.perf_counter() - began), 1)
+        bare, threads, loop = Bare(running.minio), ThreadPoolExecutor(4), asyncio.get_running_loop()
+        calls = {
+            "put": partial(bare.put, content=content),
+            "move": bare.promote,
+            "read": partial(bare.get, bucket="bare-warm"),
+        }
+        for name, call in calls.items():
+            rate = await at_once(
+                max(4, count // 10), lambda number, call=call: loop.run_in_executor(threads, call, str(number)), 4
+            )
+            told[f"bare_{name}_per_s"] = round(rate, 1)
         return {"artifacts": count, **told}
 
 

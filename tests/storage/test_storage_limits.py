@@ -73,8 +73,9 @@ async def test_a_full_disk_loses_nothing_and_takes_again_what_has_room(
 
     try:
         async with serve(**here) as client:
-            await client.put(*pieces(bytes(12 * MIB)), artifact="old")
-            await client.call("PurgeArtifact", artifact="old")
+            for name in ("old-1", "old-2", "old-3"):
+                await client.put(*pieces(bytes(8 * MIB)), artifact=name)
+                await client.call("PurgeArtifact", artifact=name)
             for size in (6 * MIB, MIB, 200 * KIB):
                 await fill(size)
             largest = max(stored, key=lambda name: len(stored[name]))
@@ -88,7 +89,7 @@ async def test_a_full_disk_loses_nothing_and_takes_again_what_has_room(
                 assert (await client.get(name))[1] == content
             clock.turn(days=2)  # what lies in the trash is erased, for which a full disk has room enough
             last = (await client.lifecycle())[-1].so_far
-            assert (last.erased, last.errors) == (1, 0)
+            assert (last.erased, last.errors) == (3, 0)
             for call in (
                 lambda: client.call("RestoreArtifact", artifact=largest, to_tier=TIER_WARM),
                 lambda: client.put(*pieces(stored[largest]), artifact="again"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KEY = ArtifactKey("acme", "w", "a.json")
 NAME = ObjectName(Tier.HOT, KEY, "0123456789ab")
-DESCRIPTION = '{"tags":{"a":"\\u00fc"}}'
+DESCRIPTION = '{"tags":{"a":"\\u00fc  of  two"}}'
 
 
 @pytest.fixture(params=["directory", "s3"])

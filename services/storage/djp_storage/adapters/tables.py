@@ -33,13 +33,21 @@ artifacts = Table(
     Column("came_from", String(10), nullable=False, server_default=""),  # the tier before the trash
     Column("hold", Integer, nullable=False, server_default="0"),
 )
-# One index for each order and each narrow filter of a list; all end in the order of the pages.
+# One index for each order and each narrow filter of a list, in the order of the pages. Those by size end with the time:
+# the largest of a span of time are found in them, without a look at the rows of those outside it.
 _IN_ORDER = (artifacts.c.created_us, artifacts.c.workflow, artifacts.c.artifact)
-_BY_SIZE = (artifacts.c.size, artifacts.c.workflow, artifacts.c.artifact)
+_BY_SIZE = (artifacts.c.size, artifacts.c.workflow, artifacts.c.artifact, artifacts.c.created_us)
 Index("ix_artifacts_created", artifacts.c.tenant, *_IN_ORDER)
 Index("ix_artifacts_size", artifacts.c.tenant, *_BY_SIZE)
 Index("ix_artifacts_workflow", artifacts.c.tenant, artifacts.c.workflow, artifacts.c.created_us, artifacts.c.artifact)
-Index("ix_artifacts_workflow_size", artifacts.c.tenant, artifacts.c.workflow, artifacts.c.size, artifacts.c.artifact)
+Index(
+    "ix_artifacts_workflow_size",
+    artifacts.c.tenant,
+    artifacts.c.workflow,
+    artifacts.c.size,
+    artifacts.c.artifact,
+    artifacts.c.created_us,
+)
 Index("ix_artifacts_run", artifacts.c.tenant, artifacts.c.run_id, *_IN_ORDER)
 Index("ix_artifacts_tier", artifacts.c.tenant, artifacts.c.tier, *_IN_ORDER)
 Index("ix_artifacts_tier_size", artifacts.c.tenant, artifacts.c.tier, *_BY_SIZE)
