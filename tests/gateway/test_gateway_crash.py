@@ -238,10 +238,10 @@ async def test_watchers_are_told_when_the_end_of_a_run_has_no_room(
 ) -> None:
     full, ended, save = asyncio.Event(), asyncio.Event(), SqlRunStore.save
 
-    async def save_if_there_is_room(store: Any, run: Any, events: Any) -> None:
+    async def save_if_there_is_room(store: Any, run: Any, *more: Any) -> None:
         if full.is_set():
             raise ResourceExhausted("disk full: free some space", reason="DISK_FULL")
-        await save(store, run, events)
+        await save(store, run, *more)
         if run.state == run_pb2.RUN_STATE_FAILED:
             ended.set()
 

@@ -70,13 +70,13 @@ class Base:
         spec = run_pb2.RunSpec(task="Why?", priority=priority, spec_version=spec_version)
         run = run_pb2.Run(run_id=str(uuid.uuid4()), tenant=tenant, state=run_pb2.RUN_STATE_QUEUED, spec=spec, attempt=1)
         run.created_at.FromMicroseconds(1_700_000_000_000_000 + self.made)
-        await self.store.create(run, request_id=str(uuid.uuid4()), request_sha256="x", executor=executor)
+        await self.queue.add(run, request_id=str(uuid.uuid4()), request_sha256="x", executor=executor)
         return run.run_id
 
     @property
     def newer(self) -> SqlRunQueue:
         """The same queue as a gateway of a later release sees it."""
-        return SqlRunQueue(self.tables, knows=SPEC_VERSION + 1)
+        return SqlRunQueue(self.tables, self.store, knows=SPEC_VERSION + 1)
 
     async def claim(self, executor: str = "a", per_tenant: int = 5, **more: Any) -> Claim | None:
         return await self.queue.claim(executor, per_tenant=per_tenant, **more)
@@ -114,7 +114,7 @@ async def base(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     yield Base(
         tables,
         store,
-        SqlRunQueue(tables),
+        SqlRunQueue(tables, store),
         SqlRunOrders(tables, seal),
         SqlDeadLetters(tables, store),
         SqlKeyStore(tables),
@@ -159,7 +159,7 @@ async def test_the_urgent_come_first_among_a_tenants_own_runs_only(base: Base) -
 async def test_slowed_tenants_come_after_all_others(base: Base) -> None:
     slowed = await base.add("slowed")
     others = [await base.add("other") for _ in range(3)]
-    replica = SqlRunQueue(base.tables)
+    replica = SqlRunQueue(base.tables, base.store)
     await base.queue.slow("gone", timedelta(hours=1))
     await base.queue.slow("slowed", timedelta(milliseconds=1))
     await base.queue.slow("slowed", timedelta(hours=1))
@@ -343,10 +343,36 @@ async def test_the_same_request_at_once_makes_one_run(base: Base) -> None:
         return made
 
     request = {"request_id": str(uuid.uuid4()), "request_sha256": "body", "executor": "a"}
-    made = await asyncio.gather(*(base.store.create(run(), **request) for _ in range(50)))
-    assert len({one.run_id for one in made}) == 1
+    made = await asyncio.gather(*(base.queue.add(run(), per_tenant=5, **request) for _ in range(50)))
+    assert len({one.run_id for one, _ in made}) == 1
+    assert sum(taken for _, taken in made) <= 1
     with pytest.raises(NotFound):
-        await base.store.get("u", made[0].run_id)
+        await base.store.get("u", made[0][0].run_id)
+
+
+async def test_a_new_run_is_taken_at_once_if_it_would_be_claimed_next(base: Base) -> None:
+    async def add(tenant: str, *, executor: str = "a", per_tenant: int = 2, version: int = SPEC_VERSION) -> bool:
+        spec = run_pb2.RunSpec(task="Why?", spec_version=version)
+        run = run_pb2.Run(run_id=str(uuid.uuid4()), tenant=tenant, state=run_pb2.RUN_STATE_QUEUED, spec=spec, attempt=1)
+        run.created_at.GetCurrentTime()
+        request = {"request_id": str(uuid.uuid4()), "request_sha256": "x", "executor": executor}
+        stored, taken = await base.queue.add(run, per_tenant=per_tenant, **request)
+        assert stored == run
+        assert await base.queue.add(run, per_tenant=per_tenant, **request) == (run, False)
+        return taken
+
+    assert await add("t")
+    assert not await add("t", version=SPEC_VERSION + 1)  # which is for newer gateways, and in nobody's way here
+    assert await add("t")
+    assert not await add("t")  # the tenant has as many in work as it may
+    assert await add("u")  # whom that does not delay
+    assert not await add("v", per_tenant=0)
+    assert not await add("w")  # the one before comes first
+    assert not await add("t", per_tenant=4)
+    assert await add("c", executor=COMMAND)  # which works on its own only
+    assert len(await base.queue.unfinished(COMMAND)) == 1
+    assert {(await base.claim(per_tenant=2)).tenant for _ in range(2)} == {"v", "w"}  # type: ignore[union-attr]
+    assert await base.claim(per_tenant=2) is None
 
 
 async def test_the_dead_are_found_by_their_silence_and_the_living_left_alone(base: Base) -> None:

@@ -190,8 +190,8 @@ async def kept(gateway: Any, spec: run_pb2.RunSpec, **fields: Any) -> run_pb2.Ru
         run_id=str(uuid.uuid4()), tenant="default", state=run_pb2.RUN_STATE_QUEUED, attempt=1, spec=spec, **fields
     )
     run.created_at.GetCurrentTime()
-    store = gateway.service.servicers[0][1]._store
-    await store.create(run, request_id=str(uuid.uuid4()), request_sha256="x", executor=COMMAND)
+    queue = gateway.service.servicers[0][1]._runner._queue
+    await queue.add(run, request_id=str(uuid.uuid4()), request_sha256="x", executor=COMMAND)
     return run
 
 

@@ -250,7 +250,9 @@ async def test_everything_that_leaves_is_redacted(gateway: Any, leaves: Any) -> 
     events[-1].state.run.ClearField("spec")
     assert all("Who is" not in MessageToJson(event) for event in events)
     ended = [event.call_ended for event in events if event.HasField("call_ended")]
-    assert [call.error for call in ended] == [f"once failed on {LABEL}"] * len(leaves.requests("Charge"))
+    assert [call.error for call in ended] == [f"once failed on {LABEL}"] * sum(
+        len(request.calls) for request in leaves.requests("Charge")
+    )
     # Citations are those of the text that is shown: their offsets fit it.
     (citation,) = done.result.citations
     assert done.result.text[citation.start : citation.end] == "[Budgets]"

@@ -92,6 +92,8 @@ def test_a_place_that_is_taken_away_is_given_back_when_its_run_ends() -> None:
     places.give_back("a")  # which it has no more
     assert (places.working, places.room(5), "b" in places) == (1, 1, True)
     places.give_back("b")
+    with places.held("c"):
+        assert (places.working, places.room(5), list(places), "c" in places) == (0, 1, ["c"], False)
     assert places.room(5) == 5
 
 
@@ -194,8 +196,8 @@ async def test_runs_that_only_a_newer_release_can_take_are_told_once(
     run = run_pb2.Run(run_id=str(uuid.uuid4()), tenant="default", state=run_pb2.RUN_STATE_QUEUED, attempt=1)
     run.spec.spec_version = SPEC_VERSION + 1
     run.created_at.GetCurrentTime()
-    store = gateway.service.servicers[0][1]._store
-    await store.create(run, request_id=str(uuid.uuid4()), request_sha256="x", executor="newer")
+    queue = gateway.service.servicers[0][1]._runner._queue
+    await queue.add(run, request_id=str(uuid.uuid4()), request_sha256="x", executor="newer")
     await until(lambda: REGISTRY.get_sample_value("djp_queue_waiting_for_newer") == 1)
     told = await seen(gateway)
     assert (told.waiting_for_newer, told.queue_depth) == (1, 1)

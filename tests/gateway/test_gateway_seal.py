@@ -17,6 +17,7 @@ from djp.database import open_engine
 from djp.mesh.errors import FailedPrecondition, ResourceExhausted
 from djp.v1 import debate_pb2, run_pb2
 from djp_gateway import server
+from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
 from djp_gateway.adapters.tables import metadata
 from djp_gateway.adapters.transactions import Transactions
@@ -124,7 +125,7 @@ async def test_a_full_disk_is_named_and_loses_nothing(mesh: Any, folder: Path) -
         store = SqlRunStore(tables, Seal(load_key(folder / "seal.key")))
         run = run_pb2.Run(run_id="0" * 36, tenant="default", spec=run_pb2.RunSpec(task="x" * 100_000))
         with pytest.raises(ResourceExhausted, match="disk full") as caught:
-            await store.create(run, request_id="1" * 36, request_sha256="2" * 64, executor="test")
+            await SqlRunQueue(tables, store).add(run, request_id="1" * 36, request_sha256="2" * 64, executor="test")
         assert caught.value.reason == "DISK_FULL"
         assert (await store.get("default", done.run_id)) == done
         async with engine.connect() as connection:

@@ -73,9 +73,7 @@ async def cite(
         checked = await asyncio.gather(*map(check, drafts))
         for draft, found in zip(drafts, checked, strict=True):
             if found is None:
-                await live.warn(
-                    f"the citations of draft {draft.draft_id} are too many to be checked; none of them counts"
-                )
+                live.warn(f"the citations of draft {draft.draft_id} are too many to be checked; none of them counts")
         citations = {draft.draft_id: found or [] for draft, found in zip(drafts, checked, strict=True)}
         candidates = [
             judge_pb2.Candidate(draft=draft, resolved_citations=len(resolved(citations[draft.draft_id])))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from djp_gateway.adapters.leaves import Leaves
-    from djp_gateway.live import Watchers
+    from djp_gateway.watching import Watchers
 
 _MOST_WAITING = 1000
 """Pieces that wait for one slow watcher, or for redaction: a model writes perhaps ten a second."""

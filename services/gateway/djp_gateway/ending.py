@@ -15,7 +15,7 @@ from djp.mesh.rpc_errors import error_from_rpc
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, run_pb2
 from djp_gateway import ledger, publishing
-from djp_gateway.live import LiveRun, Watchers
+from djp_gateway.live import LiveRun
 from djp_gateway.patience import may_pass
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.ports import Order, RunStore
+    from djp_gateway.watching import Watchers
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +81,13 @@ class Ending:
 
     async def _end(self, run: run_pb2.Run, error: run_pb2.RunError, owed: Mapping[str, common_pb2.ModelCall]) -> None:
         live = LiveRun(run, self._store, self._watchers)
+        try:
+            await self._end_as(live, error, owed)
+        finally:
+            await live.close()
+
+    async def _end_as(self, live: LiveRun, error: run_pb2.RunError, owed: Mapping[str, common_pb2.ModelCall]) -> None:
+        run = live.run
         await live.recall()
         stopped = error.reason == common_pb2.ERROR_REASON_CANCELLED
         with deadline_scope(_END_S):

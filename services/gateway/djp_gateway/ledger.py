@@ -49,7 +49,7 @@ async def take_up(live: LiveRun, leaves: Leaves) -> None:
     await pay_owed(live, leaves, live.kept_calls(), live.events)
     drafts = sum(event.HasField("draft_finished") for event in live.events)
     ballots = sum(event.HasField("ballot") for event in live.events)
-    await live.warn(
+    live.warn(
         f"the process that worked on the run stopped or died; it goes on with {count(drafts, 'draft')} and "
         f"{count(ballots, 'ballot')}"
     )
@@ -63,7 +63,7 @@ async def reserve(live: LiveRun, leaves: Leaves) -> timedelta:
         finished.summary = "granted"
         if answer.outcome == governance_pb2.RESERVE_OUTCOME_THROTTLED:
             finished.summary = "throttled"
-            await live.warn(
+            live.warn(
                 "a budget is nearly used up; runs like this one last until it resets if they start at least "
                 f"{timedelta(seconds=round(pace.total_seconds()))} apart (hours:minutes:seconds)"
             )
@@ -84,13 +84,14 @@ async def hold(live: LiveRun, leaves: Leaves, rest: common_pb2.CostBound) -> boo
         and rest.tokens <= now.reserved_tokens - now.charged_tokens
     ):
         return True
+    live.reserved_anew = True
     await to_the_end(_close_reservation(run, leaves))
     try:
         await _reserve(live, leaves, rest, f"reserve after {run.reservation_id}")
     except grpc.aio.AioRpcError as error:
         if may_pass(error):
             raise
-        await live.warn(f"there is no room in the budget for asking again: {error_from_rpc(error).told}")
+        live.warn(f"there is no room in the budget for asking again: {error_from_rpc(error).told}")
         return False
     await live.emit()
     return True
@@ -121,7 +122,7 @@ async def _reserve(
     answer = await to_the_end(persistently(ask, live.waiting_for("governance")))
     run.reservation_id = answer.reservation.reservation_id
     for warning in answer.warnings:
-        await live.warn(warning)
+        live.warn(warning)
     return answer
 
 
@@ -132,7 +133,7 @@ async def charge(
     new = live.not_charged(calls)
     if not new:
         if events:
-            await live.emit(*events)
+            live.tell(*events)
         return
     request = _charge_request(live.run, new)
 
@@ -140,9 +141,9 @@ async def charge(
         return await leaves.governance.Charge(request)
 
     answer = await to_the_end(persistently(pay))
-    await live.charged(new, await _shown(new, live.run, leaves), *events)
+    live.charged(new, await _shown(new, live.run, leaves), *events)
     if answer.over_reservation and _OVER not in live.run.warnings:
-        await live.warn(_OVER)
+        live.warn(_OVER)
 
 
 async def pay_owed(
@@ -166,7 +167,7 @@ async def pay_owed(
             raise
         _log.error("governance refuses a charge of %s for good: %s", live.run.reservation_id, error.details())
         return
-    await live.charged(unpaid, await _shown(unpaid, live.run, leaves))
+    live.charged(unpaid, await _shown(unpaid, live.run, leaves))
 
 
 def _charge_request(run: run_pb2.Run, calls: Sequence[common_pb2.ModelCall]) -> governance_pb2.ChargeRequest:
@@ -201,16 +202,15 @@ async def _shown(calls: Sequence[common_pb2.ModelCall], run: run_pb2.Run, leaves
 async def settle(live: LiveRun, leaves: Leaves) -> None:
     """Give back what was held and not spent; the run's cost is what the ledger says."""
     async with live.stage(common_pb2.STAGE_SETTLE) as finished:
-        await to_the_end(close(live.run, leaves))
+        await to_the_end(close(live.run, leaves, several=live.resumed or live.reserved_anew))
         calls = sum(total.calls for total in live.run.result.totals)
         finished.summary = f"{count(calls, 'model call')} paid, the rest given back"
 
 
-async def close(run: run_pb2.Run, leaves: Leaves) -> None:
-    """Settle a run with the ledger; done again, it changes nothing more."""
+async def close(run: run_pb2.Run, leaves: Leaves, *, several: bool = True) -> None:
+    """Settle a run, which may have had several reservations, with the ledger; done again, it changes nothing more."""
     totals = list((await _close_reservation(run, leaves)).totals)
-
-    for earlier in (await _reservations(run, leaves)).reservations:
+    for earlier in (await _reservations(run, leaves)).reservations if several else ():
         if earlier.reservation_id != run.reservation_id:  # work was done again, and the rest reserved anew
             totals += (await _reservation(earlier.reservation_id, leaves)).totals
     del run.result.totals[:]

@@ -1,93 +1,29 @@
-"""A run while it is worked on: its state, its events, its stages, and those who watch it."""
+"""A run while it is worked on: its state, its events, its stages."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import djp
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
-from djp_gateway.drafting import Drafting, Listener
-from djp_gateway.patience import to_the_end
+from djp_gateway.drafting import Drafting
 from djp_gateway.ports import Checkpoint
 from djp_gateway.spans import RunSpans
+from djp_gateway.writing import Group, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from djp.mesh.errors import DjpError
     from djp_gateway.ports import RunStore
+    from djp_gateway.watching import Watchers
 
 DEBATE, JUDGE, ARTIFACT = "debate", "judge", "artifact"
 """The kinds of what is kept of a run: answers of debate and judge, and the artifact's bytes."""
-
-
-class Watchers:
-    """Wakes those who wait for a run's next event."""
-
-    def __init__(self) -> None:
-        self._bells: dict[str, set[asyncio.Event]] = {}
-        self._listeners: dict[str, set[Listener]] = {}
-        self._stuck: dict[str, DjpError] = {}
-
-    @contextmanager
-    def bell(self, run_id: str) -> Iterator[asyncio.Event]:
-        """Rings at every change of the run; clear it before reading, so that no change is missed."""
-        bell = asyncio.Event()
-        bells = self._bells.setdefault(run_id, set())
-        bells.add(bell)
-        try:
-            yield bell
-        finally:
-            bells.discard(bell)
-            if not bells:
-                self._bells.pop(run_id, None)
-
-    @contextmanager
-    def listener(self, run_id: str, bell: asyncio.Event) -> Iterator[Listener]:
-        """Gets the run's drafts while they are written, for as long as the block lasts; `bell` rings for it too."""
-        listener = Listener(bell)
-        listeners = self._listeners.setdefault(run_id, set())
-        listeners.add(listener)
-        try:
-            yield listener
-        finally:
-            listeners.discard(listener)
-            if not listeners:
-                self._listeners.pop(run_id, None)
-
-    def listeners(self, run_id: str) -> Collection[Listener]:
-        """Those who get the run's drafts while they are written."""
-        return self._listeners.get(run_id, ())
-
-    def wake(self, run_id: str) -> None:
-        """The run has new events."""
-        self._stuck.pop(run_id, None)
-        self._ring(run_id)
-
-    def stop_waiting(self, run_id: str, problem: DjpError) -> None:
-        """The run's end cannot even be stored, until somebody mends what stops it: no event can say so."""
-        said = f"run {run_id} cannot be ended yet: {{}}; it is ended, and its money given back, when that is mended"
-        self._stuck[run_id] = type(problem)(
-            said.format(problem.message), reason=problem.reason, outside=said.format(problem.told)
-        )
-        self._ring(run_id)
-
-    def stuck(self, run_id: str) -> DjpError | None:
-        """What stops the run from being ended; None unless something does."""
-        return self._stuck.get(run_id)
-
-    def _ring(self, run_id: str) -> None:
-        for bell in self._bells.get(run_id, ()):
-            bell.set()
-
-    def __len__(self) -> int:
-        """How many runs are watched."""
-        return len(self._bells)
 
 
 class LiveRun:
@@ -109,22 +45,43 @@ class LiveRun:
         self.drafting = Drafting(watchers)
         self.resumed = False
         """Another attempt at the run was begun before, here or elsewhere."""
+        self.reserved_anew = False
+        """The run had another reservation before."""
         self.events: Sequence[run_pb2.RunEvent] = ()
         """Those that it had when it was resumed."""
         self._kept: Sequence[Checkpoint] = ()
         self._spans = RunSpans()
         self._store = store
         self._watchers = watchers
+        self._writer = Writer(self._save)
 
-    async def emit(self, *events: run_pb2.RunEvent) -> None:
-        """Append events, together with the run as it is now."""
+    def tell(self, *events: run_pb2.RunEvent) -> None:
+        """Append events soon, together with the run as it is then."""
         for event in events:
             event.at.GetCurrentTime()
-        await to_the_end(self._save(events))
+        self._writer.group().events.extend(events)
 
-    async def _save(self, events: Sequence[run_pb2.RunEvent], **more: Any) -> None:
-        await self._store.save(self.run, events, **more)
-        self._watchers.wake(self.run.run_id)
+    async def emit(self, *events: run_pb2.RunEvent) -> None:
+        """Append events, and wait until they and all that was told before is stored: from here on nobody else has taken
+        the run over, and what counts once only may be done."""
+        self.tell(*events)
+        await self.written()
+
+    async def written(self) -> None:
+        """Wait until all is stored that was told or to be kept."""
+        await self._writer.written()
+
+    async def close(self) -> None:
+        """Store no more; to be called before somebody else goes on with the run."""
+        await self._writer.close()
+
+    async def _save(self, group: Group) -> None:
+        run = self.run
+        for sequence, event in enumerate(group.events, start=run.last_sequence + 1):
+            if event.state.HasField("run"):
+                event.state.run.last_sequence = sequence
+        await self._store.save(run, group.events, group.hidden, group.kept, group.parked_until)
+        self._watchers.tell(run.run_id, group.events)
 
     async def begin(self) -> None:
         """Begin to work on the run, or go on where an earlier attempt stood."""
@@ -135,7 +92,8 @@ class LiveRun:
         else:
             self.run.djp_version = djp.__version__
             self.run.started_at.GetCurrentTime()
-        await self.enter(run_pb2.RUN_STATE_RUNNING)
+        self.run.state = run_pb2.RUN_STATE_RUNNING
+        self.tell(run_pb2.RunEvent(state=run_pb2.StateChanged(state=self.run.state)))
 
     async def recall(self) -> None:
         """Learn what earlier attempts at the run have told and kept."""
@@ -155,9 +113,9 @@ class LiveRun:
         calls += [call for answer in judged for call in answer.ballot.calls]
         return {call.call_id: call for call in calls}
 
-    async def keep(self, kind: str, content: bytes) -> None:
-        """Keep what the run has paid for or decided until it ends; nobody is told."""
-        await to_the_end(self._store.save(self.run, [], kept=[Checkpoint(kind, content)]))
+    def keep(self, kind: str, contents: Iterable[bytes]) -> None:
+        """Keep soon, and until the run ends, what it has paid for or decided; nobody is told."""
+        self._writer.group().kept.extend(Checkpoint(kind, content) for content in contents)
 
     async def hidden_before(self) -> Mapping[str, str]:
         """What earlier attempts hid from models, or else the last run before it of those that it replays that got so
@@ -171,14 +129,14 @@ class LiveRun:
 
     async def keep_hidden(self, values: Mapping[str, str]) -> None:
         """Keep what is hidden from the run's models, by the placeholders' names; nobody is told."""
-        await to_the_end(self._store.save(self.run, [], hidden=values))
+        self._writer.group().hidden = values
+        await self.written()
 
     async def park(self, until: datetime, state: run_pb2.RunState.ValueType) -> None:
         """Leave the run, in that state, until the time or an order."""
         self.run.state = state
-        event = run_pb2.RunEvent(state=run_pb2.StateChanged(state=self.run.state))
-        event.at.GetCurrentTime()
-        await to_the_end(self._save([event], parked_until=until))
+        self._writer.group().parked_until = until
+        await self.emit(run_pb2.RunEvent(state=run_pb2.StateChanged(state=state)))
 
     async def enter(self, state: run_pb2.RunState.ValueType) -> None:
         """Change the run's state; a terminal one ends it, and its event keeps the run, all but the spec."""
@@ -188,34 +146,33 @@ class LiveRun:
             self.run.finished_at.GetCurrentTime()
             changed.run.CopyFrom(self.run)
             changed.run.ClearField("spec")
-            changed.run.last_sequence = self.run.last_sequence + 1
         await self.emit(run_pb2.RunEvent(state=changed))
         if state in TERMINAL_STATES:
             self._spans.end(self.run)
 
-    async def warn(self, warning: str) -> None:
+    def warn(self, warning: str) -> None:
         """Tell the watchers something that is no error, and keep it with the run."""
         self.run.warnings.append(warning)
-        await self.emit(run_pb2.RunEvent(warning=warning))
+        self.tell(run_pb2.RunEvent(warning=warning))
 
-    def waiting_for(self, leaf: str) -> Callable[[str], Awaitable[None]]:
+    def waiting_for(self, leaf: str) -> Callable[[str], None]:
         """What tells the watchers, once, that a leaf does not answer; no warning to keep, for it passes."""
         told = False
 
-        async def tell(_problem: str) -> None:
+        def tell(_problem: str) -> None:
             nonlocal told
             if not told:
                 told = True
-                await self.emit(run_pb2.RunEvent(warning=f"{leaf} does not answer, trying again for about a minute"))
+                self.tell(run_pb2.RunEvent(warning=f"{leaf} does not answer, trying again for about a minute"))
 
         return tell
 
-    async def began(self, call: common_pb2.ModelCall) -> None:
+    def began(self, call: common_pb2.ModelCall) -> None:
         """Note that a model call is about to be made; until it is charged, it is owed at its bound."""
         self.owed[call.call_id] = at_bound(call)
         if call.bound_nano_usd:
             self.call_to_tell.set()
-        await self.emit(run_pb2.RunEvent(call_started=self.owed[call.call_id]))
+        self.tell(run_pb2.RunEvent(call_started=self.owed[call.call_id]))
 
     def not_charged(self, calls: Sequence[common_pb2.ModelCall]) -> list[common_pb2.ModelCall]:
         """Those of the calls that are not recorded yet, each once; they are owed at what they cost from now on."""
@@ -224,7 +181,7 @@ class LiveRun:
         self.owed.update(new)
         return list(new.values())
 
-    async def charged(
+    def charged(
         self, calls: Sequence[common_pb2.ModelCall], told: Sequence[common_pb2.ModelCall], *events: run_pb2.RunEvent
     ) -> None:
         """Note model calls that governance has recorded, and tell them as they may be shown, and what they led to."""
@@ -233,7 +190,7 @@ class LiveRun:
         self.calls.extend(calls)
         self.run.offline = all(call.offline for call in self.calls)
         ended = [run_pb2.RunEvent(call_ended=call) for call in told]
-        await self.emit(*ended, run_pb2.RunEvent(cost=self.cost()), *events)
+        self.tell(*ended, run_pb2.RunEvent(cost=self.cost()), *events)
 
     def cost(self) -> run_pb2.CostSoFar:
         """What the noted calls cost together."""
@@ -244,7 +201,10 @@ class LiveRun:
 
     @asynccontextmanager
     async def stage(self, stage: common_pb2.Stage.ValueType) -> AsyncIterator[run_pb2.StageFinished]:
-        """Announce a stage, trace it, and announce its end with the summary that the caller fills in."""
+        """Announce a stage, trace it, and announce its end with the summary that the caller fills in.
+
+        When it begins, all that was told is stored.
+        """
         self.run.stage = stage
         started = run_pb2.RunEvent(stage_started=run_pb2.StageStarted(stage=stage))
         await self.emit(started)
@@ -253,7 +213,7 @@ class LiveRun:
         with self._spans.stage(started):
             yield finished
         finished.duration.FromNanoseconds(time.monotonic_ns() - began)
-        await self.emit(run_pb2.RunEvent(stage_finished=finished))
+        self.tell(run_pb2.RunEvent(stage_finished=finished))
 
 
 def at_bound(call: common_pb2.ModelCall) -> common_pb2.ModelCall:

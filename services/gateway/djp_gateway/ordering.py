@@ -15,9 +15,9 @@ from djp.v1 import run_pb2
 from djp_gateway.ports import CANCEL, Order
 
 if TYPE_CHECKING:
-    from djp_gateway.live import Watchers
     from djp_gateway.ports import RunOrders, RunStore
     from djp_gateway.runner import Runner
+    from djp_gateway.watching import Watchers
 
 _END_S = 5.0  # a cancelled run mostly ends within 2 s; what is under way in a leaf that hangs gets 5
 _LOOK_S = 0.2  # until the store is asked again, for no bell rings here for another gateway's run
@@ -69,11 +69,11 @@ class Ordering:
 
     async def _ended(self, run: run_pb2.Run) -> run_pb2.Run:
         """The run when it has ended, or as it is after a moment: another gateway may have to hear of it."""
-        with self.watchers.bell(run.run_id) as bell, suppress(TimeoutError):
+        with self.watchers.follower(run.run_id) as follower, suppress(TimeoutError):
             async with asyncio.timeout(_END_S):
                 while (run := await self.store.get(run.tenant, run.run_id)).state not in TERMINAL_STATES:
-                    bell.clear()
+                    follower.bell.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_LOOK_S):
-                            await bell.wait()
+                            await follower.bell.wait()
         return run

@@ -35,7 +35,7 @@ async def has_share(live: LiveRun, leaves: Leaves, dead: DeadLetters) -> bool:
     if full is None:
         return True
     until = limited[full].resets_at.ToDatetime(UTC)
-    await live.warn(
+    live.warn(
         f"replays of dead letters have used their share of the budget; the run starts at {until:%Y-%m-%d %H:%M} UTC"
     )
     await live.park(until, run_pb2.RUN_STATE_QUEUED)

@@ -37,9 +37,7 @@ def may_pass(error: grpc.RpcError) -> bool:
     return known.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or known.reason in _PASSING_REASONS
 
 
-async def persistently(
-    call: Callable[[], Awaitable[Answer]], tell: Callable[[str], Awaitable[None]] | None = None
-) -> Answer:
+async def persistently(call: Callable[[], Awaitable[Answer]], tell: Callable[[str], None] | None = None) -> Answer:
     """Make an idempotent call again while what stops it may pass: for about a minute, and not past the deadline.
 
     `tell` learns what stopped the first attempt.
@@ -56,7 +54,7 @@ async def persistently(
             if delay is None or not may_pass(error) or (left is not None and left <= delay):
                 raise
             if tell:
-                await tell(error_from_rpc(error).told)
+                tell(error_from_rpc(error).told)
                 tell = None
         await asyncio.sleep(delay)
     raise AssertionError("the last attempt returns or raises")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ class Places:
         self._lately = lately
         self._clock = clock
         self._taken: set[str] = set()
+        self._held: list[str] = []
 
     def __contains__(self, run_id: str) -> bool:
         return run_id in self._taken
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._taken)
+        return iter((*self._taken, *self._held))
 
     @property
     def working(self) -> int:
@@ -39,9 +41,19 @@ class Places:
 
     def room(self, per_tenant: int) -> int:
         """How many runs in work a tenant may have at most for another one to find a place; 0: none does."""
-        if self.working < self.count:
+        working = self.working + len(self._held)
+        if working < self.count:
             return per_tenant
-        return 1 if self.working < self._most else 0
+        return 1 if working < self._most else 0
+
+    @contextmanager
+    def held(self, run_id: str = "") -> Iterator[None]:
+        """Within the block a place is kept for that run, or for another one, that may get it."""
+        self._held.append(run_id)
+        try:
+            yield
+        finally:
+            self._held.remove(run_id)
 
     def take(self, run_id: str, waited_s: float) -> None:
         """A run begins that has waited for so long."""

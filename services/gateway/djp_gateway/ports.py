@@ -61,14 +61,6 @@ class RunStore(Protocol):
         """
         ...
 
-    async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
-        """Store a new run, which then waits in the queue, or return the one that this request_id made before.
-
-        Raises:
-            RequestIdReused: the request_id came with another body.
-        """
-        ...
-
     async def save(
         self,
         run: run_pb2.Run,
@@ -138,6 +130,17 @@ class RunQueue(Protocol):
     taken from an executor gets a higher `attempt`, so that one that was only slow can write nothing any more. A run
     whose spec is of a newer version than this gateway knows is for newer gateways: it is not claimed here.
     """
+
+    async def add(
+        self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str, per_tenant: int = 0
+    ) -> tuple[run_pb2.Run, bool]:
+        """Store a new run, or find the one that this request_id made before; and whether it is now the executor's to
+        work on. It is if `claim` would have given it next; else it waits. Without `per_tenant` it waits in any case.
+
+        Raises:
+            RequestIdReused: the request_id came with another body.
+        """
+        ...
 
     async def claim(self, executor: str, *, per_tenant: int) -> Claim | None:
         """Take the run whose turn it is; None: none waits that may be in work now.

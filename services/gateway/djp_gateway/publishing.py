@@ -127,8 +127,8 @@ async def store(live: LiveRun, leaves: Leaves, content: bytes) -> None:
             except grpc.aio.AioRpcError as error:
                 raise named(error, "storage") from error
 
-        async def tell(problem: str) -> None:
-            await live.warn(f"the artifact cannot be stored yet, trying again for a minute: {problem}")
+        def tell(problem: str) -> None:
+            live.warn(f"the artifact cannot be stored yet, trying again for a minute: {problem}")
 
         stored = (await persistently(put, tell)).artifact
         run.result.artifact_workflow = key.workflow

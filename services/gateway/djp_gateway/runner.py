@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,16 +17,17 @@ from djp.v1 import common_pb2, run_pb2
 from djp_gateway import steps
 from djp_gateway.approving import Approvals
 from djp_gateway.ending import INTERRUPTED, Ending, cancelled
-from djp_gateway.live import LiveRun, Watchers
+from djp_gateway.live import LiveRun
 from djp_gateway.patience import to_the_end
-from djp_gateway.ports import CANCEL, COMMAND, Order
+from djp_gateway.ports import CANCEL, COMMAND, Claim, Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterator
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.places import Places
-    from djp_gateway.ports import Claim, DeadLetters, RunOrders, RunQueue, RunStore
+    from djp_gateway.ports import DeadLetters, RunOrders, RunQueue, RunStore
+    from djp_gateway.watching import Watchers
 
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -101,10 +102,20 @@ class Runner:
         return await asyncio.shield(_keep(self._accepting, self._accept(run, request_id, request_sha256)))
 
     async def _accept(self, run: run_pb2.Run, request_id: str, request_sha256: str) -> run_pb2.Run:
-        stored = await self._store.create(
-            run, request_id=request_id, request_sha256=request_sha256, executor=self._executor
-        )
-        self.wake()
+        # With a place for it, it begins at once, and nobody has to look for it in the queue.
+        room = 0 if self._stopping else self._places.room(self._per_tenant)
+        with self._places.held(run.run_id) if room else nullcontext():
+            try:
+                stored, taken = await self._queue.add(
+                    run, request_id=request_id, request_sha256=request_sha256, executor=self._executor, per_tenant=room
+                )
+            except DatabaseAwayError:
+                self._adrift = True
+                raise
+            if taken and not self._stopping:
+                self._begin(Claim(run.tenant, run.run_id, run.attempt, takeovers=0))
+        if not taken:
+            self.wake()
         return stored
 
     def wake(self) -> None:
@@ -134,10 +145,11 @@ class Runner:
             await to_the_end(self._queue.hand_back(self._executor, keep={*self._runs, *self._places}))
             self._adrift = False
         while not self._stopping and (room := self._places.room(self._per_tenant)):
-            claim = await to_the_end(self._queue.claim(self._executor, per_tenant=room))
-            if claim is None:
-                break
-            self._begin(claim)
+            with self._places.held():
+                claim = await to_the_end(self._queue.claim(self._executor, per_tenant=room))
+                if claim is None:
+                    break
+                self._begin(claim)
 
     async def listen(self) -> None:
         """Hear of what other gateways were told of the runs here, until cancelled."""
@@ -252,8 +264,9 @@ class Runner:
                 self._places.give_back(run_id)
                 error = await self._ending.error_of(failure, live.run)
             finally:
-                self._places.give_back(run_id)  # one that only has to be ended takes none
+                self._places.give_back(run_id)  # one that only has to be ended takes none, and cannot be cancelled
                 self.wake()
+                await live.close()
             if error is not INTERRUPTED:
                 await self._ending.end(tenant, run_id, claim.attempt, error, live.owed)
                 return

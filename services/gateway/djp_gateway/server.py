@@ -57,7 +57,6 @@ from djp_gateway.forward import Forwarder, add_forwarder
 from djp_gateway.keeping import Keeper
 from djp_gateway.key_servicer import KeyServicer
 from djp_gateway.keys import KeyCheck
-from djp_gateway.live import Watchers
 from djp_gateway.metrics import QueueMetrics
 from djp_gateway.places import Places
 from djp_gateway.ports import COMMAND
@@ -72,6 +71,7 @@ from djp_gateway.sign_in import SignIn
 from djp_gateway.templates.library import Library
 from djp_gateway.templates.making import Templates
 from djp_gateway.templates.renderer import Renderer
+from djp_gateway.watching import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,7 +97,8 @@ async def open_service(
         engine = await open_engine(settings.gateway_database_url, _MIGRATIONS, metadata)
         stack.push_async_callback(engine.dispose)
         tables, seal = Transactions(engine), Seal(load_key(djp_home() / "seal.key"))
-        store, orders, queue = SqlRunStore(tables, seal), SqlRunOrders(tables, seal), SqlRunQueue(tables)
+        store, orders = SqlRunStore(tables, seal), SqlRunOrders(tables, seal)
+        queue = SqlRunQueue(tables, store)
         await store.check_seal()
         catalogue = load_catalogue(presets=settings.presets, policies=settings.policies)
         catalogue.policy(settings.policy)

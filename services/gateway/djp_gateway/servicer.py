@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +23,15 @@ from djp_gateway.resolving import ANSWER_S
 from djp_gateway.steps import bound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from djp_gateway.adapters.leaves import Leaves
-    from djp_gateway.live import Watchers
     from djp_gateway.ports import RunOrders, RunStore
     from djp_gateway.resolving import Resolver
     from djp_gateway.runner import Runner
     from djp_gateway.settings import GatewaySettings
     from djp_gateway.templates.making import Templates
+    from djp_gateway.watching import Watchers
 
 _MOST_LOOK_S = 1.0
 _LOOK_S = 0.2  # until the store is asked again, for no bell rings here for another gateway's run
@@ -111,19 +111,25 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         sequence, look_s = request.after_sequence, _LOOK_S
         loop, beat_s = asyncio.get_running_loop(), self._settings.heartbeat_s
         said_at = loop.time()
-        with self._watchers.bell(run.run_id) as bell, ExitStack() as stack:
+        with self._watchers.follower(run.run_id) as follower, ExitStack() as stack:
+            bell = follower.bell
             drafting = stack.enter_context(self._watchers.listener(run.run_id, bell)) if request.deltas else None
             while True:
                 bell.clear()
                 for event in drafting.take() if drafting else ():
                     yield run_pb2.WatchRunResponse(event=event)
-                events = await self._store.events_after(run.run_id, sequence)
+                events: Sequence[run_pb2.RunEvent] = follower.take(sequence)
+                if not events and follower.behind:
+                    follower.behind = False
+                    events = await self._store.events_after(run.run_id, sequence)
                 for event in events:
                     sequence = event.sequence
                     last = event.HasField("state") and event.state.state in TERMINAL_STATES
+                    answer = run_pb2.WatchRunResponse(event=event)
                     if last:
-                        event.state.run.spec.CopyFrom(run.spec)  # the whole run; events are kept without the task
-                    yield run_pb2.WatchRunResponse(event=event)
+                        # The whole run; events are kept without the task.
+                        answer.event.state.run.spec.CopyFrom(run.spec)
+                    yield answer
                     if last:
                         return
                 if events:
@@ -136,9 +142,11 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                 # No bell rings here for what another gateway does: so the store is asked, ever less often.
                 wait_s = beat_s if self._alone or self._runner.has(run.run_id) else min(look_s, beat_s)
                 look_s = min(look_s * 1.5, _MOST_LOOK_S)
-                with suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(wait_s):
                         await bell.wait()
+                except TimeoutError:
+                    follower.behind = True
                 if loop.time() - said_at >= beat_s:
                     said_at = loop.time()
                     yield run_pb2.WatchRunResponse(event=run_pb2.RunEvent(heartbeat=run_pb2.Heartbeat()))

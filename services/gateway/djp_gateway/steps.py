@@ -11,11 +11,11 @@ from djp.llm.offline import DEBATER_MODELS
 from djp.mesh.deadline import deadline_scope
 from djp.mesh.errors import DjpError
 from djp.v1 import common_pb2, debate_pb2, judge_pb2, run_pb2
-from djp_gateway.asking import listen
+from djp_gateway.asking import Listening, absorbed, listen
 from djp_gateway.citing import cite, search
 from djp_gateway.hiding import hide
 from djp_gateway.leasing import lease
-from djp_gateway.ledger import charge, reserve, settle, take_up
+from djp_gateway.ledger import reserve, settle, take_up
 from djp_gateway.live import ARTIFACT, DEBATE, JUDGE, count
 from djp_gateway.pacing import has_share
 from djp_gateway.patience import persistently
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.approving import Approvals
+    from djp_gateway.asking import Absorbed
     from djp_gateway.hiding import Sent
     from djp_gateway.live import LiveRun
     from djp_gateway.ports import DeadLetters, RunQueue
@@ -73,7 +74,7 @@ async def work(live: LiveRun, leaves: Leaves, gates: Gates) -> None:
             await store(live, leaves, content)
         with deadline_scope(_STEP_S):
             await settle(live, leaves)
-    await live.enter(outcome(live.run.result))
+        await live.enter(outcome(live.run.result))
 
 
 async def _answer(live: LiveRun, leaves: Leaves, gates: Gates, stack: AsyncExitStack) -> bytes | None:
@@ -105,7 +106,7 @@ async def _answer(live: LiveRun, leaves: Leaves, gates: Gates, stack: AsyncExitS
     with deadline_scope(_STEP_S):
         await redact(live, leaves, record)
     content = artifact_bytes(record)
-    await live.keep(ARTIFACT, content)
+    live.keep(ARTIFACT, [content])
     return content
 
 
@@ -165,17 +166,17 @@ async def debate(live: LiveRun, leaves: Leaves, sent: Sent) -> debate_pb2.Debate
         request.attempt = attempt
         return leaves.debate.Debate(request)
 
-    async def take(response: debate_pb2.DebateResponse) -> None:
+    def passes(response: debate_pb2.DebateResponse) -> bool:
         match response.WhichOneof("event"):
             case "started":
-                await live.emit(run_pb2.RunEvent(debater_started=response.started))
+                live.tell(run_pb2.RunEvent(debater_started=response.started))
             case "delta":
                 live.drafting.piece(response.delta, run.run_id, shown, leaves)
             case _:
-                await live.keep(DEBATE, response.SerializeToString())  # before it is paid: it is never paid twice
-                await absorb(response)
+                return False
+        return True
 
-    async def absorb(response: debate_pb2.DebateResponse) -> None:
+    async def absorb(response: debate_pb2.DebateResponse) -> Absorbed:
         match response.WhichOneof("event"):
             case "draft":
                 draft = response.draft.draft
@@ -184,27 +185,27 @@ async def debate(live: LiveRun, leaves: Leaves, sent: Sent) -> debate_pb2.Debate
                 live.drafting.ended(draft.debater_id, draft.round)
                 event = run_pb2.RunEvent(draft_finished=summary_of(draft))
                 told = any(one.draft_finished.draft_id == draft.draft_id for one in live.events)
-                await charge(live, leaves, response.draft.calls, *(() if told else (event,)))
+                return response.draft.calls, () if told else (event,)
             case "failed":
                 failed = response.failed
                 live.failures[failed.debater_id, failed.round] = failed
                 live.drafting.ended(failed.debater_id, failed.round)
                 event = run_pb2.RunEvent(draft_failed=await _failure(live, leaves, failed))
                 told = any(event.draft_failed == one.draft_failed for one in live.events)
-                await charge(live, leaves, failed.calls, *(() if told else (event,)))
-            case "finished":
+                return failed.calls, () if told else (event,)
+            case _:
                 finished.append(response.finished)
+                return (), ()
 
     async def rest() -> common_pb2.CostBound:
         left = (await leaves.debate.ProjectDebate(debate_pb2.ProjectDebateRequest(debate=request))).bound
         return _sum(left, run.projection.judge)
 
     async with live.stage(common_pb2.STAGE_DEBATE) as stage:
-        for known in live.kept(DEBATE):
-            await absorb(debate_pb2.DebateResponse.FromString(known))
+        await absorbed(live, leaves, map(debate_pb2.DebateResponse.FromString, live.kept(DEBATE)), absorb)
         if not finished:
             try:
-                await listen(live, leaves, ask, take, rest)
+                await listen(live, leaves, Listening(DEBATE, ask, passes, absorb, rest))
             finally:
                 await live.drafting.close()
         if not finished:
@@ -231,7 +232,7 @@ async def judge(
     )
     if all(debater.model in DEBATER_MODELS and not debater.fallback_models for debater in spec.debaters):
         if spec.min_words or spec.max_words:
-            await live.warn(f"the offline debaters cannot write to length: {_words(spec)} were asked for")
+            live.warn(f"the offline debaters cannot write to length: {_words(spec)} were asked for")
     else:
         request.min_words, request.max_words = spec.min_words, spec.max_words
     if spec.HasField("fast_path_margin"):
@@ -242,29 +243,23 @@ async def judge(
         request.attempt = attempt
         return leaves.judge.Judge(request)
 
-    async def take(response: judge_pb2.JudgeResponse) -> None:
-        await live.keep(JUDGE, response.SerializeToString())  # before it is paid: it is never paid twice
-        await absorb(response)
-
-    async def absorb(response: judge_pb2.JudgeResponse) -> None:
-        match response.WhichOneof("event"):
-            case "ballot":
-                ballot = response.ballot.ballot
-                request.completed_ballots.append(ballot)
-                event = run_pb2.RunEvent(ballot=await _shown(ballot, live, leaves))
-                told = any(one.ballot.ballot_id == ballot.ballot_id for one in live.events)
-                await charge(live, leaves, response.ballot.calls, *(() if told else (event,)))
-            case "verdict":
-                verdict.append(response.verdict)
+    async def absorb(response: judge_pb2.JudgeResponse) -> Absorbed:
+        if response.HasField("verdict"):
+            verdict.append(response.verdict)
+            return (), ()
+        ballot = response.ballot.ballot
+        request.completed_ballots.append(ballot)
+        event = run_pb2.RunEvent(ballot=await _shown(ballot, live, leaves))
+        told = any(one.ballot.ballot_id == ballot.ballot_id for one in live.events)
+        return response.ballot.calls, () if told else (event,)
 
     async def rest() -> common_pb2.CostBound:
         return run.projection.judge
 
     async with live.stage(common_pb2.STAGE_JUDGE) as stage:
-        for known in live.kept(JUDGE):
-            await absorb(judge_pb2.JudgeResponse.FromString(known))
+        await absorbed(live, leaves, map(judge_pb2.JudgeResponse.FromString, live.kept(JUDGE)), absorb)
         if not verdict:
-            await listen(live, leaves, ask, take, rest)
+            await listen(live, leaves, Listening(JUDGE, ask, lambda _: False, absorb, rest))
         if not verdict:
             raise IncompleteStreamError("the jury ended without a verdict; start the run again")
         stage.summary = _verdict_line(verdict[-1], request.completed_ballots)

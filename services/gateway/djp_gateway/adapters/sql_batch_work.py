@@ -79,10 +79,8 @@ class SqlBatchWork:
         self._store = store
 
     async def unchecked(self, executor: str) -> Sequence[tuple[BatchKey, int]]:
-        query = select(batches.c.tenant, batches.c.batch_id, batches.c.checked).where(
-            batches.c.finished_us.is_(None), batches.c.state == CHECKING, _of(command=executor == COMMAND)
-        )
-        return [(BatchKey(row.tenant, row.batch_id), row.checked) for row in await self._tables.rows(query)]
+        rows = await self._tables.rows(_unchecked(command=executor == COMMAND))
+        return [(BatchKey(row.tenant, row.batch_id), row.checked) for row in rows]
 
     async def rows_to_check(self, key: BatchKey, after_row: int, at_most: int) -> Sequence[run_pb2.RunRequest]:
         query = (
@@ -223,8 +221,16 @@ class SqlBatchWork:
 
 
 @cache
+def _unchecked(*, command: bool) -> Select[str, str, int]:
+    """The batches with rows that nobody has checked."""
+    return select(batches.c.tenant, batches.c.batch_id, batches.c.checked).where(
+        batches.c.finished_us.is_(None), batches.c.state == CHECKING, _of(command=command)
+    )
+
+
+@cache
 def _in_need(*, command: bool) -> Select[str, str]:
-    """The batches that have something to do. Built once: it is asked whenever a run ends."""
+    """The batches that have something to do."""
     changed = (
         select(batch_rows.c.row)
         .select_from(batch_rows.join(runs, runs.c.run_id == batch_rows.c.run_id))

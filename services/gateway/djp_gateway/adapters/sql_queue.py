@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import ColumnElement, Update, and_, bindparam, func, insert, or_, select, text, true, update
 
 from djp.database import now_us
-from djp.upserts import insert_into
+from djp.upserts import insert_if_new, insert_into
 from djp.v1 import run_pb2
 from djp_gateway.adapters.tables import executors, orders, runs, slowed
 from djp_gateway.ports import COMMAND, Claim
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from djp_gateway.adapters.sql_store import SqlRunStore
     from djp_gateway.adapters.transactions import Transactions
 
 _CLAIM_LOCK = 0x646A7071  # "djpq": the advisory lock of who claims on Postgres, as the write lock is on SQLite
@@ -29,6 +30,7 @@ _CLAIM = (runs.c.tenant, runs.c.run_id, runs.c.attempt, runs.c.takeovers)
 _parked = runs.c.due_us.is_not(None)  # until a person decides, or a time comes
 _in_work = and_(runs.c.terminal.is_(False), runs.c.waiting.is_(False), ~_parked)
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 _SLOWED = select(slowed.c.tenant).where(slowed.c.until_us > bindparam("now"))
 _BUSY = (
     select(runs.c.tenant, func.count())
@@ -65,9 +67,40 @@ _WAKE = {
 class SqlRunQueue:
     """A RunQueue on SQLAlchemy Core; one transaction a call. `knows`: the newest spec version that is claimed here."""
 
-    def __init__(self, tables: Transactions, *, knows: int = SPEC_VERSION) -> None:
+    def __init__(self, tables: Transactions, store: SqlRunStore, *, knows: int = SPEC_VERSION) -> None:
         self._tables = tables
+        self._store = store
         self._knows = knows
+
+    async def add(
+        self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str, per_tenant: int = 0
+    ) -> tuple[run_pb2.Run, bool]:
+        row = self._store.row_of(run, request_id=request_id, request_sha256=request_sha256, executor=executor)
+        new = insert_if_new(self._tables.dialect, runs, runs.c.run_id)
+        may_take = per_tenant > 0 and row["spec_version"] <= self._knows
+
+        async def added(connection: AsyncConnection) -> bool | None:
+            taken = may_take and await self._is_next(connection, run.tenant, executor, per_tenant)
+            made = (await connection.execute(new, {**row, "waiting": not taken})).one_or_none()
+            return None if made is None else taken
+
+        taken = await self._tables.change(added)
+        if taken is None:  # the same request at the same time was quicker
+            return cast("run_pb2.Run", await self._store.earlier(run.tenant, request_id, request_sha256)), False
+        return run, taken
+
+    async def _is_next(self, connection: AsyncConnection, tenant: str, executor: str, per_tenant: int) -> bool:
+        """Whether a new run of the tenant's comes next: no other one waits that might, and the tenant may have it."""
+        if (
+            self._tables.dialect != "sqlite"
+            and not (await connection.execute(_TRY_LOCK, {"key": _CLAIM_LOCK})).one()[0]
+        ):
+            return False  # somebody claims right now; so that one takes it, or whoever looks next
+        waiting = _waiting(self._knows, command=executor == COMMAND)
+        if await waiting.with_room(connection, per_tenant):
+            return False
+        busy = _pairs((await connection.execute(_BUSY, {"tenants": [tenant]})).all())
+        return busy.get(tenant, 0) < per_tenant
 
     async def claim(self, executor: str, *, per_tenant: int) -> Claim | None:
         waiting = _waiting(self._knows, command=executor == COMMAND)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
@@ -11,7 +11,6 @@ from djp.database import to_us
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
 from djp.mesh.times import from_timestamp
 from djp.run_states import TERMINAL_STATES
-from djp.upserts import insert_if_new
 from djp.v1 import run_pb2
 from djp_gateway.adapters.pages import read_page
 from djp_gateway.adapters.tables import checkpoints, events, hidden_values, runs
@@ -77,17 +76,6 @@ class SqlRunStore:
                 raise RequestIdReused.by(request_id)
             return self.opened(row)
         return None
-
-    async def create(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> run_pb2.Run:
-        row = self.row_of(run, request_id=request_id, request_sha256=request_sha256, executor=executor)
-
-        async def made(connection: AsyncConnection) -> bool:
-            new = insert_if_new(self._tables.dialect, runs, runs.c.run_id)
-            return (await connection.execute(new, row)).one_or_none() is not None
-
-        if not await self._tables.change(made):  # the same request at the same time was quicker
-            return cast("run_pb2.Run", await self.earlier(run.tenant, request_id, request_sha256))
-        return run
 
     def row_of(self, run: run_pb2.Run, *, request_id: str, request_sha256: str, executor: str) -> dict[str, Any]:
         """A new run as its row, for who adds some within a transaction of their own."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from djp.v1 import run_pb2
     from djp_gateway.batches.ports import BatchKey, BatchWork
-    from djp_gateway.live import Watchers
     from djp_gateway.runner import Runner
+    from djp_gateway.watching import Watchers
 
 _log = logging.getLogger(__name__)
 

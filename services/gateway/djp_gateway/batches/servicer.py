@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from djp_gateway.batches.driving import BatchDriver
     from djp_gateway.batches.ports import Batches
-    from djp_gateway.live import Watchers
     from djp_gateway.ports import Answers
+    from djp_gateway.watching import Watchers
 
 DEFAULT_PAGE_SIZE = 50
 DEFAULT_CONCURRENCY = 3
@@ -107,9 +107,9 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         key, sequence = _key(request.batch_id), request.after_sequence
         loop, look_s = asyncio.get_running_loop(), _LOOK_S
         told, said_at = None, loop.time()
-        with self._watchers.bell(bell_of(key)) as bell:
+        with self._watchers.follower(bell_of(key)) as follower:
             while True:
-                bell.clear()
+                follower.bell.clear()
                 batch = await self._store.get(key)
                 changes = await self._store.changes(key, sequence, _CHANGES)
                 for change in changes:
@@ -128,7 +128,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
                     raise Unavailable("the server is draining; watch again after the last sequence that came")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(look_s, self._heartbeat_s)):
-                        await bell.wait()
+                        await follower.bell.wait()
                 look_s = min(look_s * 1.5, _MOST_LOOK_S)
 
     async def PauseBatch(self, request: batch_pb2.PauseBatchRequest, context: Context) -> batch_pb2.PauseBatchResponse:
