@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _ORDER_LOCK = 0x65767473  # "evts": the advisory lock under which Postgres gives sequences
 
 _KNOWN = select(events.c.sequence).where(events.c.key == bindparam("name"))
+_LAST = select(func.max(events.c.sequence))
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 _TOLD = 10_000
@@ -77,7 +78,7 @@ class SqlEvents:
         return [to_event(row) for row in await self._transactions.rows(query)]
 
     async def last_sequence(self) -> int:
-        return (await self._transactions.rows(select(func.max(events.c.sequence))))[0][0] or 0
+        return (await self._transactions.rows(_LAST))[0][0] or 0
 
     async def newest(
         self,

@@ -12,10 +12,11 @@ import logging
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, insert, or_, select
+from sqlalchemy import and_, bindparam, insert, or_, select
 
 from djp.mesh.errors import DjpError
 from djp_governance.adapters.rows import (
@@ -49,6 +50,7 @@ from djp_governance.windows import day_of, scopes_of, windows_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from djp_governance.events import NewEvent
@@ -212,17 +214,27 @@ class SqlLedger:
     async def reservations(
         self, tenant: str, *, state: State | None, run_id: str, after: tuple[int, str] | None, limit: int
     ) -> Sequence[Reservation]:
-        place = (reservations.c.created_us, reservations.c.reservation_id)
-        query = select(reservations).where(reservations.c.tenant == tenant)
-        if state:
-            query = query.where(reservations.c.state == state)
-        if run_id:
-            query = query.where(reservations.c.run_id == run_id)
-        if after:
-            created_us, name = after
-            query = query.where(or_(place[0] < created_us, and_(place[0] == created_us, place[1] < name)))
-        query = query.order_by(place[0].desc(), place[1].desc()).limit(limit)
-        return [to_reservation(row) for row in await self.transactions.rows(query)]
+        values: dict[str, Any] = {"by": tenant, "most": limit}
+        values |= {"in_state": state} if state else {}
+        values |= {"of_run": run_id} if run_id else {}
+        values |= {"at_us": after[0], "name": after[1]} if after else {}
+        found = await self.transactions.rows(_listing(frozenset(values)), values)
+        return [to_reservation(row) for row in found]
+
+
+@cache
+def _listing(given: frozenset[str]) -> Select[Any]:
+    """A page of a tenant's reservations, newest first, by what is given."""
+    created_us, name = reservations.c.created_us, reservations.c.reservation_id
+    query = select(reservations).where(reservations.c.tenant == bindparam("by"))
+    if "in_state" in given:
+        query = query.where(reservations.c.state == bindparam("in_state"))
+    if "of_run" in given:
+        query = query.where(reservations.c.run_id == bindparam("of_run"))
+    if "at_us" in given:
+        same = and_(created_us == bindparam("at_us"), name < bindparam("name"))
+        query = query.where(or_(created_us < bindparam("at_us"), same))
+    return query.order_by(created_us.desc(), name.desc()).limit(bindparam("most"))
 
 
 async def _check_workflow(connection: AsyncConnection, tenant: str, order: Order, limits: Limits) -> list[str]:

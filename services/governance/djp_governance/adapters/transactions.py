@@ -14,11 +14,11 @@ from djp_governance.adapters.rows import is_overflow
 from djp_governance.adapters.tables import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from datetime import datetime
 
     from pydantic import TypeAdapter
-    from sqlalchemy import Row, Select
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from djp_governance.model import RequestKey
@@ -84,11 +84,14 @@ class Transactions:
             raise
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[Answer]]) -> Answer:
-        """Do work that only reads; it waits for no writer."""
+        """Do work that only reads, all of one instant; it waits for no writer."""
         async with reading(self._engine).connect() as connection:
             return await work(connection)
 
-    async def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        """What a query finds."""
-        async with reading(self._engine).connect() as connection:
-            return list(await connection.execute(query))
+    async def rows(self, query: Select[Any], values: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """What a query finds that is no large answer."""
+
+        async def found(connection: AsyncConnection) -> Sequence[Any]:
+            return list(await connection.execute(query, values))
+
+        return await self._threads.look(found)
