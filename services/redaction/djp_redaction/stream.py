@@ -143,8 +143,8 @@ class RedactionStream:
         found = ((finding.start - given, finding.end - given) for finding in findings)
         spans = sorted([*self._looks.walls(near), *found])
         for start, end in spans:
-            if start < cut < end:
-                cut = start if start or given > self._block else end
+            if start < cut < end:  # what begins long before goes out whole, so that every block is long
+                cut = start if start > room - AHEAD or given > self._block else end
         # Behind a finding, which a second redaction sees as a replacement, so that its blocks end at the same places.
         cut = max((end for _, end in spans if end <= cut), default=cut)
         # What says what a finding is may stand in front of the cut: `secret key: ...`.
