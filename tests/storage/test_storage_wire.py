@@ -174,10 +174,12 @@ async def test_an_answer_is_taken_no_faster_than_it_is_read() -> None:
 
     async with serving(handler) as (_, connections, url):
         exchange = await connections.begun(url, REQUEST)
-        for number in range(96):
-            assert len(await exchange.piece(1 << 20)) == 1 << 20
-            assert sent < number + 40, "the rest waits in the system's buffers, and there with the server"
-        assert await exchange.piece(1 << 20) == b""
+        taken = 0
+        while piece := await exchange.piece(1 << 20):
+            taken += len(piece)
+            assert 1 << 20 <= len(piece) < 2 << 20 or taken == 96 << 20
+            assert sent < (taken >> 20) + 40, "the rest waits in the system's buffers, and there with the server"
+        assert taken == 96 << 20
         connections.done(exchange)
 
 
@@ -193,7 +195,7 @@ async def test_a_reader_that_goes_early_leaves_no_connection_behind() -> None:
 
     async with serving(handler) as (_, connections, url):
         exchange = await connections.begun(url, REQUEST)
-        assert await exchange.piece(500) == b"x" * 500
+        assert set(await exchange.piece(500)) == {ord("x")}
         connections.done(exchange)
         await gone.wait()
 

@@ -51,7 +51,7 @@ class S3Requests:
             raise _refusal(status, answer)
 
     async def get(self, bucket: str, path: str) -> AsyncGenerator[bytes, None]:
-        """An object in chunks of READ_BYTES."""
+        """An object in chunks of READ_BYTES or a little more."""
         url, head = self._signed("GET", bucket, path, {}, _NOTHING)
         exchange = await self._connections.begun(url, head)
         try:

@@ -59,7 +59,7 @@ class S3Store:
             await upload.close()
 
     async def read(self, name: ObjectName) -> AsyncGenerator[bytes, None]:
-        """The object in chunks of READ_BYTES."""
+        """The object in chunks of about a megabyte."""
         with self.told(name):
             async with aclosing(self._requests.get(*self._place(name))) as chunks:
                 async for chunk in chunks:

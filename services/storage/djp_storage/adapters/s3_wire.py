@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import defaultdict, deque
+from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
@@ -114,8 +114,8 @@ class Exchange(asyncio.Protocol):
 
     def _begin(self) -> None:
         self.status = 0
-        self._pieces: deque[bytes] = deque()
-        self._ahead = 0
+        self._pieces: list[bytes] = []
+        self._ahead = self._least = 0
         self._head = self._ended = False
         self._error: OSError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -140,30 +140,27 @@ class Exchange(asyncio.Protocol):
         if cancelled:
             raise cancelled
 
-    async def piece(self, most: int) -> bytes:
-        """The next bytes of the answer, as many as are to be had at once but fewer only at the end; empty after it."""
-        while not self._ended and self._ahead < most:
-            await self._more()
-        return self.taken(most)
+    async def piece(self, least: int) -> bytes:
+        """The next bytes of the answer: so many or a little more, fewer only at the end; empty after it."""
+        while not self._ended and self._ahead < least:
+            await self._more(least)
+        return self.taken()
 
-    def taken(self, most: int = -1) -> bytes:
-        """What is here of the answer's content, or the first of it."""
-        content = b"".join(self._pieces) if len(self._pieces) != 1 else self._pieces[0]
+    def taken(self) -> bytes:
+        """What is here of the answer's content."""
+        content = b"".join(self._pieces)
         self._pieces.clear()
-        if 0 <= most < len(content):
-            content, rest = content[:most], content[most:]
-            self._pieces.append(rest)
-        self._ahead -= len(content)
+        self._ahead = 0
         return content
 
-    async def _more(self) -> None:
-        """Wait until something happens."""
+    async def _more(self, least: int = 0) -> None:
+        """Wait until something happens: `least` bytes are here, or the answer ends."""
         if self._error:
             raise self._error
         loop = asyncio.get_running_loop()
         self._transport.resume_reading()
-        self._waiter = loop.create_future()
-        self._left = self._transport.get_write_buffer_size()
+        self._waiter, self._least = loop.create_future(), least
+        self._seen = self._progress()
         self._timer = loop.call_later(_SILENCE_S, self._silent)
         try:
             await self._waiter
@@ -174,11 +171,15 @@ class Exchange(asyncio.Protocol):
             raise self._error
 
     def _silent(self) -> None:
-        left = self._transport.get_write_buffer_size()
-        if left != self._left:  # it still takes what we send
-            self._left, self._timer = left, asyncio.get_running_loop().call_later(_SILENCE_S, self._silent)
+        seen = self._progress()
+        if seen != self._seen:
+            self._seen, self._timer = seen, asyncio.get_running_loop().call_later(_SILENCE_S, self._silent)
             return
         self._fail(TimeoutError(f"nothing came for {_SILENCE_S} s"))
+
+    def _progress(self) -> tuple[int, int]:
+        """What changes while it takes what we send, or sends what we wait for."""
+        return self._transport.get_write_buffer_size(), self._ahead
 
     def _fail(self, error: OSError) -> None:
         self._error = self._error or error
@@ -215,7 +216,9 @@ class Exchange(asyncio.Protocol):
             return self._fail(OSError(f"no HTTP: {error}"))
         if self._ahead > _AHEAD_BYTES:
             self._transport.pause_reading()
-        return self._wake()
+        if self._ended or self._ahead >= self._least:
+            self._wake()
+        return None
 
     def on_headers_complete(self) -> None:
         """Of httptools."""
