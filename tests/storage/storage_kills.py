@@ -240,7 +240,7 @@ class Cluster:
                 await asyncio.sleep(0.05)
 
     async def _put(self, stubs: list[Any], rolled: random.Random, mine: list[str]) -> None:
-        content = rolled.randbytes(rolled.choice([0, 100, 4096, 50_000, 6 << 20]))
+        content = rolled.randbytes(rolled.choice([0, 100, 4096, 50_000, 11 << 20]))
         name, digest = str(uuid.UUID(int=rolled.getrandbits(128))), hashlib.sha256(content).hexdigest()
         header = storage_pb2.ArtifactHeader(request_id=str(uuid.uuid4()), key=_key(name), sha256=digest)
         messages = [storage_pb2.PutArtifactRequest(header=header)]

@@ -76,7 +76,7 @@ async def test_a_full_disk_loses_nothing_and_can_be_cleared(
             for name in ("old-1", "old-2", "old-3"):
                 await client.put(*pieces(bytes(8 * MIB)), artifact=name)
                 await client.call("PurgeArtifact", artifact=name)
-            for size in (6 * MIB, MIB, 200 * KIB):
+            for size in (11 * MIB, 6 * MIB, MIB, 200 * KIB):
                 await fill(size)
             largest = max(stored, key=lambda name: len(stored[name]))
             for method in ("RestoreArtifact", "PurgeArtifact"):
@@ -135,7 +135,7 @@ async def test_a_session_token_that_expires_is_told_and_the_next_one_is_taken(
             file.with_suffix(".new").replace(file)
             return found
 
-        small, large = b"small", bytes(6 * MIB)
+        small, large = b"small", bytes(11 * MIB)
         settings = {"s3_endpoint": minio.account.endpoint, "s3_credentials_file": file}
         try:
             await use(3600)

@@ -78,7 +78,7 @@ async def test_a_minio_with_tls(serve: Any, whereabouts: Any, certificate: Path,
         with pytest.raises(Unavailable, match="does not answer as it should"):
             async with open_parts(StorageSettings(**{**whereabouts, "s3_endpoint": minio.account.endpoint})):
                 pass  # nobody said whose certificate to trust
-        content = b"x" * 6 * MIB
+        content = b"x" * 11 * MIB
         async with serve(s3_endpoint=minio.account.endpoint, s3_ca=certificate / "public.crt") as client:
             await client.put(*[content[at : at + MIB] for at in range(0, len(content), MIB)])
             await client.put(b"small", artifact="small")
@@ -145,7 +145,7 @@ def filling(minio: MinioServer) -> Iterator[Filling]:
         way.server.server_close()
 
 
-@pytest.mark.parametrize("size", [4, 6 * MIB])
+@pytest.mark.parametrize("size", [4, 11 * MIB])
 async def test_a_minio_that_is_full(serve: Any, whereabouts: Any, minio: MinioServer, size: int) -> None:
     content = b"x" * size
     parts = [content[at : at + MIB] for at in range(0, size, MIB)]
