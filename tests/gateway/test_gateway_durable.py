@@ -238,6 +238,24 @@ async def test_a_cancelled_run_of_a_dead_gateway_ends_cancelled(mesh: Any, leave
     assert not held(leaves)
 
 
+async def test_a_run_that_is_cancelled_while_it_is_taken_up_again_pays_what_was_made_before(
+    mesh: Any, leaves: Any
+) -> None:
+    first = await mesh.gateway(executor_id="first")
+    drafted = leaves.hold("DebateEnd")
+    run = await first.start(corpus="handbook")
+    await drafted.entered.wait()
+    searching = leaves.hold("Search")
+    await first.close()
+    second = await mesh.gateway(executor_id="second")
+    await searching.entered.wait()  # once more, before it is known what the first one held
+    ended = await cancel(second, run.run_id)
+    assert ended.state == run_pb2.RUN_STATE_CANCELLED
+    assert not held(leaves)
+    (reservation,) = leaves.reservations.values()
+    assert ended.result.total_nano_usd == reservation.message.charged_nano_usd > 0
+
+
 async def test_nothing_is_kept_of_a_run_that_has_ended(gateway: Any) -> None:
     run = await gateway.do()
     store: SqlRunStore = gateway.service.servicers[0][1]._store

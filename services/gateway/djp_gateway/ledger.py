@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _ASK_S = 20.0
 _OVER = "the run has cost more than was reserved for it; the ledger has the true cost"
 
-# A run in one of these stages has not asked for money yet.
+# A run in one of these stages has not asked for money yet, unless it passed through them before, at another gateway.
 _BEFORE_MONEY = frozenset(
     {common_pb2.STAGE_UNSPECIFIED, common_pb2.STAGE_SEARCH, common_pb2.STAGE_HIDE, common_pb2.STAGE_PROJECT}
 )
@@ -260,7 +260,7 @@ def _by_model(totals: Sequence[common_pb2.ModelTotal]) -> list[common_pb2.ModelT
 
 async def release(run: run_pb2.Run, leaves: Leaves, reason: str) -> None:
     """Give back whatever a run that did not get to its end still holds; charges so far stand and are its cost."""
-    if run.stage in _BEFORE_MONEY:
+    if run.stage in _BEFORE_MONEY and run.attempt <= 1:
         return
     found = await leaves.governance.ListReservations(governance_pb2.ListReservationsRequest(run_id=run.run_id))
     cost = 0
