@@ -88,7 +88,7 @@ class GatewaySettings(BaseSettings):
         missing = [name for name, value in needed if not value]
         if len(missing) == 1 or (missing and self.oidc_jwks):
             raise ValueError(f"tokens need DJP_OIDC_ISSUER and DJP_OIDC_AUDIENCE; missing: {', '.join(missing)}")
-        if self.oidc_jwks and urlsplit(self.oidc_jwks).scheme == "http" and not is_protected(self.oidc_jwks):
+        if urlsplit(self.oidc_jwks).scheme == "http" and not is_protected(self.oidc_jwks):
             raise ValueError("DJP_OIDC_JWKS: keys that anybody on the way can exchange are none; use https, or a file")
         if self.oidc_issuer and not self.oidc_jwks and not is_protected(self.oidc_issuer):
             raise ValueError(

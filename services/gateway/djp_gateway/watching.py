@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from djp_gateway.drafting import Listener
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from djp.mesh.errors import DjpError
     from djp.v1 import run_pb2
+
+Watcher = TypeVar("Watcher")
 
 _MOST_WAITING = 1000
 """Events that wait for one slow follower; then it reads them from the store, when it gets there."""
@@ -58,28 +60,14 @@ class Watchers:
     @contextmanager
     def follower(self, run_id: str) -> Iterator[Follower]:
         """Is told of every change of the run that is made here; clear its bell before looking, and none is missed."""
-        follower = Follower()
-        followers = self._followers.setdefault(run_id, set())
-        followers.add(follower)
-        try:
+        with _among(self._followers, run_id, Follower()) as follower:
             yield follower
-        finally:
-            followers.discard(follower)
-            if not followers:
-                self._followers.pop(run_id, None)
 
     @contextmanager
     def listener(self, run_id: str, bell: asyncio.Event) -> Iterator[Listener]:
         """Gets the run's drafts while they are written, for as long as the block lasts; `bell` rings for it too."""
-        listener = Listener(bell)
-        listeners = self._listeners.setdefault(run_id, set())
-        listeners.add(listener)
-        try:
+        with _among(self._listeners, run_id, Listener(bell)) as listener:
             yield listener
-        finally:
-            listeners.discard(listener)
-            if not listeners:
-                self._listeners.pop(run_id, None)
 
     def listeners(self, run_id: str) -> Collection[Listener]:
         """Those who get the run's drafts while they are written."""
@@ -116,3 +104,16 @@ class Watchers:
     def __len__(self) -> int:
         """How many runs are watched."""
         return len(self._followers)
+
+
+@contextmanager
+def _among(watchers: dict[str, set[Watcher]], run_id: str, watcher: Watcher) -> Iterator[Watcher]:
+    """The watcher is among those of the run inside the block."""
+    others = watchers.setdefault(run_id, set())
+    others.add(watcher)
+    try:
+        yield watcher
+    finally:
+        others.discard(watcher)
+        if not others:
+            watchers.pop(run_id, None)
