@@ -18,7 +18,7 @@ from djp.mesh.deadline import deadline_scope
 from djp.mesh.identity import OUTSIDE_KEY, ROLE_KEY, TENANT_KEY, identity_from_metadata, identity_scope
 from djp.mesh.rpc_errors import DETAILS_KEY, error_from_rpc, status_code, status_from_error
 from djp.mesh.telemetry import BAGGAGE_KEY, server_span
-from djp.mesh.validation import validate
+from djp.mesh.validation import checked, reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -108,14 +108,14 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         for task in self._watchers:
             task.cancel()
 
-    async def _watched(
-        self, _method: str, context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]
-    ) -> Any:
+    async def _watched(self, method: str, context: Context, request: Any, body: Callable[[Any], Awaitable[Any]]) -> Any:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  grpc serves every call in a task
         self._watchers.add(task)
         try:
-            return await body(request)
+            return await body(checked(request, method))
+        except errors.InvalidInput as error:
+            await _abort(context, error, outside=True)
         except asyncio.CancelledError:
             if self._draining:  # grpc sends no status for a cancelled handler, and stop() would wait for one
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is draining")
@@ -160,10 +160,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             scopes.enter_context(identity_scope(identity))
             scopes.enter_context(deadline_scope(context.time_remaining()))
             scopes.enter_context(server_span(self._service, method, metadata))
-            if hasattr(request, "__aiter__"):
-                return await body(_validated(request))
-            validate(request)
-            return await body(request)
+            return await body(checked(request, method))
 
     def _is_stranger(self, presented: Mapping[str, str]) -> bool:
         return self._strangers or OUTSIDE_KEY in presented
@@ -202,11 +199,11 @@ def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str
     behavior = getattr(handler, kind)
 
     async def unary(request: Any, context: Context) -> Any:
-        async def body(checked: Any) -> Any:
+        async def body(taken: Any) -> Any:
             if not handler.request_streaming:
-                result = behavior(checked, context)
+                result = behavior(taken, context)
                 return await result if inspect.isawaitable(result) else result
-            whole = _Whole(checked, context)
+            whole = _Whole(taken, context)
             try:
                 return await behavior(whole.requests(), context)
             finally:
@@ -215,8 +212,8 @@ def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str
         return await around(method, context, request, body)
 
     async def stream(request: Any, context: Context) -> None:
-        async def body(checked: Any) -> None:
-            result = behavior(checked, context)
+        async def body(taken: Any) -> None:
+            result = behavior(taken, context)
             if inspect.isawaitable(result):  # a coroutine that uses context.write
                 await result
                 return
@@ -230,7 +227,9 @@ def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str
 
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     rewrapped: Handler = make(
-        stream if handler.response_streaming else unary, handler.request_deserializer, handler.response_serializer
+        stream if handler.response_streaming else unary,
+        reading(handler.request_deserializer),  # type: ignore[arg-type]  # generated servicers have one
+        handler.response_serializer,
     )
     return rewrapped
 
@@ -261,12 +260,6 @@ class _Whole:
         self._closed = True
         if self._sending:
             await asyncio.gather(self._sending, return_exceptions=True)
-
-
-async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        validate(request)
-        yield request
 
 
 def _djp_error(e: Exception, method: str) -> errors.DjpError:

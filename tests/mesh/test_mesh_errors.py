@@ -8,6 +8,8 @@ import logging
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from djp.mesh import errors
@@ -253,3 +255,48 @@ async def test_an_upload_is_refused_whenever_it_ends(mesh):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.Collect(iter([mesh.Text(value=str(number % 30))]), timeout=20)
         assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def _assert_unreadable(error: errors.DjpError, method: str) -> None:
+    assert (type(error), error.reason) == (errors.InvalidInput, "INVALID_INPUT")
+    assert error.message.startswith(f"{method}: the bytes of the request are no protobuf message")
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xff", b"\x0a\x02\xff\xfe", b"\x0a\x05a"])  # no tag, no UTF-8, cut off
+async def test_bytes_that_are_no_message_are_refused_in_plain_words(mesh, garbage):
+    handled = []
+
+    async def once(request, _context):
+        handled.append([one async for one in request] if hasattr(request, "__aiter__") else request)
+        return mesh.Text()
+
+    async def many(request, _context):
+        yield await once(request, _context)
+
+    server = await mesh.serve(mesh.service(Unary=once, Stream=many, Collect=once, Chat=many))
+    channel = await mesh.channel(server.address)
+    for method, call in (
+        ("Unary", channel.unary_unary("/test.Probe/Unary")(garbage)),
+        ("Stream", channel.unary_stream("/test.Probe/Stream")(garbage).read()),
+        ("Collect", channel.stream_unary("/test.Probe/Collect")(iter([b"", garbage]))),
+        ("Chat", channel.stream_stream("/test.Probe/Chat")(iter([b"", garbage])).read()),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        _assert_unreadable(error_from_rpc(caught.value), f"test.Probe/{method}")
+    assert not handled
+
+
+async def test_probes_and_tools_are_refused_bytes_that_are_no_message(mesh):
+    server = await mesh.serve(mesh.service(), f"unix:{mesh.folder}/probe.sock")
+    channel = await mesh.channel(server.address)
+    check, watch = (f"{health.SERVICE_NAME}/{method}" for method in ("Check", "Watch"))
+    reflect = f"{reflection.SERVICE_NAME}/ServerReflectionInfo"
+    for method, call in (
+        (check, channel.unary_unary(f"/{check}")(b"\xff")),
+        (watch, channel.unary_stream(f"/{watch}")(b"\xff").read()),
+        (reflect, channel.stream_stream(f"/{reflect}")(iter([b"\xff"])).read()),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        _assert_unreadable(error_from_rpc(caught.value), method)

@@ -16,13 +16,17 @@ from contextlib import ExitStack
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import grpc
 import pytest
 from openapi_spec_validator import OpenAPIV2SpecValidator
 
 from djp.mesh.rpc_errors import error_from_rpc
+from djp.rest_check import public_services
 from djp.v1 import catalogue_pb2, catalogue_pb2_grpc, run_pb2, run_pb2_grpc
+from djp_gateway.access import LEAST_ROLE
+from djp_gateway.forward import is_public
 from tests.rest.djp_up import DJP, OPEN, Up, free_port
 
 if TYPE_CHECKING:
@@ -176,6 +180,31 @@ def test_grpc_web_and_grpc_pass_too(up: Up) -> None:
     with grpc.insecure_channel(up.rest) as channel:
         direct = catalogue_pb2_grpc.CatalogueServiceStub(channel).ListPresets(catalogue_pb2.ListPresetsRequest())
     assert direct == presets
+
+
+@pytest.mark.parametrize("way", ["grpc", "grpc through envoy", "grpc-web"])
+def test_bytes_that_are_no_message_are_refused_by_every_rpc(up: Up, way: str) -> None:
+    with grpc.insecure_channel(up.grpc if way == "grpc" else up.rest) as channel:
+        for method in (method for service in public_services() for method in service.methods if is_public(method)):
+            name = f"{method.containing_service.full_name}/{method.name}"
+            if LEAST_ROLE[f"/{name}"] not in ("reader", "tenant"):
+                continue  # who may not call is told that, and no more
+            if way == "grpc-web":
+                answer = up.client.post(
+                    f"/{name}",
+                    content=struct.pack(">BI", 0, 1) + b"\xff",
+                    headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+                )
+                code, said = int(answer.headers["grpc-status"]), unquote(answer.headers["grpc-message"])
+            else:
+                many = method.client_streaming, method.server_streaming
+                kind = "_".join("stream" if one else "unary" for one in many)
+                call = getattr(channel, kind)(f"/{name}")
+                with pytest.raises(grpc.RpcError) as caught:
+                    _ = list(call(iter([b"\xff"]) if many[0] else b"\xff", timeout=30))
+                code, said = caught.value.code().value[0], caught.value.details()
+            assert code == grpc.StatusCode.INVALID_ARGUMENT.value[0], name
+            assert said.startswith(f"{name}: the bytes of the request are no protobuf message"), said
 
 
 def test_a_page_watches_a_run_by_grpc_web(up: Up) -> None:
