@@ -60,11 +60,14 @@ async def resumed(
             lost = error
         finally:
             call.cancel()  # whoever has heard enough does not leave a stream open
-        if not isinstance(lost, Unavailable | Cancelled):  # a server that stops may cancel its streams
+        # A server that stops may cancel its streams; one that has too many calls or streams says when to come back.
+        if not isinstance(lost, Unavailable | Cancelled) and lost.reason != "RATE_LIMITED":
             raise lost
         if sequence > before or heard - began > _LONG_STREAM_S:
             waits = iter(RESUME_WAITS_S)
         pause = next(waits, None)
         if pause is None:
+            if not isinstance(lost, Unavailable | Cancelled):
+                raise lost
             raise Unavailable(f"the gateway was lost while it worked on {what} ({lost.message})") from lost
-        await asyncio.sleep(pause)
+        await asyncio.sleep(max(pause, lost.retry_after_s or 0))

@@ -22,6 +22,7 @@ from djp.mesh.validation import checked, reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from djp.mesh.identity import Identity
     from djp.mesh.metrics import CallMetrics
@@ -49,6 +50,12 @@ class Authorize(Protocol):
     def __call__(self, method: str, identity: Identity) -> None: ...
 
 
+class StreamScope(Protocol):
+    """A scope around every stream of that caller's; entering it may raise any DjpError."""
+
+    def __call__(self, identity: Identity) -> AbstractContextManager[None]: ...
+
+
 _DISBELIEVED = frozenset({TENANT_KEY, ROLE_KEY, BAGGAGE_KEY})
 
 # Health and reflection are for probes and tools: no identity, no span, no metrics.
@@ -66,7 +73,7 @@ class CallPipeline(grpc.aio.ServerInterceptor):
 
     Of `strangers` nothing is believed: their calls are the default tenant's, and part of no run. No error tells them
     how the mesh is built. Where there is an `authenticate`, it says who calls, and None where it knows nobody;
-    `authorize` says whether they may.
+    `authorize` says whether they may, and every stream is open within a `stream_scope`.
     """
 
     def __init__(
@@ -77,11 +84,14 @@ class CallPipeline(grpc.aio.ServerInterceptor):
         strangers: bool = False,
         authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
+        stream_scope: StreamScope | None = None,
     ) -> None:
         self._service = service
         self._strangers = strangers
         self._authenticate = authenticate
         self._authorize = authorize
+        self._stream_scope = stream_scope
+        self._streaming: set[str] = set()
         self._metrics = metrics
         self._wrapped: dict[str, Handler] = {}
         self._watchers: set[asyncio.Task[Any]] = set()
@@ -99,6 +109,8 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             return None  # an unknown method: grpc answers UNIMPLEMENTED
         if method not in self._wrapped:
             infrastructure = method.startswith(_INFRASTRUCTURE)
+            if handler.request_streaming or handler.response_streaming:
+                self._streaming.add(method)
             self._wrapped[method] = _rewrap(handler, self._watched if infrastructure else self._served, method)
         return self._wrapped[method]
 
@@ -160,6 +172,8 @@ class CallPipeline(grpc.aio.ServerInterceptor):
             scopes.enter_context(identity_scope(identity))
             scopes.enter_context(deadline_scope(context.time_remaining()))
             scopes.enter_context(server_span(self._service, method, metadata))
+            if self._stream_scope and method in self._streaming:
+                scopes.enter_context(self._stream_scope(identity))
             return await body(checked(request, method))
 
     def _is_stranger(self, presented: Mapping[str, str]) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from djp.mesh.interceptors import Authenticate, Authorize
+    from djp.mesh.interceptors import Authenticate, Authorize, StreamScope
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +55,8 @@ class Service:
     """Says who calls, before anything else is done."""
     authorize: Authorize | None = None
     """Says whether they may, right after that."""
+    stream_scope: StreamScope | None = None
+    """Entered for as long as a stream is open, either way."""
     on_drain: Sequence[Callable[[], None]] = ()
     """Called once a drain has begun and no new call comes in: what ends streams that never end by themselves."""
 
@@ -80,6 +82,7 @@ class MeshServer:
             strangers=service.public and not address.startswith(("unix:", LOCAL)),
             authenticate=service.authenticate,
             authorize=service.authorize,
+            stream_scope=service.stream_scope,
         )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | LocalServer | None = None

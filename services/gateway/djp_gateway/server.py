@@ -68,6 +68,7 @@ from djp_gateway.scaling_servicer import ScalingServicer
 from djp_gateway.seal import Seal, load_key
 from djp_gateway.servicer import RunServicer
 from djp_gateway.sign_in import SignIn
+from djp_gateway.streams import StreamBound
 from djp_gateway.templates.library import Library
 from djp_gateway.templates.making import Templates
 from djp_gateway.templates.renderer import Renderer
@@ -219,6 +220,7 @@ async def open_service(
             public=True,
             authenticate=SignIn(key_check, tokens, refusals, required),
             authorize=partial(authorize, guarded=required),
+            stream_scope=StreamBound(settings.per_tenant_max_streams),
             on_drain=[
                 runner.take_no_more,
                 batches.end_watches,

@@ -54,6 +54,8 @@ class GatewaySettings(BaseSettings):
     """A folder of templates beside those shipped; of tenants in tenants/TENANT."""
     per_tenant_max_concurrency: int = Field(default=5, ge=1, validation_alias="PER_TENANT_MAX_CONCURRENCY")
     """Runs of one tenant that are in work at once, at all gateways together."""
+    per_tenant_max_streams: int = Field(default=200, ge=1)
+    """Streams, watched runs for example, that one tenant may keep open at this gateway."""
     autoscaler_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
         default=None, validation_alias="AUTOSCALER_LOG_LEVEL"
     )
