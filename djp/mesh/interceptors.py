@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import time
 import uuid
 from contextlib import ExitStack, aclosing, nullcontext
@@ -201,8 +202,10 @@ def _rechecking(
 
 async def _abort(context: Context, error: errors.DjpError, *, outside: bool) -> Never:
     status = status_from_error(error, outside=outside)
-    trailers = (*(context.trailing_metadata() or ()), (DETAILS_KEY, status.SerializeToString()))
-    await context.abort(status_code(error), status.message, trailers)
+    trailers = [*(context.trailing_metadata() or ()), (DETAILS_KEY, status.SerializeToString())]
+    if error.retry_after_s is not None:  # by REST a header, which programs know without RetryInfo
+        trailers.append(("retry-after", str(math.ceil(error.retry_after_s))))
+    await context.abort(status_code(error), status.message, tuple(trailers))
 
 
 def _rewrap(handler: Handler, around: Callable[..., Awaitable[Any]], method: str) -> Handler:

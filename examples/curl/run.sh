@@ -22,14 +22,30 @@ call() {
 
 # A refusal is google.rpc.Status in JSON: decide by the reason, never by the text.
 refused() {
-  jq -r '(.details[]? | select(.reason) | .reason) as $reason | "refused: \($reason): \(.message)"' >&2
+  jq -r '"refused: \([.details[]?.reason // empty][0]): \(.message)"' >&2
   exit 1
 }
 
-# The same requestId sent again gets the first answer, so --retry cannot start a second run.
+# How long a refusal that may pass asks to wait, in seconds; nothing for any other answer. A budget's refusal is final.
+delay='def delay: [.details[]?] | select(any(.reason | IN("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RATE_LIMITED")))
+  | map(.retryDelay // empty)[0] // "1s" | rtrimstr("s");'
+
+# The answer to a call that is made again, at most four times, while its failure may pass.
+patiently() {
+  local answer wait try
+  for try in {1..5}; do
+    wait=1
+    ! answer=$(call "$@") || wait=$(jq -r "$delay delay" <<<"$answer")
+    [[ -n $wait && $try != 5 ]] || break
+    sleep "$wait"
+  done
+  [[ -n $answer ]] && echo "$answer"
+}
+
+# The same requestId sent again gets the first answer, so trying again cannot start a second run.
 request=$(jq -n --arg id "$(cat /proc/sys/kernel/random/uuid)" --arg task "$task" --arg most "$most" \
   '{requestId: $id, run: ({task: $task} + if $most == "" then {} else {budgetNanoUsd: $most} end)}')
-started=$(call --retry 3 --retry-delay 1 --retry-connrefused "$api/runs" --json "$request")
+started=$(patiently "$api/runs" --json "$request")
 jq -e .run >/dev/null <<<"$started" || refused <<<"$started"
 run=$(jq -r .run.runId <<<"$started")
 
@@ -37,17 +53,21 @@ run=$(jq -r .run.runId <<<"$started")
 seen=0 tries=0 last=""
 until [[ -n $last ]]; do
   ((++tries <= 10)) || { echo "the gateway was lost; run $run goes on there" >&2; exit 1; }
+  wait=0.3
   while read -r number kind state; do
+    [[ $number != wait ]] || { wait=${kind:-1}; break; }
     ((number > seen)) || continue # a heartbeat has no number
     seen=$number tries=0
     echo "$number $kind" >&2
     case $state in PUBLISHED | ADVISORY | NO_RESULT | DENIED | FAILED | CANCELLED | REJECTED) last=$state ;; esac
-  done < <(call -N "$api/runs/$run:watch?afterSequence=$seen" | sed -un 's/^data: //p' | jq --unbuffered -r '.event |
-      "\(.sequence) \(del(.sequence, .at) | keys[0]) \(.state.state // "" | ltrimstr("RUN_STATE_"))"' 2>/dev/null)
-  [[ -n $last ]] || sleep 0.3
+  done < <(call -N "$api/runs/$run:watch?afterSequence=$seen" | sed -un 's/^data: //p; /^{/p' | jq --unbuffered -r "$delay"'
+      if .event then .event |
+        "\(.sequence) \(del(.sequence, .at) | keys[0]) \(.state.state // "" | ltrimstr("RUN_STATE_"))"
+      else "wait \(delay)" end' 2>/dev/null)
+  [[ -n $last ]] || sleep "$wait"
 done
 
-shown=$(call --retry 3 --retry-delay 1 --retry-connrefused "$api/runs/$run")
+shown=$(patiently "$api/runs/$run")
 jq -r '.run.result.text // empty' <<<"$shown"
 jq -r '.run | "\(.state | ltrimstr("RUN_STATE_")), cost: \(.result.totalNanoUsd // 0) nano-dollars"' <<<"$shown" >&2
 jq -e '.run.error | not' >/dev/null <<<"$shown" ||

@@ -116,7 +116,7 @@ func carryOut(ctx context.Context, address string, request *djp.RunRequest) (*dj
 		if attempt == attempts || !passing(err) {
 			return nil, err
 		}
-		time.Sleep(time.Duration(attempt) * 200 * time.Millisecond)
+		time.Sleep(pause(attempt, err))
 	}
 
 	// A stream that breaks is taken up after the last number that was seen.
@@ -133,7 +133,7 @@ func carryOut(ctx context.Context, address string, request *djp.RunRequest) (*dj
 		if attempt == attempts || !passing(err) {
 			return nil, err
 		}
-		time.Sleep(time.Duration(attempt) * 200 * time.Millisecond)
+		time.Sleep(pause(attempt, err))
 	}
 }
 
@@ -174,6 +174,17 @@ func passing(err error) bool {
 		return true
 	}
 	return false
+}
+
+// pause is how long to wait before the next attempt: at least as long as the gateway asks for.
+func pause(attempt int, err error) time.Duration {
+	wait := time.Duration(attempt) * 200 * time.Millisecond
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			wait = max(wait, info.GetRetryDelay().AsDuration())
+		}
+	}
+	return wait
 }
 
 // reason is what an error is decided by: the gateway's own, or UNAVAILABLE and the like when it did not answer.

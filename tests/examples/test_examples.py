@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from hashlib import sha256
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from djp.mesh.errors import InvalidInput
+from djp.mesh.errors import InvalidInput, ResourceExhausted
 from djp.sync_client import connect
-from djp.v1 import redaction_pb2, run_pb2, run_pb2_grpc
+from djp.v1 import key_pb2, redaction_pb2, run_pb2, run_pb2_grpc
 from tests.examples.clients import COMMANDS, build, numbers
 from tests.examples.cutting_proxy import CuttingProxy
 from tests.mesh.test_mesh_tls import Authority
@@ -44,7 +45,7 @@ class Guarded:
         home, self.authority = folder / "home", Authority(folder, "ours")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DJP_")}
         made = subprocess.run(  # the first key is made where the database is, before the mesh is up
-            [str(DJP), "keys", "create", "--name", "examples", "--tenant", "acme", "--json"],
+            [str(DJP), "keys", "create", "--name", "examples", "--tenant", "acme", "--role", "admin", "--json"],
             env={**environment, "DJP_HOME": str(home)},
             capture_output=True,
             text=True,
@@ -158,6 +159,38 @@ def test_keys_and_certificates_are_shown_where_they_are_asked_for(guarded: Guard
         assert (code, out) == (1, "")
         assert re.fullmatch(r"refused: UNAUTHENTICATED: .+\n", said)
         assert guarded.key not in said
+
+
+def test_who_calls_too_often_waits_as_long_as_it_is_told(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of twenty calls a minute has room again after three seconds, and no client tries for as long by itself."""
+    files = variables(guarded.authority.issue("client"))
+    for name, value in files.items():
+        monkeypatch.setenv(name, value)
+    gateway = guarded.up.grpc.replace("127.0.0.1", "localhost")
+    with connect(gateway, api_key=guarded.key) as admin:
+        keys = {
+            example: admin.create_key(
+                key_pb2.CreateKeyRequest(
+                    request_id=str(uuid.uuid4()), tenant="acme", role=key_pb2.ROLE_TENANT, rate_limit=20
+                )
+            ).secret
+            for example in COMMANDS
+        }
+
+    def limited(example: str) -> tuple[int, str, str]:
+        with connect(gateway, api_key=keys[example], retry_waits_s=()) as client, pytest.raises(ResourceExhausted):
+            while client.get_caller():
+                pass
+        where = address(guarded.up, example).replace("127.0.0.1", "localhost")
+        return run(example, where, TASK, DJP_API_KEY=keys[example], **files)
+
+    with ThreadPoolExecutor() as at_once:
+        ended = dict(zip(COMMANDS, at_once.map(limited, COMMANDS), strict=True))
+    for example, (code, out, said) in ended.items():
+        assert code == 0, (example, said)
+        assert out
+        assert list(numbers(said)) == list(range(1, len(numbers(said)) + 1))
+        assert "ADVISORY, cost: " in said
 
 
 def test_nobody_talks_to_a_stranger(guarded: Guarded, example: str, tmp_path: Path) -> None:

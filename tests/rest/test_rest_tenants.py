@@ -473,4 +473,5 @@ def test_tokens_roles_and_limits_by_rest(tenants: Tenants, issuer: Issuer) -> No
     assert limited.status_code == 429
     details = {detail["@type"].rpartition(".")[2]: detail for detail in limited.json()["details"]}
     assert details["ErrorInfo"]["reason"] == "RATE_LIMITED"
-    assert details["RetryInfo"]["retryDelay"]
+    asked = float(details["RetryInfo"]["retryDelay"].removesuffix("s"))
+    assert 0 < asked <= int(limited.headers["retry-after"]) < asked + 1

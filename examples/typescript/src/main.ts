@@ -8,12 +8,13 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient, type Client, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 
 import { ErrorReason } from "./gen/djp/v1/common_pb.js";
 import { RunService, RunState, type Run } from "./gen/djp/v1/run_pb.js";
-import { ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 
 const ATTEMPTS = 5;
 // Reasons that say nothing against the request. A budget's refusal is none of them.
@@ -50,7 +51,9 @@ async function persistently<T>(attempt: () => Promise<T>, progress: () => bigint
       const error = ConnectError.from(thrown);
       if (progress() > before) tries = 1;
       if (tries >= ATTEMPTS || !PASSING.has(reason(error))) throw error;
-      await pause(200 * tries);
+      // At least as long as the gateway asks for.
+      const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
+      await pause(Math.max(200 * tries, delay ? durationMs(delay) : 0));
     }
   }
 }
