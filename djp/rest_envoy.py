@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from google.rpc import code_pb2
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -14,7 +13,7 @@ import djp.v1
 from djp.mesh import listen
 from djp.mesh.errors import FailedPrecondition
 from djp.mesh.identity import OUTSIDE_KEY
-from djp.mesh.rpc_errors import DOMAIN
+from djp.rest_answers import own_answers
 from djp.rest_bounds import bounds
 from djp.rest_check import public_services
 
@@ -118,7 +117,7 @@ def _http(settings: RestSettings, folder: Path) -> dict[str, Any]:
                     {"safe_regex": {"regex": ".*"}} if one == "*" else {"exact": one} for one in origins
                 ],
                 "allow_headers": "authorization, content-type, djp-tenant, x-grpc-web, grpc-timeout, x-user-agent",
-                "expose_headers": "grpc-status, grpc-message, grpc-status-details-bin",
+                "expose_headers": "grpc-status, grpc-message, grpc-status-details-bin, retry-after",
                 "max_age": "600",
                 **cors,
             }
@@ -138,7 +137,7 @@ def _http(settings: RestSettings, folder: Path) -> dict[str, Any]:
             "request_headers_to_add": [_set(OUTSIDE_KEY, "1")],
             "virtual_hosts": [virtual_host],
         },
-        "local_reply_config": _own_answers(),
+        "local_reply_config": own_answers(),
         "http_filters": [
             _named("envoy.filters.http.cors"),
             _named("envoy.filters.http.grpc_web"),
@@ -186,59 +185,6 @@ def _checked(settings: RestSettings) -> dict[str, Any]:
         },
         "status_on_error": {"code": "ServiceUnavailable"},
     }
-
-
-def _own_answers() -> dict[str, Any]:
-    """What Envoy says itself, in the form of all other errors."""
-    at_least = {  # the first that fits counts
-        504: "DEADLINE_EXCEEDED",
-        503: "UNAVAILABLE",
-        500: "INTERNAL",
-        431: "INVALID_INPUT",
-        429: "RESOURCE_EXHAUSTED",
-        426: "UNIMPLEMENTED",
-        413: "INVALID_INPUT",
-        408: "DEADLINE_EXCEEDED",
-        404: "NOT_FOUND",
-        403: "PERMISSION_DENIED",
-        400: "INVALID_INPUT",
-    }
-    by_checker = {"response_flag_filter": {"flags": ["UAEX"]}}
-    silent = {
-        "filter": {"and_filter": {"filters": [by_checker, _from(500)]}},
-        "body": {"inline_string": "the call could not be checked in time; make it again"},
-        "body_format_override": _status("UNAVAILABLE"),
-    }
-    # What the checker says is in that form already.
-    checked = {
-        "filter": by_checker,
-        "body_format_override": {
-            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
-            "content_type": "application/json",
-        },
-    }
-    return {
-        "mappers": [
-            silent,
-            checked,
-            *(
-                {"filter": _from(status), "body_format_override": _status(reason)}
-                for status, reason in at_least.items()
-            ),
-        ],
-    }
-
-
-def _from(status: int) -> dict[str, Any]:
-    """Answers with that HTTP status or a higher one."""
-    value = {"default_value": status, "runtime_key": f"rest.{status}"}
-    return {"status_code_filter": {"comparison": {"op": "GE", "value": value}}}
-
-
-def _status(reason: str) -> dict[str, Any]:
-    code = code_pb2.Code.Value("INVALID_ARGUMENT" if reason == "INVALID_INPUT" else reason)
-    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": DOMAIN}
-    return {"json_format": {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": [info]}}
 
 
 def _transcoder(settings: RestSettings) -> dict[str, Any]:
