@@ -182,7 +182,7 @@ async def test_parts_of_an_upload_whose_process_died_are_given_up(
     settings = StorageSettings(**whereabouts, lease_s=1)
     async with open_parts(settings, clock) as parts:
         await parts.catalogue.beat("dead", clock())
-        await parts.catalogue.announce("dead", [name], clock())
+        await parts.catalogue.announce("dead", name, clock())
         client, http = connect(minio.account)
         client._create_multipart_upload(settings.tier_buckets[Tier.HOT], parts.store.path(name), {})
         http.clear()

@@ -147,6 +147,34 @@ async def test_of_all_who_move_one_artifact_at_once_the_last_wins_and_nothing_is
     assert there[{TIER_HOT: "hot", TIER_WARM: "warm", TIER_COLD: "cold", TIER_TRASH: "trash"}[tier]]
 
 
+async def test_of_all_who_come_at_once_each_hears_of_its_own(client: Any) -> None:
+    """What they want may share a transaction: new artifacts, known ones, taken keys, moves to everywhere."""
+    request_id = str(uuid.uuid4())
+    old = [await client.put(b"old", artifact=f"old{n}", request_id=request_id if n == 0 else "") for n in range(6)]
+    refusals = {"taken": "ALREADY_EXISTS", "reused": "REQUEST_ID_REUSED", "absent": "NOT_FOUND"}
+    for turn in range(3):
+        wanted = {
+            "new": client.put(b"new", artifact=f"new{turn}"),
+            "known": client.put(b"old", artifact="old0"),
+            "more": client.put(b"more", artifact=f"more{turn}"),
+            "taken": client.put(b"else", artifact="old1"),
+            "reused": client.put(b"else", artifact=f"else{turn}", request_id=request_id),
+            "moved": client.call("RestoreArtifact", artifact=f"old{2 + turn}", to_tier=TIER_COLD),
+            "absent": client.call("RestoreArtifact", artifact="absent", to_tier=TIER_COLD),
+            "twice": client.put(b"twice", artifact=f"twice{turn}"),
+            "twice more": client.put(b"twice", artifact=f"twice{turn}"),
+        }
+        answers = dict(zip(wanted, await asyncio.gather(*wanted.values(), return_exceptions=True), strict=True))
+        for name, reason in refusals.items():
+            assert error_from_rpc(answers[name]).reason == reason
+        assert answers["known"] == old[0]
+        assert answers["twice"] == answers["twice more"]
+        assert answers["moved"].artifact.tier == TIER_COLD
+        for name in ("new", "more", "twice"):
+            assert await client.get(f"{name}{turn}") == (answers[name], name.encode())
+        assert await client.actions(artifact=f"old{2 + turn}") == ["put", "promoted_to_cold"]
+
+
 async def test_what_is_held_is_neither_purged_nor_erased(serve: Any, clock: Any) -> None:
     async with serve() as client:
         for name in ("held", "free", "trashed"):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from djp.mesh.errors import Unavailable
 from djp.s3 import S3Account
+from djp_storage.adapters import s3_wire
+from djp_storage.adapters.s3_signing import signed_head
 from djp_storage.adapters.s3_wire import Connections
 
 if TYPE_CHECKING:
@@ -112,6 +117,26 @@ async def test_an_answer_that_is_not_whole_is_an_error(answer: bytes) -> None:
             exchange = await connections.begun(url, REQUEST)
             while await exchange.piece(4):
                 pass
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"])
+async def test_a_server_that_falls_silent_is_given_up(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_wire, "_SILENCE_S", 0.05)
+    silent = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        writer.write(EMPTY)  # the first request is answered
+        await asked(reader)
+        writer.write(said)
+        silent.set()
+        await reader.read()  # until the connection is closed
+
+    async with serving(handler) as (_, connections, url):
+        assert await connections.whole(url, REQUEST) == (200, b"")
+        with pytest.raises(TimeoutError, match="nothing came"):
+            await connections.whole(url, REQUEST)
+        assert silent.is_set()
 
 
 async def test_what_nobody_asked_for_closes_the_connection() -> None:
@@ -218,3 +243,40 @@ async def test_nonsense_is_told_as_a_store_that_does_not_answer(make_s3_store: A
         assert "not-to-be-told" not in caught.value.message
         await requests.close()
     await store.close()
+
+
+_ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+
+
+@given(
+    path=st.text(max_size=40).filter(lambda text: not {"\ud800"} & set(text)),
+    values=st.lists(_ASCII, max_size=3),
+    keys=st.tuples(*[st.text("abcXYZ019+/=", min_size=1)] * 3),
+    now=st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1)),
+)
+def test_a_signature_is_that_of_the_minio_client(path: str, values: Any, keys: Any, now: datetime) -> None:
+    from minio.credentials.credentials import Credentials
+    from minio.helpers import BaseURL
+    from minio.signer import sign_v4_s3
+    from minio.time import to_amz_date
+
+    address, credentials = BaseURL("http://127.0.0.1:9000", "us-east-1"), Credentials(*keys)
+    url = address.build(method="PUT", region="us-east-1", bucket_name="hot", object_name=path)
+    headers = {f"x-amz-meta-{n}": value for n, value in enumerate(values)}
+    head = signed_head("PUT", url, headers, "0" * 64, credentials, now).decode()
+    told = {**headers, "host": url.netloc, "x-amz-content-sha256": "0" * 64, "x-amz-date": to_amz_date(now)}
+    told["x-amz-security-token"] = keys[2]
+    signed = sign_v4_s3(
+        method="PUT",
+        url=url,
+        region="us-east-1",
+        headers=dict(told),
+        credentials=credentials,
+        content_sha256="0" * 64,
+        date=now,
+    )
+    for name, value in told.items():
+        assert f"\r\n{name}: {value}\r\n" in head
+    assert f"\r\nauthorization: {signed['Authorization']}\r\n" in head
+    assert head.startswith(f"PUT {url.path} HTTP/1.1\r\n")
+    assert head.endswith("\r\n\r\n")

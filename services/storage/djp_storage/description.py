@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_to_line = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def describe(artifact: Artifact) -> str:
     """As one line of ASCII, without what changes while the object stays."""
-    return json.dumps(
+    return _to_line(
         {
             "tenant": artifact.key.tenant,
             "workflow": artifact.key.workflow,
@@ -26,8 +29,7 @@ def describe(artifact: Artifact) -> str:
             "tags": dict(artifact.tags),
             "created_at": artifact.created_at.isoformat(),
             "encoding": artifact.encoding,
-        },
-        separators=(",", ":"),
+        }
     )
 
 

@@ -99,8 +99,8 @@ class Catalogue(Protocol):
     id came with another body.
     """
 
-    async def announce(self, worker: str, names: Sequence[ObjectName], now: datetime) -> None:
-        """Tell that the worker is about to make objects: from now on they are strays."""
+    async def announce(self, worker: str, name: ObjectName, now: datetime) -> None:
+        """Tell that the worker is about to make an object: from now on it is a stray."""
 
     async def add(self, artifact: Artifact, request: RequestKey, by: By) -> Artifact:
         """Enter a new artifact, whose object is a stray until then; or find the same one entered before.

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import DjpError
-from djp_storage.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
@@ -57,7 +56,6 @@ class Worker:
         self._active: set[ObjectName] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._gone: list[ObjectName] = []
-        self._announcements: Together[ObjectName, None] = Together(self._announce)
 
     async def beat(self) -> None:
         """Tell that this worker lives, and find out who does not."""
@@ -76,12 +74,8 @@ class Worker:
                 self.later(self._give_up(name))
 
     async def announce(self, name: ObjectName) -> None:
-        """Before the object of a `making` can be seen. Those that wait while one is announced share the next commit."""
-        await self._announcements.ask(name)
-
-    async def _announce(self, names: Sequence[ObjectName]) -> Sequence[None]:
-        await self._catalogue.announce(self.id, names, self.now())
-        return [None] * len(names)
+        """Before the object of a `making` can be seen."""
+        await self._catalogue.announce(self.id, name, self.now())
 
     def later(self, work: Coroutine[None, None, None]) -> None:
         """Do something that nobody waits for, and that `close` sees to its end."""

@@ -1,15 +1,15 @@
 """What many callers want of a catalogue on Postgres, in one statement: if it is as plain as it mostly is.
 
 A put is plain when its request, its key and its stray are as a new artifact's are; a move, when the artifact is where
-it was and its new object a stray. Anything else among them, and nothing is done: each is then done by itself, which
-finds out what is the matter.
+it was and its new object a stray; an announcement always. Anything else among them, and nothing is done: each is then
+done by itself, which finds out what is the matter.
 """
 # ruff: noqa: S608  the statements are made of this module's words
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Table, text
 
@@ -32,16 +32,42 @@ if TYPE_CHECKING:
 
     from djp_storage.model import Artifact, ArtifactKey, By, ObjectName, RequestKey
 
-Put = tuple["Artifact", "RequestKey", "By"]
-Move = tuple["Artifact", "Artifact", str, "By", "RequestKey | None"]
 Look = tuple["ArtifactKey", "RequestKey | None"]
+
+
+class Announcement(NamedTuple):
+    """What Catalogue.announce is asked for."""
+
+    worker: str
+    name: ObjectName
+    now: datetime
+
+
+class Put(NamedTuple):
+    """What Catalogue.add is asked for."""
+
+    artifact: Artifact
+    request: RequestKey
+    by: By
+
+
+class Move(NamedTuple):
+    """What Catalogue.move is asked for."""
+
+    was: Artifact
+    now: Artifact
+    action: str
+    by: By
+    request: RequestKey | None
+
+
+Change = Announcement | Put | Move
 
 
 class NotPlain(Exception):  # noqa: N818  no fault
     """Something among them is not as it mostly is: nothing was done."""
 
 
-_PATIENCE = text("SET LOCAL lock_timeout = 500")  # ms: what one of them must wait for is not to keep the others
 _KEY = ("tenant", "workflow", "artifact")
 _TABLES = (artifacts, requests, events, strays)
 _NUMBERS = {"n", *(one.name for table in _TABLES for one in table.columns if one.type.python_type is int)}
@@ -54,7 +80,12 @@ def _names(table: Table, *without: str) -> tuple[str, ...]:
 def _given(*names: str) -> str:
     """The rows of the parameter `given`, which is JSON."""
     columns = ", ".join(f"{name} {'bigint' if name in _NUMBERS else 'text'}" for name in dict.fromkeys(names))
-    return f"given AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(CAST(:given AS jsonb)) AS rows({columns}))"
+    return f"given AS MATERIALIZED (SELECT rows.* FROM jsonb_to_recordset(CAST(:given AS jsonb)) AS rows({columns}))"
+
+
+def _hasty(given: str) -> str:
+    """From its first row on no lock is waited for long: what one must wait for is not to keep the others."""
+    return given.replace("FROM ", "FROM set_config('lock_timeout', '500', true), ", 1)  # ms, in this transaction
 
 
 def _insert(table: Table, names: Sequence[str], rest: str = "", **values: str) -> str:
@@ -76,7 +107,7 @@ _ASKED = _insert(requests, _REQUEST, f"WHERE request_id <> '' ORDER BY tenant, r
 _ENTERED = _insert(artifacts, _ARTIFACT, f"ORDER BY {', '.join(_KEY)} {_IF_NEW}")
 _TAKEN = f"DELETE FROM strays one USING given WHERE {_SAME_OBJECT} AND one.worker <> '' RETURNING 1"
 _TOLD = _insert(events, _EVENT)
-_PUT = text(f"""WITH {_given(*_ARTIFACT, *_REQUEST, *_EVENT)},
+_PUT = text(f"""WITH {_hasty(_given(*_ARTIFACT, *_REQUEST, *_EVENT))},
     asked AS ({_ASKED}), entered AS ({_ENTERED}), taken AS ({_TAKEN}), told AS ({_TOLD})
     SELECT (SELECT count(*) FROM asked), (SELECT count(*) FROM entered), (SELECT count(*) FROM taken)""")
 _BURIED = text(f"WITH {_given(*_KEY)} SELECT 1 FROM given JOIN tombstones one ON {_SAME_KEY} LIMIT 1")
@@ -85,7 +116,7 @@ _PLACE = ("tier", "tier_since_us", "object_id", "encoding", "came_from")
 _MOVED = f"""UPDATE artifacts one SET {", ".join(f"{name} = given.{name}" for name in _PLACE)} FROM given
     WHERE {_SAME_KEY} AND one.object_id = given.was_object AND one.tier = given.was_tier RETURNING 1"""
 _LEFT = _insert(strays, _STRAY, object_id="was_object", tier="was_tier", worker="''", since_us="at_us")
-_MOVE = text(f"""WITH {_given(*_KEY, *_PLACE, *_REQUEST, *_EVENT, "was_object", "was_tier")},
+_MOVE = text(f"""WITH {_hasty(_given(*_KEY, *_PLACE, *_REQUEST, *_EVENT, "was_object", "was_tier"))},
     asked AS ({_ASKED}), moved AS ({_MOVED}), taken AS ({_TAKEN}), left_over AS ({_LEFT}), told AS ({_TOLD})
     SELECT (SELECT count(*) FROM asked), (SELECT count(*) FROM moved), (SELECT count(*) FROM taken)""")
 
@@ -95,11 +126,15 @@ _LOOK = text(f"""WITH {_given("n", *_KEY, "request_id")}
     LEFT JOIN requests asked ON asked.tenant = given.tenant AND asked.request_id = given.request_id""")
 
 
-async def announce_all(connection: AsyncConnection, worker: str, names: Sequence[ObjectName], now: datetime) -> None:
-    """Make objects a worker's strays."""
-    since = {"worker": worker, "since_us": to_us(now)}
-    rows = [{**object_columns(name), **since} for name in names]
-    await connection.execute(_ANNOUNCE, {"given": json.dumps(rows)})
+async def change_all(connection: AsyncConnection, changes: Sequence[Change]) -> Sequence[Artifact | None]:
+    """Do them all; of a put and a move, the artifact. Raises NotPlain."""
+    if announcements := [one for one in changes if isinstance(one, Announcement)]:
+        await _announce_all(connection, announcements)
+    if puts := [one for one in changes if isinstance(one, Put)]:
+        await _put_all(connection, puts)
+    if moves := [one for one in changes if isinstance(one, Move)]:
+        await _move_all(connection, moves)
+    return [one.artifact if isinstance(one, Put) else one.now if isinstance(one, Move) else None for one in changes]
 
 
 async def forget_all(connection: AsyncConnection, names: Sequence[ObjectName]) -> None:
@@ -107,8 +142,12 @@ async def forget_all(connection: AsyncConnection, names: Sequence[ObjectName]) -
     await connection.execute(_FORGET, {"given": json.dumps([object_columns(name) for name in names])})
 
 
-async def put_all(connection: AsyncConnection, puts: Sequence[Put]) -> Sequence[Artifact]:
-    """Enter new artifacts. Raises NotPlain."""
+async def _announce_all(connection: AsyncConnection, announcements: Sequence[Announcement]) -> None:
+    rows = [{**object_columns(name), "worker": worker, "since_us": to_us(now)} for worker, name, now in announcements]
+    await connection.execute(_ANNOUNCE, {"given": json.dumps(rows)})
+
+
+async def _put_all(connection: AsyncConnection, puts: Sequence[Put]) -> None:
     rows = [
         {
             **artifact_row(artifact),
@@ -118,16 +157,14 @@ async def put_all(connection: AsyncConnection, puts: Sequence[Put]) -> Sequence[
         for artifact, request, by in puts
     ]
     given = {"given": json.dumps(rows)}
-    await connection.execute(_PATIENCE)
     if tuple((await connection.execute(_PUT, given)).one()) != (len(puts), len(puts), len(puts)):
         raise NotPlain
     if await connection.execute(_BURIED, given):  # after, so that an erasure of this moment is seen
         raise NotPlain
-    return [artifact for artifact, _, _ in puts]
 
 
-async def move_all(connection: AsyncConnection, moves: Sequence[Move]) -> Sequence[Artifact]:
-    """Let artifacts be at their new objects, none of them in the trash. Raises NotPlain."""
+async def _move_all(connection: AsyncConnection, moves: Sequence[Move]) -> None:
+    """None of them to the trash."""
     rows = [
         {
             **key_columns(was.key),
@@ -139,11 +176,9 @@ async def move_all(connection: AsyncConnection, moves: Sequence[Move]) -> Sequen
         }
         for was, now, action, by, request in moves
     ]
-    await connection.execute(_PATIENCE)
     done = tuple((await connection.execute(_MOVE, {"given": json.dumps(rows)})).one())
-    if done != (sum(1 for one in moves if one[4]), len(moves), len(moves)):
+    if done != (sum(1 for one in moves if one.request), len(moves), len(moves)):
         raise NotPlain
-    return [now for _, now, _, _, _ in moves]
 
 
 async def look_all(connection: AsyncConnection, looks: Sequence[Look]) -> Sequence[Artifact | None]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Table
 
+_sorted = json.JSONEncoder(sort_keys=True).encode
+
 
 def of_key(table: Table) -> ColumnElement[bool]:
     """The row of the artifact that `key_values` names."""
@@ -43,7 +45,7 @@ def artifact_row(artifact: Artifact) -> dict[str, Any]:
         "sha256": artifact.sha256,
         "content_type": artifact.content_type,
         "run_id": artifact.run_id,
-        "tags": json.dumps(dict(artifact.tags), sort_keys=True),
+        "tags": _sorted(dict(artifact.tags)),
         "created_us": to_us(artifact.created_at),
         "modified_us": to_us(artifact.modified_at),
         "hold": int(artifact.hold),

@@ -1,12 +1,14 @@
-"""What is asked of S3 for every artifact: put, get, copy. Signed as the minio client does, sent by the event loop."""
+"""What is asked of S3 for every artifact: put, get, copy. Sent by the event loop."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError
 
 from djp.s3 import REGION, provider
+from djp_storage.adapters.s3_signing import signed_head
 from djp_storage.adapters.s3_wire import Connections
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class S3Requests:
         self, bucket: str, path: str, content: bytes, sha256: str, metadata: Mapping[str, str], content_type: str
     ) -> None:
         """Make an object. S3 compares the hash with what arrives."""
-        headers = {"Content-Type": content_type, "Content-Length": str(len(content)), **_meta(metadata)}
+        headers = {"content-type": content_type, "content-length": str(len(content)), **_meta(metadata)}
         url, head = self._signed("PUT", bucket, path, headers, sha256)
         status, answer = await self._connections.whole(url, head + content)
         if status != 200:
@@ -44,8 +46,9 @@ class S3Requests:
         """Make an object of the bytes of another one, in one request, where the client would ask for the size first."""
         from minio.commonconfig import REPLACE, CopySource
 
-        headers = {"x-amz-metadata-directive": REPLACE, **CopySource(*origin).gen_copy_headers(), **_meta(metadata)}
-        url, head = self._signed("PUT", bucket, path, {"Content-Length": "0", **headers}, _NOTHING)
+        source = {name.lower(): value for name, value in CopySource(*origin).gen_copy_headers().items()}
+        headers = {"content-length": "0", "x-amz-metadata-directive": REPLACE, **source, **_meta(metadata)}
+        url, head = self._signed("PUT", bucket, path, headers, _NOTHING)
         status, answer = await self._connections.whole(url, head)
         if status != 200 or b"CopyObjectResult" not in answer:  # it may begin to answer before it knows
             raise _refusal(status, answer)
@@ -67,27 +70,10 @@ class S3Requests:
         await self._connections.close()
 
     def _signed(
-        self, method: str, bucket: str, path: str, headers: dict[str, Any], sha256: str
+        self, method: str, bucket: str, path: str, headers: Mapping[str, str], sha256: str
     ) -> tuple[SplitResult, bytes]:
-        from minio.signer import sign_v4_s3
-        from minio.time import to_amz_date, utcnow
-
-        credentials, now = self._provider.retrieve(), utcnow()
         url = self._address.build(method=method, region=REGION, bucket_name=bucket, object_name=path)
-        headers |= {"Host": url.netloc, "x-amz-content-sha256": sha256, "x-amz-date": to_amz_date(now)}
-        if credentials.session_token:
-            headers["X-Amz-Security-Token"] = credentials.session_token
-        signed = sign_v4_s3(
-            method=method,
-            url=url,
-            region=REGION,
-            headers=headers,
-            credentials=credentials,
-            content_sha256=sha256,
-            date=now,
-        )
-        lines = [f"{method} {url.path} HTTP/1.1", *(f"{name}: {value}" for name, value in signed.items()), "", ""]
-        return url, "\r\n".join(lines).encode("ascii")
+        return url, signed_head(method, url, headers, sha256, self._provider.retrieve(), datetime.now(UTC))
 
 
 def _meta(metadata: Mapping[str, str]) -> dict[str, str]:

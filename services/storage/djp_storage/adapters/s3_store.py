@@ -226,12 +226,11 @@ class S3Store:
     @contextmanager
     def errors(self, path: str = "") -> Iterator[None]:
         """Tells what the store refuses, with the remedy."""
-        from minio.error import MinioException
-        from urllib3.exceptions import HTTPError
-
         try:
             yield
-        except (MinioException, HTTPError, OSError) as error:
+        except Exception as error:
+            if not isinstance(error, _refusals()):
+                raise
             if getattr(error, "code", "") in ABSENT:
                 raise ObjectMissing(
                     f"s3://{path} is gone, though the catalogue has it; bring the object back from a backup"
@@ -240,6 +239,14 @@ class S3Store:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What is raised for what S3 refuses, and for what does not get through."""
+    from minio.error import MinioException
+    from urllib3.exceptions import HTTPError
+
+    return MinioException, HTTPError, OSError
 
 
 def _beside(path: str) -> str:

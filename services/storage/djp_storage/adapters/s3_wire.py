@@ -109,6 +109,8 @@ class Exchange(asyncio.Protocol):
         self.host = host
         self._lost = lost
         self._parser = HttpResponseParser(self)
+        self._requests = self._received = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._begin()
         self._ended = True
 
@@ -128,6 +130,7 @@ class Exchange(asyncio.Protocol):
     async def send(self, request: bytes, *, whole: bool) -> None:
         """Send a request, and return when its answer is here, or the head of it. A cancelled caller waits as well."""
         self._begin()
+        self._requests += 1
         if self._transport.is_closing():
             raise ConnectionResetError("the connection was closed meanwhile")
         self._transport.write(request)
@@ -160,26 +163,31 @@ class Exchange(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._transport.resume_reading()
         self._waiter, self._least = loop.create_future(), least
-        self._seen = self._progress()
-        self._timer = loop.call_later(_SILENCE_S, self._silent)
+        if self._timer is None:
+            self._watch()
         try:
             await self._waiter
         finally:
-            self._timer.cancel()
             self._waiter = None
         if self._error:
             raise self._error
 
-    def _silent(self) -> None:
-        seen = self._progress()
-        if seen != self._seen:
-            self._seen, self._timer = seen, asyncio.get_running_loop().call_later(_SILENCE_S, self._silent)
-            return
-        self._fail(TimeoutError(f"nothing came for {_SILENCE_S} s"))
+    def _watch(self) -> None:
+        """Look in a while whether something has happened: that costs less than a timer for each wait."""
+        self._seen, self._timer = self._progress(), asyncio.get_running_loop().call_later(_SILENCE_S, self._look)
 
-    def _progress(self) -> tuple[int, int]:
-        """What changes while it takes what we send, or sends what we wait for."""
-        return self._transport.get_write_buffer_size(), self._ahead
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._seen == self._progress():
+            self._fail(TimeoutError(f"nothing came for {_SILENCE_S} s"))
+        else:
+            self._watch()
+
+    def _progress(self) -> tuple[int, int, int]:
+        """What changes while it takes what we send, or sends what we wait for; and when another request is asked."""
+        return self._requests, self._transport.get_write_buffer_size(), self._received
 
     def _fail(self, error: OSError) -> None:
         self._error = self._error or error
@@ -201,6 +209,8 @@ class Exchange(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio."""
         self._lost(self)
+        if self._timer:
+            self._timer.cancel()
         if not self._ended:
             self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the answer broke off"))
 
@@ -229,6 +239,7 @@ class Exchange(asyncio.Protocol):
         """Of httptools."""
         self._pieces.append(body)
         self._ahead += len(body)
+        self._received += len(body)
 
     def on_message_complete(self) -> None:
         """Of httptools."""

@@ -41,11 +41,10 @@ class SqlStrays:
         self._transactions = transactions
         self._lease = timedelta(seconds=lease_s)
 
-    async def announce(self, worker: str, names: Sequence[ObjectName], now: datetime) -> None:
+    async def announce(self, worker: str, name: ObjectName, now: datetime) -> None:
         async def work(connection: AsyncConnection) -> None:
             new = insert_if_new(connection.dialect.name, strays, strays.c.tier)  # once, though it may be done twice
-            since = {"worker": worker, "since_us": to_us(now)}
-            await connection.execute(new, [{**object_columns(name), **since} for name in names])
+            await connection.execute(new, {**object_columns(name), "worker": worker, "since_us": to_us(now)})
 
         await self._transactions.change(work)
 
