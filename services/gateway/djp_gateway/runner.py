@@ -34,8 +34,6 @@ Answer = TypeVar("Answer")
 
 _LISTEN_S = 0.5
 """How often a gateway looks for orders that another one took for its runs: a cancelled run is to end within 2 s."""
-_LOOK_S = 0.25
-"""How often a gateway with room looks for runs that another one accepted and has no room for."""
 _MOST_TAKEOVERS = 5
 """Of a run whose executors die: it may be what kills them."""
 _END_S = 5.0  # what a run gets to end when its process stops
@@ -67,7 +65,9 @@ class Runner:
         per_tenant: int,
         lease_s: float,
         approval_s: float,
+        look_s: float,
     ) -> None:
+        """`look_s`: how often it looks for runs that wait and that nobody here told it of."""
         self._store = store
         self._queue = queue
         self._orders = orders
@@ -77,6 +77,7 @@ class Runner:
         self._places = places
         self._per_tenant = per_tenant
         self._lease_s = lease_s
+        self._look_s = look_s
         self._gates = steps.Gates(queue, Approvals(orders, timedelta(seconds=approval_s)), dead)
         self._ending = Ending(store, leaves, watchers, outside=executor != COMMAND)
         self._accepting: set[asyncio.Task[Any]] = set()
@@ -137,7 +138,7 @@ class Runner:
                 self._adrift = True
                 _log.warning("no run can be taken from the queue (%s); trying again", type(error).__name__)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout(self._look_s):
                     await self._wake.wait()
 
     async def _take_what_fits(self) -> None:
@@ -224,6 +225,7 @@ class Runner:
         except DatabaseAwayError as away:
             _log.warning("run %s goes on from what is kept when the database answers again: %s", claim.run_id, away)
             self._adrift = True
+            self.wake()
             self._watchers.wake(claim.run_id)  # for what was written last, and nobody heard that it was
         finally:
             if (
@@ -269,6 +271,7 @@ class Runner:
                 await live.close()
             if error is not INTERRUPTED:
                 await self._ending.end(tenant, run_id, claim.attempt, error, live.owed)
+                self.wake()  # only now its tenant may have another one
                 return
             try:
                 async with asyncio.timeout(_END_S):

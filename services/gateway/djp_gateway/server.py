@@ -82,6 +82,8 @@ if TYPE_CHECKING:
     from djp_gateway.tokens import TokenCheck
 
 _log = logging.getLogger(__name__)
+_LOOK_S, _LOOK_ALONE_S = 0.25, 2.0
+"""How often a gateway looks for what others left it to do; one that is alone is told by itself of all there is."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -125,6 +127,7 @@ async def open_service(
         rule, command = scaling.rule(), settings.executor_id == COMMAND
         count = rule.max_workers if command else rule.min_workers
         places = Places(Lately(rule, time.monotonic()), count, rule.max_workers)
+        look_s = _LOOK_ALONE_S if alone else _LOOK_S
         runner = Runner(
             store,
             queue,
@@ -137,6 +140,7 @@ async def open_service(
             per_tenant=settings.per_tenant_max_concurrency,
             lease_s=settings.reservation_lease_s,
             approval_s=settings.approval_expiry_s,
+            look_s=look_s,
         )
         stack.push_async_callback(runner.stop)
         keeper = Keeper(queue, settings.executor_id, silence_s=settings.executor_silence_s, taken=runner.wake)
@@ -156,7 +160,7 @@ async def open_service(
             if settings.autoscaler_log_level:
                 logging.getLogger("djp.scaling").setLevel(settings.autoscaler_log_level)
             await keeper.begin(alone=alone)
-            background += [keeper.look, scaler.watch]
+            background += [scaler.watch] if alone else [scaler.watch, keeper.look]
         if MeshSettings().metrics_port is not None:
             background.append(QueueMetrics(scaler).watch)
 
@@ -174,8 +178,9 @@ async def open_service(
         if alone:
             await work.pause_left_over()
         executor = settings.executor_id
+        silence_s = settings.executor_silence_s
         driver = BatchDriver(
-            work, runs.project, runner, watchers, executor=executor, silence_s=settings.executor_silence_s
+            work, runs.project, runner, watchers, executor=executor, silence_s=silence_s, look_s=look_s
         )
         background += [driver.check, driver.advance]
         batches = BatchServicer(

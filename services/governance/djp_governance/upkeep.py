@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from djp_governance.events import Event
     from djp_governance.parts import Parts
 
-_POLL_S = 1.0
+_POLL_S = 2.0
 _SWEEP_S = 5.0  # a lease is to have lapsed within 30 s of its end
 _TIDY_S = 3600.0
 _ANOMALY_S = 60.0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from djp_storage.ports import Catalogue, EventStore
     from djp_storage.worker import Worker
 
-_POLL_S = 1.0
+_POLL_S = 2.0
 _SWEEP_S = 5.0
 _TIDY_S = 3600.0
 _OVER, _UNDER = "tier_over_threshold", "tier_under_threshold"

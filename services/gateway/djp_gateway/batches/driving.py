@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LOOK_S = 0.25
-"""How often a gateway looks for rows whose runs have ended at another one."""
 _PAGE = 32  # rows that are checked before what was found is kept
 _AT_ONCE = 8
 _AGAIN_S = 1.0
@@ -48,13 +46,16 @@ class BatchDriver:
         *,
         executor: str,
         silence_s: float,
+        look_s: float,
     ) -> None:
+        """`look_s`: how often it looks for what another gateway did, as rows whose runs have ended there."""
         self._work = work
         self._project = project
         self._runner = runner
         self._watchers = watchers
         self._executor = executor
         self._silence_s = silence_s
+        self._look_s = look_s
         self._mine: set[BatchKey] = set()
         """Those whose rows this gateway was given, and checks at once."""
         self._seen: dict[BatchKey, tuple[int, float]] = {}
@@ -80,7 +81,7 @@ class BatchDriver:
             except Exception as error:
                 _log.warning("batches cannot go on (%s); trying again", type(error).__name__)
                 await asyncio.sleep(_AGAIN_S)
-            await _rung(self._advance)
+            await self._rung(self._advance)
 
     async def _advanced(self, key: BatchKey) -> None:
         if await self._work.advance(key, self._executor):
@@ -97,7 +98,7 @@ class BatchDriver:
             except Exception as error:
                 _log.warning("rows of batches cannot be checked (%s); trying again", _told(error))
                 await asyncio.sleep(_AGAIN_S)
-            await _rung(self._check)
+            await self._rung(self._check)
 
     async def _checked_some(self) -> bool:
         """Check some rows of every batch that is this gateway's to check; whether there were any."""
@@ -142,6 +143,11 @@ class BatchDriver:
             return Checked(None, error=error.told)
         return Checked(answer.spec, answer.projection.total.cost_nano_usd)
 
+    async def _rung(self, bell: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._look_s):
+                await bell.wait()
+
     def _tell(self, key: BatchKey) -> None:
         self._watchers.wake(bell_of(key))
 
@@ -153,9 +159,3 @@ def bell_of(key: BatchKey) -> str:
 
 def _told(error: Exception) -> str:
     return error.message if isinstance(error, DjpError) else type(error).__name__
-
-
-async def _rung(bell: asyncio.Event) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LOOK_S):
-            await bell.wait()
