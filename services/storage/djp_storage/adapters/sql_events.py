@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from djp_storage.adapters.transactions import Transactions
     from djp_storage.model import By
 
-_NEW = insert(events).inline()
+_NEW, _LAST = insert(events).inline(), select(func.max(events.c.sequence))
 
 
 async def append_event(
@@ -64,7 +64,10 @@ class SqlEvents:
         return [_event(row) for row in await self._transactions.rows(query)]
 
     async def last_sequence(self) -> int:
-        return (await self._transactions.rows(select(func.max(events.c.sequence))))[0][0] or 0
+        async def work(connection: AsyncConnection) -> int:
+            return (await connection.execute(_LAST)).one()[0] or 0
+
+        return await self._transactions.look(work)
 
     async def newest(
         self,

@@ -45,13 +45,8 @@ class Transactions:
             return await work(connection)
 
     async def look(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
-        """Do a short work that only reads: on Postgres in a thread, which costs a third of what the async driver does.
-
-        SQLite's thread is for writers, which would have to be waited for.
-        """
-        if self._engine.dialect.name == "sqlite":
-            return await self.read(work)
-        return await self._threads.run(work)
+        """Do a short work that only reads, in a thread: it costs a third of what the async driver does, on SQLite a seventh."""
+        return await self._threads.look(work)
 
     async def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         """What a query finds; it waits for no writer."""
