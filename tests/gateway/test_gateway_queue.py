@@ -290,6 +290,18 @@ async def test_what_is_ordered_of_a_parked_run_of_a_newer_spec_reaches_a_newer_g
     assert await base.newer.claim("new", per_tenant=5) == Claim("t", run_id, 1, 0)
 
 
+async def test_what_was_ordered_of_a_run_before_it_was_parked_need_not_wait(base: Base) -> None:
+    ordered, other = [await base.add() for _ in range(2)]
+    await base.order(2)
+    order = Order(CANCEL, "tenant t", "")
+    await base.orders.give("t", ordered, order, request_id=str(uuid.uuid4()), request_sha256="body")
+    for run_id in (ordered, other):
+        run = await base.store.get("t", run_id)
+        await base.store.save(run, [], parked_until=datetime.now(UTC) + timedelta(days=1))
+    assert await base.queue.wake_parked("a") == 1
+    assert await base.order(2) == [ordered]
+
+
 async def test_a_dead_letter_of_a_newer_spec_is_replayed_by_a_newer_gateway(base: Base) -> None:
     run_id = await base.add(spec_version=SPEC_VERSION + 1)
     await base.newer.claim_one(run_id, "new")
@@ -370,7 +382,7 @@ async def test_a_new_run_is_taken_at_once_if_it_would_be_claimed_next(base: Base
     assert not await add("w")  # the one before comes first
     assert not await add("t", per_tenant=4)
     assert await add("c", executor=COMMAND)  # which works on its own only
-    assert len(await base.queue.unfinished(COMMAND)) == 1
+    assert len(await base.queue.left_by_commands()) == 1
     assert {(await base.claim(per_tenant=2)).tenant for _ in range(2)} == {"v", "w"}  # type: ignore[union-attr]
     assert await base.claim(per_tenant=2) is None
 

@@ -191,8 +191,8 @@ class RunQueue(Protocol):
         that were. A command wakes those only that need no more money."""
         ...
 
-    async def unfinished(self, executor: str) -> Sequence[Claim]:
-        """The runs of an executor, and those that wait since it accepted them."""
+    async def left_by_commands(self) -> Sequence[Claim]:
+        """The runs that commands work on, or have accepted and let wait."""
         ...
 
     async def newer(self) -> int:

@@ -188,7 +188,7 @@ class Runner:
 
     async def end_left_over(self, *, wait_s: float) -> None:
         """Begin to end the runs that an earlier command left; wait for that, but not longer than given."""
-        left = await self._queue.unfinished(COMMAND)
+        left = await self._queue.left_by_commands()
         tasks = [_keep(self._tasks, self._end_left_over(claim)) for claim in left]
         if tasks:
             await asyncio.wait(tasks, timeout=wait_s)
@@ -208,7 +208,7 @@ class Runner:
         if self._executor != COMMAND:
             await self._queue.hand_back(self._executor)
             return
-        waiting = [self._end_left_over(claim) for claim in await self._queue.unfinished(COMMAND)]
+        waiting = [self._end_left_over(claim) for claim in await self._queue.left_by_commands()]
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_S):
                 await asyncio.gather(*waiting)

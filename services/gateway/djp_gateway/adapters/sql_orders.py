@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, case, select, update
 
 from djp.database import from_us, now_us
 from djp.upserts import insert_if_new
 from djp_gateway.adapters.repeats import row_of_request
 from djp_gateway.adapters.sql_audit import remember
-from djp_gateway.adapters.tables import orders
+from djp_gateway.adapters.tables import orders, runs
 from djp_gateway.callers import AuditEvent
 from djp_gateway.ports import APPROVE, REJECT, Order
 
@@ -31,6 +31,13 @@ _FIRST = (
         orders.c.kind.in_(bindparam("kinds", expanding=True)),
     )
     .order_by(orders.c.ordered_us.desc())
+)
+# If the run is parked, its time has come. The row is written in any case: so one that is being parked meanwhile is
+# either seen here to be, or finds the order.
+_NO_LONGER_PARKED = (
+    update(runs)
+    .where(runs.c.run_id == bindparam("of_run"))
+    .values(due_us=case((runs.c.due_us.is_not(None), bindparam("now"))))
 )
 
 
@@ -61,6 +68,7 @@ class SqlRunOrders:
             new = insert_if_new(self._tables.dialect, orders, orders.c.request_id)
             if (await connection.execute(new, row)).one_or_none() is None:
                 return False
+            await connection.execute(_NO_LONGER_PARKED, {"of_run": run_id, "now": row["ordered_us"]})
             if kind := _REMEMBERED.get(order.kind):
                 await remember(connection, AuditEvent(kind, tenant, order.by, run_id))
             return True

@@ -5,12 +5,26 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, Update, and_, bindparam, func, insert, or_, select, text, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Update,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+    update,
+)
 
 from djp.database import now_us
 from djp.upserts import insert_if_new, insert_into
 from djp.v1 import run_pb2
-from djp_gateway.adapters.tables import executors, orders, runs, slowed
+from djp_gateway.adapters.tables import executors, runs, slowed
 from djp_gateway.ports import COMMAND, Claim
 from djp_gateway.spec import SPEC_VERSION
 
@@ -29,6 +43,9 @@ _CLAIM_LOCK = 0x646A7071  # "djpq": the advisory lock of who claims on Postgres,
 _CLAIM = (runs.c.tenant, runs.c.run_id, runs.c.attempt, runs.c.takeovers)
 _parked = runs.c.due_us.is_not(None)  # until a person decides, or a time comes
 _in_work = and_(runs.c.terminal.is_(False), runs.c.waiting.is_(False), ~_parked)
+_command: ColumnElement[str] = literal_column(f"'{COMMAND}'")  # spelled out, as in the indexes over such runs
+_queued = and_(runs.c.waiting.is_(True), runs.c.executor != _command)
+_queued_of_commands = and_(runs.c.waiting.is_(True), runs.c.executor == _command)
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 _SLOWED = select(slowed.c.tenant).where(slowed.c.until_us > bindparam("now"))
@@ -45,16 +62,16 @@ _BEATS = (
     .where(_in_work, runs.c.executor != COMMAND)
     .group_by(runs.c.executor)
 )
-_DEPTH = select(func.count(), func.min(runs.c.queued_us)).where(runs.c.waiting, runs.c.executor != COMMAND)
-_NEWER = select(func.count()).where(
-    runs.c.waiting, runs.c.executor != COMMAND, runs.c.spec_version > bindparam("knows")
+_DEPTH = select(func.count(), func.min(runs.c.queued_us)).where(_queued)
+_NEWER = select(func.count()).where(_queued, runs.c.spec_version > bindparam("knows"))
+_LEFT = union_all(
+    select(*_CLAIM).where(_in_work, runs.c.executor == _command), select(*_CLAIM).where(_queued_of_commands)
 )
-_ordered = select(orders.c.run_id).where(orders.c.run_id == runs.c.run_id).exists()
-_ready = and_(_parked, runs.c.terminal.is_(False), or_(runs.c.due_us <= bindparam("now"), _ordered))
+_ready = and_(_parked, runs.c.terminal.is_(False), runs.c.due_us <= bindparam("now"))
 _ready_for_command = and_(_ready, runs.c.state == run_pb2.RUN_STATE_PENDING_APPROVAL)
-_WOKEN = {
-    False: select(runs.c.run_id).where(_ready).limit(1),
-    True: select(runs.c.run_id).where(_ready_for_command).limit(1),
+_WOKEN = {  # the first by time, which only the index knows: Postgres would read every run for any of them
+    for_command: select(runs.c.run_id).where(ready).order_by(runs.c.due_us).limit(1)
+    for for_command, ready in ((False, _ready), (True, _ready_for_command))
 }
 _WAKE = {
     for_command: update(runs)
@@ -185,9 +202,8 @@ class SqlRunQueue:
             return 0  # mostly, and without a lock
         return await self._change(_WAKE[taker == COMMAND], {**now, "taker": taker})
 
-    async def unfinished(self, executor: str) -> Sequence[Claim]:
-        query = select(*_CLAIM).where(runs.c.executor == executor, runs.c.terminal.is_(False), ~_parked)
-        return [Claim(*row) for row in await self._tables.rows(query)]
+    async def left_by_commands(self) -> Sequence[Claim]:
+        return [Claim(*row) for row in await self._tables.rows(_LEFT)]
 
     async def newer(self) -> int:
         ((count,),) = await self._tables.rows(_NEWER, {"knows": self._knows})
@@ -222,8 +238,7 @@ class _Waiting:
     """The runs that wait and that one may take: a command its own only, and nobody else takes those."""
 
     def __init__(self, knows: int, *, command: bool) -> None:
-        whose = runs.c.executor == COMMAND if command else runs.c.executor != COMMAND
-        waits = and_(runs.c.waiting, runs.c.spec_version <= knows, whose)
+        waits = and_(_queued_of_commands if command else _queued, runs.c.spec_version <= knows)
         # The tenants that have some are found by hops through the index, however many runs each of them has.
         hops = select(select(func.min(runs.c.tenant)).where(waits).scalar_subquery().label("tenant")).cte(
             "hops", recursive=True

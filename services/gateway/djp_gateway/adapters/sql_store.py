@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
-from djp.database import to_us
+from djp.database import now_us, to_us
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, RequestIdReused
 from djp.mesh.times import from_timestamp
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2
 from djp_gateway.adapters.pages import read_page
-from djp_gateway.adapters.tables import checkpoints, events, hidden_values, runs
+from djp_gateway.adapters.tables import checkpoints, events, hidden_values, orders, runs
 from djp_gateway.ports import Checkpoint, Page
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _SAVE = update(runs).where(
     runs.c.last_sequence == bindparam("after"),
     runs.c.terminal.is_(False),
 )
+_ordered = select(orders.c.run_id).where(orders.c.run_id == bindparam("of_run")).exists()
+_NOT_PARKED = update(runs).where(runs.c.run_id == bindparam("of_run"), _ordered).values(due_us=bindparam("now"))
 _EVENTS = (
     select(events.c.sequence, events.c.sealed_event)
     .where(events.c.run_id == bindparam("of_run"), events.c.sequence > bindparam("after"))
@@ -129,6 +131,8 @@ class SqlRunStore:
             if (await connection.execute(_SAVE, columns)).rowcount != 1:
                 raise FailedPrecondition(f"run {run_id} has ended or was taken over by another attempt")
             await connection.execute(_ADD_EVENT, rows)
+            if parked_until:  # what was ordered before need not wait
+                await connection.execute(_NOT_PARKED, {**mine, "now": now_us()})
             if hidden is not None:
                 sealed = self._seal.close(json.dumps(hidden).encode(), _place(run_id, "hidden"))
                 await connection.execute(_FORGET_HIDDEN, mine)

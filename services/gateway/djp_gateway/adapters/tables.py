@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -55,22 +57,26 @@ runs = Table(
     UniqueConstraint("tenant", "request_id", name="uq_runs_request"),
 )
 Index("ix_runs_newest", runs.c.tenant, runs.c.created_us, runs.c.run_id)
-Index("ix_runs_unfinished", runs.c.executor, runs.c.terminal)
-Index(
-    "ix_runs_waiting",
-    runs.c.tenant,
-    runs.c.urgency,
-    runs.c.created_us,
-    runs.c.run_id,
-    sqlite_where=text("waiting"),
-    postgresql_where=text("waiting"),
-)
-Index(  # its terms are written as queries write them, or it would not be used
-    "ix_runs_working",
-    runs.c.tenant,
-    sqlite_where=text("terminal IS 0 AND waiting IS 0 AND due_us IS NULL"),
-    postgresql_where=text("terminal IS FALSE AND waiting IS FALSE AND due_us IS NULL"),
-)
+# The queue's indexes. Their terms are written as queries write them, or they would not be used; and there is none by
+# `executor` over more than the runs in work, or SQLite would prefer that one and read every run that waits.
+_QUEUED: dict[str, Any] = {
+    "sqlite_where": text("waiting IS 1 AND executor != 'command'"),
+    "postgresql_where": text("waiting IS TRUE AND executor != 'command'"),
+}
+_QUEUED_OF_COMMANDS: dict[str, Any] = {
+    "sqlite_where": text("waiting IS 1 AND executor = 'command'"),
+    "postgresql_where": text("waiting IS TRUE AND executor = 'command'"),
+}
+_IN_WORK: dict[str, Any] = {
+    "sqlite_where": text("terminal IS 0 AND waiting IS 0 AND due_us IS NULL"),
+    "postgresql_where": text("terminal IS FALSE AND waiting IS FALSE AND due_us IS NULL"),
+}
+_turn = (runs.c.tenant, runs.c.urgency, runs.c.created_us, runs.c.run_id, runs.c.spec_version)
+Index("ix_runs_queue", *_turn, **_QUEUED)
+Index("ix_runs_queue_of_commands", *_turn, **_QUEUED_OF_COMMANDS)
+Index("ix_runs_queue_depth", runs.c.spec_version, runs.c.queued_us, **_QUEUED)
+Index("ix_runs_working", runs.c.tenant, **_IN_WORK)
+Index("ix_runs_working_at", runs.c.executor, **_IN_WORK)
 Index(
     "ix_runs_due",
     runs.c.due_us,
