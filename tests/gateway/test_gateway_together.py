@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from djp.database import DatabaseAwayError
+from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import common_pb2, debate_pb2, governance_pb2, run_pb2
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_store import SqlRunStore
@@ -200,3 +201,30 @@ async def test_a_run_that_finds_a_place_is_claimed_by_nobody(
     for run in (first, second):
         assert (await gateway.finish(run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
     assert claims == [second.run_id]
+
+
+async def test_another_tenant_is_not_behind_a_flood_that_comes_in(
+    gateway: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, opened, under_way = SqlRunQueue.add, asyncio.Event(), 0
+
+    async def add(self: SqlRunQueue, run: run_pb2.Run, **more: Any) -> Any:
+        nonlocal under_way
+        if run.tenant == "flood":
+            under_way += 1
+            await opened.wait()
+        return await real(self, run, **more)
+
+    monkeypatch.setattr(SqlRunQueue, "add", add)
+    with identity_scope(Identity("flood")):
+        flood = [asyncio.create_task(gateway.start()) for _ in range(40)]
+    try:
+        await until(lambda: under_way)
+        with identity_scope(Identity("other")):
+            assert (await gateway.do()).state == run_pb2.RUN_STATE_PUBLISHED
+        assert under_way == 1
+        for given_up in flood[20:]:
+            given_up.cancel()
+    finally:
+        opened.set()
+    assert len({run.run_id for run in await asyncio.gather(*flood[:20])}) == 20

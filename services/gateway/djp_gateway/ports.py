@@ -142,6 +142,10 @@ class RunQueue(Protocol):
         """
         ...
 
+    async def may_claim(self, executor: str, *, per_tenant: int) -> bool:
+        """Whether `claim` would find a run now; without a lock."""
+        ...
+
     async def claim(self, executor: str, *, per_tenant: int) -> Claim | None:
         """Take the run whose turn it is; None: none waits that may be in work now.
 

@@ -8,6 +8,7 @@ import logging
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from djp.database import DatabaseAwayError
 from djp.mesh.identity import Identity, identity_scope
@@ -80,6 +81,8 @@ class Runner:
         self._look_s = look_s
         self._gates = steps.Gates(queue, Approvals(orders, timedelta(seconds=approval_s)), dead)
         self._ending = Ending(store, leaves, watchers, outside=executor != COMMAND)
+        self._lines = WeakValueDictionary[str, asyncio.Lock]()
+        """By tenant, where its runs stand that are to be accepted."""
         self._accepting: set[asyncio.Task[Any]] = set()
         """What callers began, and what ends even if they go away."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,14 +100,17 @@ class Runner:
     async def accept(self, run: run_pb2.Run, *, request_id: str, request_sha256: str) -> run_pb2.Run:
         """Store a run and queue it, both even if the caller goes away; answers with the run of that request_id.
 
+        A tenant's runs are accepted one after the other, so that nobody else's waits behind more than one of them.
+
         Raises:
             RequestIdReused: the request_id came with another body.
         """
-        return await asyncio.shield(_keep(self._accepting, self._accept(run, request_id, request_sha256)))
+        async with self._lines.setdefault(run.tenant, asyncio.Lock()):
+            return await asyncio.shield(_keep(self._accepting, self._accept(run, request_id, request_sha256)))
 
     async def _accept(self, run: run_pb2.Run, request_id: str, request_sha256: str) -> run_pb2.Run:
         # With a place for it, it begins at once, and nobody has to look for it in the queue.
-        room = 0 if self._stopping else self._places.room(self._per_tenant)
+        room = self._room()
         with self._places.held(run.run_id) if room else nullcontext():
             try:
                 stored, taken = await self._queue.add(
@@ -114,7 +120,9 @@ class Runner:
                 self._adrift = True
                 raise
             if taken and not self._stopping:
-                self._begin(Claim(run.tenant, run.run_id, run.attempt, takeovers=0))
+                accepted = run_pb2.Run()
+                accepted.CopyFrom(stored)  # the caller's answer is the run as it was accepted
+                self._begin(Claim(run.tenant, run.run_id, run.attempt, takeovers=0), accepted)
         if not taken:
             self.wake()
         return stored
@@ -145,12 +153,17 @@ class Runner:
         if self._adrift and not self._stopping:
             await to_the_end(self._queue.hand_back(self._executor, keep={*self._runs, *self._places}))
             self._adrift = False
-        while not self._stopping and (room := self._places.room(self._per_tenant)):
+        while (room := self._room()) and await self._queue.may_claim(self._executor, per_tenant=room):
+            if not (room := self._room()):  # runs that were accepted meanwhile have found the last places
+                break
             with self._places.held():
                 claim = await to_the_end(self._queue.claim(self._executor, per_tenant=room))
                 if claim is None:
                     break
                 self._begin(claim)
+
+    def _room(self) -> int:
+        return 0 if self._stopping else self._places.room(self._per_tenant)
 
     async def listen(self) -> None:
         """Hear of what other gateways were told of the runs here, until cancelled."""
@@ -213,15 +226,16 @@ class Runner:
             async with asyncio.timeout(_END_S):
                 await asyncio.gather(*waiting)
 
-    def _begin(self, claim: Claim) -> None:
+    def _begin(self, claim: Claim, accepted: run_pb2.Run | None = None) -> None:
+        """`accepted`: the run, where it was accepted just now: it need not be read, nor is anything ordered of it."""
         self._places.take(claim.run_id, claim.waited_s)
-        _keep(self._tasks, self._work(claim))
+        _keep(self._tasks, self._work(claim, accepted))
 
-    async def _work(self, claim: Claim) -> None:
+    async def _work(self, claim: Claim, accepted: run_pb2.Run | None) -> None:
         # Only from here on may it be cancelled: a task that has not begun would end without a word.
         self._runs[claim.run_id] = task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
-            await self._worked(claim)
+            await self._worked(claim, accepted)
         except DatabaseAwayError as away:
             _log.warning("run %s goes on from what is kept when the database answers again: %s", claim.run_id, away)
             self._adrift = True
@@ -235,16 +249,16 @@ class Runner:
                 self._cancelled.pop(claim.run_id, None)
             self.when_ended()
 
-    async def _worked(self, claim: Claim) -> None:
+    async def _worked(self, claim: Claim, accepted: run_pb2.Run | None) -> None:
         tenant, run_id = claim.tenant, claim.run_id
         live = LiveRun(run_pb2.Run(run_id=run_id, tenant=tenant), self._store, self._watchers, lease_s=self._lease_s)
         error: run_pb2.RunError | None = None
         with _run(tenant, run_id):
             try:
-                live.run = await self._store.get(tenant, run_id)
+                live.run = accepted or await self._store.get(tenant, run_id)
                 if live.run.state in TERMINAL_STATES:
                     return
-                if order := (await self._orders.first([run_id], CANCEL)).get(run_id):
+                if not accepted and (order := (await self._orders.first([run_id], CANCEL)).get(run_id)):
                     error = cancelled(order)
                 elif claim.takeovers > _MOST_TAKEOVERS:
                     error = _DEADLY

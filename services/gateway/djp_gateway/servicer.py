@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from djp.mesh.deadline import bounded_timeout, deadline_scope
+from djp.mesh.errors import DjpError
 from djp.mesh.identity import current_identity
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import run_pb2, run_pb2_grpc
@@ -68,14 +69,19 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     async def StartRun(self, request: run_pb2.StartRunRequest, context: Context) -> run_pb2.StartRunResponse:
         tenant, request_id = current_identity().tenant, request.request_id
         request_sha256 = sha256(request.run.SerializeToString(deterministic=True)).hexdigest()
-        # Before anything is resolved: a preset may have changed since, but the answer to this request has not.
-        if earlier := await self._store.earlier(tenant, request_id, request_sha256):
-            return run_pb2.StartRunResponse(run=earlier)
+        try:
+            spec = await self._resolver.resolve(request.run)
+        except DjpError:
+            # A preset may have changed since, or a leaf be away, but the answer to an earlier request has not. One that
+            # can be done is found when it is to be stored.
+            if earlier := await self._store.earlier(tenant, request_id, request_sha256):
+                return run_pb2.StartRunResponse(run=earlier)
+            raise
         run = run_pb2.Run(
             run_id=str(uuid.uuid4()),
             tenant=tenant,
             state=run_pb2.RUN_STATE_QUEUED,
-            spec=await self._resolver.resolve(request.run),
+            spec=spec,
             attempt=1,
         )
         run.created_at.GetCurrentTime()

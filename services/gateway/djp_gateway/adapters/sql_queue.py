@@ -119,10 +119,12 @@ class SqlRunQueue:
         busy = _pairs((await connection.execute(_BUSY, {"tenants": [tenant]})).all())
         return busy.get(tenant, 0) < per_tenant
 
+    async def may_claim(self, executor: str, *, per_tenant: int) -> bool:
+        waiting = _waiting(self._knows, command=executor == COMMAND)
+        return bool(await self._tables.look(lambda connection: waiting.with_room(connection, per_tenant)))
+
     async def claim(self, executor: str, *, per_tenant: int) -> Claim | None:
         waiting = _waiting(self._knows, command=executor == COMMAND)
-        if not await self._tables.look(lambda connection: waiting.with_room(connection, per_tenant)):
-            return None  # mostly, and without a lock
 
         async def claimed(connection: AsyncConnection) -> Claim | None:
             if self._tables.dialect != "sqlite":
