@@ -88,7 +88,7 @@ clean: ## Remove what was installed, built and cached in this folder.
 
 $(READY): pyproject.toml requirements-dev.lock requirements-uv.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
-	@echo "Setting up .venv with $$($(PYTHON) --version), from the lock files ..."
+	@echo "Setting up .venv with $$($(PYTHON) --version), from the lock files; it takes a minute or two ..."
 	@$(PYTHON) -m venv .venv || { echo "the venv module is missing: install it (on Debian: apt-get install python3-venv)"; exit 1; }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements-dev.lock

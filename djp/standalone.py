@@ -33,7 +33,8 @@ LEAF_PORTS = {
     "storage": 7106,
 }
 _ONE_MESH = (
-    "; wait for it, or start one mesh with `djp serve all` and give --gateway, or choose another folder with DJP_HOME"
+    "; wait for it, or, if it is `djp up` or `djp serve all`, give --gateway (localhost:7100, unless it listens "
+    "elsewhere), or choose another folder with DJP_HOME"
 )
 SERVICES = (*LEAF_PORTS, "gateway")
 

@@ -206,7 +206,9 @@ def _ballot(ballot: judge_pb2.Ballot) -> str:
         reason = f": {one_line(ballot.abstain_reason, 200)}" if ballot.abstain_reason else ""
         return f"{juror} abstained{reason}"
     marks = sorted(ballot.scores, key=lambda score: -score.total)
-    return f"{juror} gave " + ", ".join(f"{_name(score.draft_id)} {score.total:.2f}" for score in marks)
+    gave = ", ".join(f"{_name(score.draft_id)} {score.total:.2f}" for score in marks)
+    # The same juror reads the same drafts in several orders, and may well give the same.
+    return f"{juror} gave {gave}, read as {', '.join(map(_name, ballot.order))}"
 
 
 def _name(text: str) -> str:

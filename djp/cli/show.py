@@ -11,6 +11,7 @@ from rich.text import Text
 
 from djp.cli.exits import Exit
 from djp.cli.history import print_history
+from djp.cli.places import place_of
 from djp.cli.terminal import clean, command_name, is_tty, one_line, out, say
 from djp.mesh.settings import djp_home
 from djp.money import format_usd
@@ -268,7 +269,7 @@ def _print_notes(run: run_pb2.Run, restored: bool) -> None:
 
 def _print_next(run: run_pb2.Run, gateway: str | None) -> None:
     if location := run.result.artifact_location:
-        out().print(f"Artifact: {one_line(location)}", soft_wrap=True)
+        out().print(f"Artifact: {one_line(place_of(location, gateway))}", soft_wrap=True)
     at = f" --gateway {shlex.quote(gateway)}" if gateway else ""
     djp, short = command_name(), one_line(run.run_id)[:8]
     out().print()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from djp.cli.documents import document
 from djp.cli.exits import Exit
+from djp.cli.places import place_of
 from djp.cli.session import connected
 from djp.cli.tables import Column, print_table
 from djp.cli.terminal import one_line, say
@@ -167,7 +168,7 @@ async def show_artifact(gateway: str | None, tenant: str, workflow: str, artifac
         "created": f"{moment(info.created_at)} UTC",
         "run": info.run_id,
         "tags": ", ".join(f"{name}={value}" for name, value in sorted(info.tags.items())),
-        "where": info.location,
+        "where": place_of(info.location, gateway),
     }
     say(full_name(info.key), "bold")
     for name, value in told.items():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from djp.cli.bars import transfer_bar
 from djp.cli.documents import document
 from djp.cli.exits import Exit
+from djp.cli.places import place_of
 from djp.cli.session import CommandError
 from djp.cli.storage import full_name, size, storage_of
 from djp.cli.terminal import one_line, say
@@ -78,7 +79,7 @@ async def put_artifact(
     if as_json:
         print(json.dumps(document(stored), indent=2))
     else:
-        say(f"{full_name(stored.key)}: {size(stored.size)} at {one_line(stored.location)}")
+        say(f"{full_name(stored.key)}: {size(stored.size)} at {one_line(place_of(stored.location, gateway))}")
     return Exit.OK
 
 

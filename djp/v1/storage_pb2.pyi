@@ -117,7 +117,7 @@ class ArtifactInfo(_message.Message):
     run_id: _builtins.str
     legal_hold: _builtins.bool
     location: _builtins.str
-    """Where the object is, for example a file path or s3 address."""
+    """Where the object is: in S3 its address, in a folder its path below that."""
     @_builtins.property
     def key(self) -> Global___ArtifactKey: ...
     @_builtins.property

@@ -14,11 +14,11 @@ from tests.cli.test_cli_help import parse, words_of
 from tests.gateway.test_gateway_replay import same
 
 
-def artifact(run: Any) -> Any:
-    return json.loads(Path(run["result"]["artifact_location"]).read_text())
+def artifact(home: Path, run: Any) -> Any:
+    return json.loads((home / "artifacts" / run["result"]["artifact_location"]).read_text())
 
 
-async def test_a_deterministic_offline_run_comes_out_again_byte_for_byte(djp: Any, docs: Path) -> None:
+async def test_a_deterministic_offline_run_comes_out_again_byte_for_byte(djp: Any, home: Path, docs: Path) -> None:
     first = await djp(
         *("run", "--task", "How is money reserved? Ask jane.roe@example.com.", "--grounded-corpus", str(docs)),
         *("--preset", "deterministic", "--redact", "all", "--juror", "offline/rubric", "--rounds", "2"),
@@ -32,7 +32,7 @@ async def test_a_deterministic_offline_run_comes_out_again_byte_for_byte(djp: An
     again = json.loads((await djp("runs", "replay", run["run_id"][:8], "--json")).out)
     assert again["run"]["replay"]["run_id"] == run["run_id"]
     assert again["run"]["spec"] == run["spec"]
-    assert same(artifact(again["run"])) == same(artifact(run))
+    assert same(artifact(home, again["run"])) == same(artifact(home, run))
     (told,) = again["differences"]
     assert told.startswith(f"the corpus {run['spec']['corpus']} is at version ")
 
@@ -55,6 +55,9 @@ async def test_a_deterministic_offline_run_comes_out_again_byte_for_byte(djp: An
     assert "Replays the run " in changed.out
     shown = await djp("replay", "--show", "latest")
     assert "What is a budget?" in shown.out
+    (where,) = [line for line in shown.out.splitlines() if line.startswith("Artifact: ")]
+    assert where.startswith(f"Artifact: {home}/artifacts/hot/default/")
+    assert Path(where.removeprefix("Artifact: ")).is_file()  # noqa: ASYNC240
     assert len((await djp("replay", "--list")).out.splitlines()) >= 5
 
 

@@ -243,7 +243,7 @@ async def test_an_archive_with_damage_is_kept_and_the_command_fails(
 ) -> None:
     await put(archive)
     await looking.show_artifact(archive.address, "", *KEY.values(), as_json=True)
-    Path(told(capsys)["location"]).unlink()  # noqa: ASYNC240
+    (tmp_path / "artifacts" / told(capsys)["location"]).unlink()
     file = tmp_path / "archive.tar"
     with pytest.raises(CommandError, match="1 of 1 artifacts could not be read") as caught:
         await files.export_tenant(archive.address, "", file, as_json=False)
@@ -273,14 +273,16 @@ async def test_runs_of_the_older_system_come_from_their_folder(
     assert {info["tags"]["status"] for info in told(capsys)["artifacts"]} == {"published", "advisory"}
 
 
-async def test_what_differs_is_said_and_mended(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_differs_is_said_and_mended(
+    archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     await put(archive)
     await put(archive, artifact="second")
     assert await care.reconcile(archive.address, mend=False, verify=True, as_json=False) == 0
     assert said(capsys) == "2 objects and 2 artifacts compared: all is well\n"
     await looking.show_artifact(archive.address, "", *KEY.values(), as_json=True)
-    where = Path(told(capsys)["location"])
-    where.rename(where.with_name("away"))  # noqa: ASYNC240
+    where = tmp_path / "artifacts" / told(capsys)["location"]
+    where.rename(where.with_name("away"))
     assert await care.reconcile(archive.address, mend=False, verify=False, as_json=False) == 1
     shown = said(capsys)
     assert "artifact without its object" in shown

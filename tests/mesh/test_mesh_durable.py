@@ -7,7 +7,6 @@ import json
 import random
 import uuid
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +22,7 @@ from tests.mesh.test_whole_mesh import LEAVES, Home, _wait_for_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from djp.client import DjpClient
 
@@ -95,7 +95,10 @@ async def test_gateways_that_are_killed_at_random_lose_nothing_and_pay_nothing_t
         assert len(left) == 2
         async with connect(gateways.address(left[0])) as client, open_channel(started["governance"][1]) as channel:
             ledger = governance_pb2_grpc.GovernanceServiceStub(channel)
-            paid = {run_id: await _checked(client, ledger, run_id, tenant) for run_id, tenant in runs.items()}
+            artifacts = home.folder / "home/artifacts"
+            paid = {
+                run_id: await _checked(client, ledger, artifacts, run_id, tenant) for run_id, tenant in runs.items()
+            }
             budgets = (await ledger.ListBudgets(governance_pb2.ListBudgetsRequest())).budgets
             assert {window.reserved_nano_usd for budget in budgets for window in budget.windows} == {0}
             for tenant in TENANTS:
@@ -109,7 +112,7 @@ async def test_gateways_that_are_killed_at_random_lose_nothing_and_pay_nothing_t
             assert gateways.processes[name].wait(timeout=60) == 0
 
 
-async def _checked(client: DjpClient, ledger: Any, run_id: str, tenant: str) -> int:
+async def _checked(client: DjpClient, ledger: Any, artifacts: Path, run_id: str, tenant: str) -> int:
     """How many calls of known usage the run paid, when it has ended, and all that tells of it agrees."""
     with identity_scope(Identity(tenant=tenant)):
         events = [event async for event in client.watch(run_id)]
@@ -127,7 +130,7 @@ async def _checked(client: DjpClient, ledger: Any, run_id: str, tenant: str) -> 
     assert [event.state.state in TERMINAL_STATES for event in events if event.HasField("state")].count(True) == 1
     assert run.state in (run_pb2.RUN_STATE_PUBLISHED, run_pb2.RUN_STATE_ADVISORY), run.error
     assert {one.state for one in reservations} == {governance_pb2.RESERVATION_STATE_SETTLED}
-    artifact = json.loads(Path(run.result.artifact_location).read_text())  # noqa: ASYNC240
+    artifact = json.loads((artifacts / run.result.artifact_location).read_text())
     charged = sum(one.charged_nano_usd for one in reservations)
     assert charged == run.result.total_nano_usd == artifact["provenance"]["total_cost_nano_usd"]
     assert artifact["publish"]["text"] == run.result.text

@@ -76,8 +76,8 @@ class Script:
         return json.dumps({"answer": answer, "evidence": [], "confidence": 0.75, "safety_flags": []})
 
 
-def artifact_of(result: dict[str, Any]) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(Path(result["artifact_location"]).read_text())
+def artifact_of(home: Path, result: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((home / "artifacts" / result["artifact_location"]).read_text())
     return document
 
 
@@ -127,7 +127,7 @@ async def test_two_providers_two_rounds_and_two_faults(home: Path) -> None:
     assert [draft["round"] for draft in result["drafts"]] == [2, 2]
 
     # Every attempt, in the artifact and in the ledger, at what the provider billed; the cut one at its bound.
-    artifact = artifact_of(result)
+    artifact = artifact_of(home, result)
     assert validate_against("artifact", artifact) == []
     told = artifact["provenance"]["calls"]
     assert len(told) == len(calls) == 2 * 2 + 2 * 2 + 2  # drafts, ballots in two orders, faults
@@ -230,7 +230,7 @@ async def test_drafts_that_agree_are_not_debated_again(home: Path) -> None:
         assert len([call for call in server.calls if call.model == "writer"]) == 2
     result = json.loads(out)["run"]["result"]
     assert (result["rounds"], result["stopped_early"], result["agreement"]) == (1, True, 1.0)
-    artifact = artifact_of(result)
+    artifact = artifact_of(home, result)
     assert validate_against("artifact", artifact) == []
     debate = artifact["debate"]
     assert (debate["rounds"], debate["stopped_early"], debate["agreement"]) == (1, True, 1.0)

@@ -83,7 +83,9 @@ class Home:
         return process, address
 
     def artifact(self, run: dict[str, Any]) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(Path(run["result"]["artifact_location"]).read_text())
+        document: dict[str, Any] = json.loads(
+            (self.folder / "home/artifacts" / run["result"]["artifact_location"]).read_text()
+        )
         return document
 
 

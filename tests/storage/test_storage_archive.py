@@ -295,11 +295,11 @@ async def test_a_tenant_exports_its_own_and_an_operator_any(client: Any) -> None
         assert tar.getnames() == ["djp-archive.json", "end.json"]
 
 
-async def test_an_artifact_that_cannot_be_read_costs_the_archive_no_other(client: Any) -> None:
+async def test_an_artifact_that_cannot_be_read_costs_the_archive_no_other(client: Any, home: Path) -> None:
     for name, content in (("one", b"1" * 2000), ("two", b"2" * 2000), ("three", b"3" * 2000)):
         await client.put(content, artifact=name)
-    os.unlink((await client.stat("two")).location)
-    with open((await client.stat("one")).location, "wb") as file:  # noqa: ASYNC230
+    os.unlink(home / "artifacts" / (await client.stat("two")).location)
+    with open(home / "artifacts" / (await client.stat("one")).location, "wb") as file:  # noqa: ASYNC230
         file.write(b"1" * 1999 + b"!")
     got = []
     with pytest.raises(grpc.aio.AioRpcError) as caught, identity_scope(Identity("acme")):

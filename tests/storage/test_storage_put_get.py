@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,6 +19,7 @@ from djp.v1 import common_pb2, storage_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from djp.mesh.errors import DjpError
 
@@ -73,10 +74,8 @@ async def test_an_artifact_comes_back_as_it_went_in(client: Any, home: Path, fil
     )
     assert (info.content_type, info.run_id) == ("application/json", "r1")
     assert dict(info.tags) == {"preset": "lean", "naïve": "ж"}
-    location = Path(info.location)
-    assert location.parent == home / "artifacts/hot/acme/adhoc"
-    assert location.name.endswith("-report.json")
-    assert location.read_bytes() == content  # noqa: ASYNC240
+    assert re.fullmatch("hot/acme/adhoc/[0-9a-f]{12}-report.json", info.location)
+    assert (home / "artifacts" / info.location).read_bytes() == content
     assert files() == {"hot/acme/adhoc/report.json": content}
     assert info.created_at == info.modified_at == info.tier_since
     assert info.due_at.ToDatetime() == info.tier_since.ToDatetime() + timedelta(days=7)
@@ -292,10 +291,10 @@ DAMAGES = {
 
 @pytest.mark.parametrize("size", [10, 2**20, 2**20 + 1, 5 * 2**20])
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_object_is_never_taken_for_whole(client: Any, size: int, damage: str) -> None:
+async def test_a_damaged_object_is_never_taken_for_whole(client: Any, home: Path, size: int, damage: str) -> None:
     content = bytes(size)
-    path = Path((await client.put(*(content[at : at + 2**20] for at in range(0, size, 2**20)))).location)
-    path.write_bytes(DAMAGES[damage](content))  # noqa: ASYNC240
+    put = await client.put(*(content[at : at + 2**20] for at in range(0, size, 2**20)))
+    (home / "artifacts" / put.location).write_bytes(DAMAGES[damage](content))
     got = 0
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for message in client.stub.GetArtifact(
@@ -307,12 +306,13 @@ async def test_a_damaged_object_is_never_taken_for_whole(client: Any, size: int,
     assert got < size
 
 
-async def test_an_object_that_is_gone_is_told_with_its_place(client: Any) -> None:
+async def test_an_object_that_is_gone_is_told_with_its_place(client: Any, home: Path) -> None:
     location = (await client.put(b"text")).location
-    os.unlink(location)
+    os.unlink(home / "artifacts" / location)
     error = await refused(client.get())
     assert (error.code, error.reason) == ("DATA_LOSS", "NOT_FOUND")
-    assert location in error.message
+    assert f"{home}/artifacts/{location} is gone" in error.message
+    assert error.told.startswith(f"{location} is gone")  # where the folder is, is told to nobody outside
 
 
 def replace_by(kind: str, path: Path, secret: Path) -> None:
@@ -345,7 +345,7 @@ async def test_nothing_but_a_file_is_read(client: Any, home: Path, kind: str) ->
     secret = home / "elsewhere" / "a.json"
     secret.parent.mkdir()
     secret.write_bytes(b"text")
-    replace_by(kind, Path((await client.put(b"text")).location), secret)
+    replace_by(kind, home / "artifacts" / (await client.put(b"text")).location, secret)
     error = await refused(client.get())
     assert error.code == "FAILED_PRECONDITION"
     assert "link" in error.message

@@ -74,8 +74,8 @@ class DirectoryStore:
         """Nothing: unfinished uploads are told by their locks, see `clean`."""
 
     def location(self, name: ObjectName) -> str:
-        """The file's absolute path."""
-        return str(self._root.joinpath(name.tier.value, *object_path(name)))
+        """Below the store's folder: on which machine and where that is, is its owner's business."""
+        return "/".join((name.tier.value, *object_path(name)))
 
     def path(self, name: ObjectName) -> str:
         """Below the tier's folder."""
@@ -144,7 +144,9 @@ class DirectoryStore:
                     with suppress(FileNotFoundError), open_file(description_leaf(leaf), folder) as file:
                         return file.read().decode(errors="replace")
             except FileNotFoundError:
-                raise ObjectMissing(f"{self._root / tier.value / path} is gone") from None
+                raise ObjectMissing(
+                    f"{self._root / tier.value / path} is gone", outside=f"{tier.value}/{path} is gone"
+                ) from None
         return ""
 
     def _clean(self) -> int:
@@ -167,9 +169,9 @@ class DirectoryStore:
             try:
                 yield
             except FileNotFoundError:
-                raise ObjectMissing(
-                    f"{self.location(name)} is gone, though the catalogue has it; bring the file back from a backup"
-                ) from None
+                told = "is gone, though the catalogue has it; bring the file back from a backup"
+                where = self.location(name)
+                raise ObjectMissing(f"{self._root / where} {told}", outside=f"{where} {told}") from None
 
     @contextmanager
     def opened(self, *folders: str, make: bool = False) -> Iterator[int]:
