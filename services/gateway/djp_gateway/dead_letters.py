@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_PAGE_SIZE = 50
 DEFAULT_SHARE = 0.5
 """Of a new window: the other half is for who comes with something new."""
-_BATCH = 200  # runs that are queued in one transaction
+_BATCH = 20  # runs that are queued in one transaction: on SQLite others' wait until it is committed
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

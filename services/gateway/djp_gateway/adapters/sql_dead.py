@@ -6,7 +6,7 @@ import uuid
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, select, text, update
 
 from djp.database import from_us, now_us, to_us
 from djp.mesh.errors import NotFound
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from djp_gateway.adapters.transactions import Transactions
 
 _SHARE_LOCK = 0x646A7073  # "djps": the advisory lock of who takes a share on Postgres, as the write lock is on SQLite
+
+# Statements are built once: building one costs as much as running it.
+_ADD = insert(runs)
+_OF_RUN = update(runs).where(runs.c.run_id == bindparam("of_run"))
+_SHARE_OF = select(runs.c.share_us).where(runs.c.run_id == bindparam("of_run"))
+_TAKEN = select(
+    func.coalesce(func.sum(case((runs.c.terminal, runs.c.cost_nano_usd), else_=runs.c.share_nano_usd)), 0)
+).where(runs.c.tenant == bindparam("of_tenant"), runs.c.share_us >= bindparam("since"))
 
 
 class SqlDeadLetters:
@@ -75,13 +83,10 @@ class SqlDeadLetters:
                         executor=executor,
                     )
                 )
-                await connection.execute(
-                    update(runs)
-                    .where(runs.c.run_id == row.run_id)
-                    .values(replayed_as=run.run_id, replayed_us=run.created_at.ToMicroseconds())
-                )
+                marked = {"replayed_as": run.run_id, "replayed_us": run.created_at.ToMicroseconds()}
+                await connection.execute(_OF_RUN, {"of_run": row.run_id, **marked})
             if made:
-                await connection.execute(insert(runs), made)
+                await connection.execute(_ADD, made)
             return [row["run_id"] for row in made]
 
         return await self._tables.change(replayed)
@@ -107,18 +112,15 @@ class SqlDeadLetters:
         async def took(connection: AsyncConnection) -> int | None:
             if not self._sqlite:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SHARE_LOCK})
-            mine = runs.c.run_id == run.run_id
-            if (await connection.execute(select(runs.c.share_us).where(mine))).one()[0] is not None:
+            mine = {"of_run": run.run_id}
+            if (await connection.execute(_SHARE_OF, mine)).one()[0] is not None:
                 return None
-            used = case((runs.c.terminal, runs.c.cost_nano_usd), else_=runs.c.share_nano_usd)
             for place, (begins, allowed) in enumerate(windows):
-                taken = select(func.coalesce(func.sum(used), 0)).where(
-                    runs.c.tenant == run.tenant, runs.c.share_us >= to_us(begins)
-                )
-                already = int((await connection.execute(taken)).one()[0])
+                since = {"of_tenant": run.tenant, "since": to_us(begins)}
+                already = int((await connection.execute(_TAKEN, since)).one()[0])
                 if already and already + amount_nano_usd > allowed:
                     return place
-            await connection.execute(update(runs).where(mine).values(share_us=asked_us, share_nano_usd=amount_nano_usd))
+            await connection.execute(_OF_RUN, {**mine, "share_us": asked_us, "share_nano_usd": amount_nano_usd})
             return None
 
         return await self._tables.change(took)

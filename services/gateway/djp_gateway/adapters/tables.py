@@ -88,6 +88,7 @@ Index(
     runs.c.tenant,
     runs.c.died_us,
     runs.c.run_id,
+    runs.c.replayed_as,
     sqlite_where=text("died_us IS NOT NULL"),
     postgresql_where=text("died_us IS NOT NULL"),
 )
@@ -95,6 +96,9 @@ Index(
     "ix_runs_share",
     runs.c.tenant,
     runs.c.share_us,
+    runs.c.terminal,
+    runs.c.cost_nano_usd,
+    runs.c.share_nano_usd,
     sqlite_where=text("share_us IS NOT NULL"),
     postgresql_where=text("share_us IS NOT NULL"),
 )
