@@ -404,3 +404,30 @@ async def test_a_worker_taken_for_dead_cannot_take_in_what_others_may_be_removin
         assert await slow.catalogue.get(artifact.key) == artifact
         await other.worker.sweep()
         assert [chunk async for chunk in slow.artifacts.read(artifact)] == [b"text"]
+
+
+async def test_a_copy_that_others_took_for_left_over_is_made_again(
+    whereabouts: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        settings = StorageSettings(**whereabouts, lease_s=1)
+        slow, other = [await stack.enter_async_context(open_parts(settings, clock)) for _ in range(2)]
+        header = ArtifactHeader(ArtifactKey("acme", "w", "a"))
+        artifact = await slow.artifacts.put(header, str(uuid.uuid4()), _text())
+        copy = slow.store.copy
+
+        async def copy_slowly(*given: Any) -> None:
+            await copy(*given)
+            clock.turn(hours=1)
+            await other.worker.beat()  # who finds the slow one silent
+            assert await other.worker.sweep() == 1
+
+        def restored() -> Any:
+            request = RequestKey("acme", str(uuid.uuid4()), "0" * 64)
+            return slow.moves.restore(artifact.key, None, Tier.WARM, slow.artifacts.by(""), request)
+
+        with monkeypatch.context() as patched, pytest.raises(Unavailable, match="taken for left over"):
+            patched.setattr(slow.store, "copy", copy_slowly)
+            await restored()
+        assert await slow.artifacts.stat(artifact.key) == artifact
+        assert b"".join([chunk async for chunk in slow.artifacts.read(await restored())]) == b"text"

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound
+from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
 from djp_storage.compression import ZSTD, decoded, encoded
 from djp_storage.description import describe
 from djp_storage.errors import HashMismatch, LegalHold, Moved, ObjectMissing
@@ -113,11 +113,16 @@ class Moves:
             await self._worker.announce(now.object_name)
             try:
                 await self._copy(artifact, now)
-                await self.verify(now)
             except ObjectMissing:
                 if await self._was_moved(artifact):
                     raise Moved(artifact) from None
                 raise
+            try:
+                await self.verify(now)
+            except ObjectMissing:  # the copy, not the artifact
+                raise Unavailable(
+                    "it took so long that the copy was taken for left over and removed; try again"
+                ) from None
             moved = await self._catalogue.move(artifact, now, action, by, request)
             making.kept = moved.object_name == now.object_name
         if making.kept:
