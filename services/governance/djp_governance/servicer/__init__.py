@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from djp.v1 import governance_pb2_grpc
 from djp_governance.servicer.budgets import BudgetRpcs
-from djp_governance.servicer.events import EventRpcs
+from djp_governance.servicer.events import EventRpcs, Last
 from djp_governance.servicer.reports import ReportRpcs
 from djp_governance.servicer.reservations import ReservationRpcs
 
@@ -23,6 +23,7 @@ class GovernanceServicer(
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._draining = asyncio.Event()
+        self._last = Last(parts.events.last_sequence)
 
     def end_watches(self) -> None:
         """End the streams of events, which have no end of their own."""

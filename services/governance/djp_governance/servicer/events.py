@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from djp_governance.parts import visible_tenant
 from djp_governance.servicer.wire import PAGE_SIZE, PERIOD
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     import grpc
 
@@ -38,11 +39,30 @@ KIND: dict[Kind, governance_pb2.GovernanceEventKind.ValueType] = {
 _FROM_KIND = {wire: kind for kind, wire in KIND.items()}
 
 
+class Last:
+    """The last event's sequence, for which the database is asked once for all who watch."""
+
+    def __init__(self, ask: Callable[[], Awaitable[int]]) -> None:
+        self._ask = ask
+        self._asking = asyncio.Lock()
+        self._known = 0
+        self._asked_at = -math.inf
+
+    async def sequence(self) -> int:
+        """As it was at most half of `_POLL_S` ago."""
+        async with self._asking:
+            now = asyncio.get_running_loop().time()
+            if now - self._asked_at >= _POLL_S / 2:
+                self._known, self._asked_at = await self._ask(), now
+            return self._known
+
+
 class EventRpcs:
     """Serves a tenant the events of its own budget and reservations, and operators all."""
 
     _parts: Parts
     _draining: asyncio.Event
+    _last: Last
 
     async def ListEvents(
         self,
@@ -72,15 +92,17 @@ class EventRpcs:
 
         A server that drains ends it with UNAVAILABLE: the caller goes on at another one, after its last sequence.
         """
-        tenant, sequence = visible_tenant(""), request.after_sequence
+        tenant, sequence, seen = visible_tenant(""), request.after_sequence, -1
         while True:
-            events = await self._parts.events.after(sequence, tenant, _BATCH)
+            last = await self._last.sequence()
+            events = await self._parts.events.after(sequence, tenant, _BATCH) if last != seen else ()
             for event in events:
                 sequence = event.sequence
                 yield governance_pb2.WatchEventsResponse(event=to_event(event))
             if self._draining.is_set():
                 raise Unavailable("the server is draining; watch again after the last sequence that came")
             if len(events) < _BATCH:
+                seen = last
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._draining.wait(), _POLL_S)
 
