@@ -6,17 +6,16 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, Gateway, examples
+from djp.cli.options import AsJson, Gateway, Limit, examples
 
 batches_app = typer.Typer(
     help="Look at batches; pause them, go on with them, cancel them.", no_args_is_help=True, rich_markup_mode=None
 )
 _Batch = Annotated[str, typer.Argument(metavar="BATCH", help="A batch's name, or `latest`.")]
-_Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many at most.")]
 
 
 @batches_app.command("list", epilog=examples("djp batches list --gateway localhost:7100"))
-def list_batches(limit: _Limit = 20, gateway: Gateway = None, as_json: AsJson = False) -> None:
+def list_batches(limit: Limit = 20, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """List batches, newest first."""
     from djp.cli import batches
     from djp.cli.session import execute
@@ -25,7 +24,7 @@ def list_batches(limit: _Limit = 20, gateway: Gateway = None, as_json: AsJson = 
 
 
 @batches_app.command("show", epilog=examples("djp batches show latest", "djp batches show monday --json"))
-def show_batch(batch: _Batch, limit: _Limit = 20, gateway: Gateway = None, as_json: AsJson = False) -> None:
+def show_batch(batch: _Batch, limit: Limit = 20, gateway: Gateway = None, as_json: AsJson = False) -> None:
     """Show how a batch stands, and which rows are bad, under way, or ended without a text.
 
     The JSON document has `batch` and all its `rows`.

@@ -18,7 +18,10 @@ Gateway = Annotated[
     typer.Option(envvar="DJP_GATEWAY", metavar="ADDRESS", help="A gateway, host:port; without one a mesh starts here."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+OfTenant = Annotated[str, typer.Option(metavar="NAME", help="Another tenant than your own; for operators.")]
 EachTenant = Annotated[str, typer.Option(metavar="NAME", help="Only this tenant's; default: all that you may see.")]
+
+Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many at most.")]
 
 
 def _shipped(folder: str, ending: str) -> Callable[[str], list[str]]:

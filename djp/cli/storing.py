@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from djp.cli.options import AsJson, EachTenant, Gateway, examples
+from djp.cli.options import AsJson, EachTenant, Gateway, Limit, OfTenant, examples
+from djp.cli.storing_all import events, export, import_, reconcile
 
 storage_app = typer.Typer(help="Look after artifacts.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,13 +23,11 @@ class Tier(StrEnum):
     TRASH = "trash"
 
 
-_Tenant = Annotated[str, typer.Option(metavar="NAME", help="Another tenant than your own; for operators.")]
 _Workflow = Annotated[str, typer.Option(metavar="NAME", help="The artifact's workflow.")]
 _Artifact = Annotated[str, typer.Option(metavar="NAME", help="The artifact's name, as `djp storage list` shows it.")]
 _Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; an event keeps it, with who did it.")]
 _OnlyWorkflow = Annotated[str, typer.Option("--workflow", metavar="NAME", help="Only this workflow's.")]
 _OnlyTier = Annotated[Tier | None, typer.Option(metavar="TIER", help="Only this tier: hot, warm, cold or trash.")]
-_Limit = Annotated[int, typer.Option(metavar="N", min=1, help="How many at most.")]
 
 
 @storage_app.command("list", epilog=examples("djp storage list --workflow weekly_report --tier warm"))
@@ -36,8 +35,8 @@ def list_artifacts(
     workflow: _OnlyWorkflow = "",
     tier: _OnlyTier = None,
     run: Annotated[str, typer.Option(metavar="RUN", help="Only this run's, by its whole id.")] = "",
-    limit: _Limit = 100,
-    tenant: _Tenant = "",
+    limit: Limit = 100,
+    tenant: OfTenant = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,8 +55,8 @@ def list_artifacts(
 def largest(
     workflow: _OnlyWorkflow = "",
     tier: _OnlyTier = None,
-    limit: _Limit = 20,
-    tenant: _Tenant = "",
+    limit: Limit = 20,
+    tenant: OfTenant = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +89,7 @@ def stats(
 def show(
     workflow: _Workflow,
     artifact: _Artifact,
-    tenant: _Tenant = "",
+    tenant: OfTenant = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -106,7 +105,7 @@ def get(
     workflow: _Workflow,
     artifact: _Artifact,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: standard output.")] = None,
-    tenant: _Tenant = "",
+    tenant: OfTenant = "",
     gateway: Gateway = None,
 ) -> None:
     """Write an artifact to a file. Or to standard output; a file is there whole and checked, or not at all."""
@@ -123,7 +122,7 @@ def put(
     artifact: Annotated[str, typer.Option(metavar="NAME", help="Default: the file's name.")] = "",
     content_type: Annotated[str, typer.Option(metavar="TYPE", help="Such as text/csv; default: by the name.")] = "",
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label, repeatable.")] = None,
-    tenant: _Tenant = "",
+    tenant: OfTenant = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -151,9 +150,9 @@ def restore(
     from_tier: Annotated[Tier, typer.Option(metavar="TIER", help="Where it is: warm or cold.")] = Tier.WARM,
     to_tier: Annotated[Tier, typer.Option(metavar="TIER", help="Where it is wanted: hot or warm.")] = Tier.HOT,
     list_: Annotated[bool, typer.Option("--list", help="Only list what there is in --from-tier.")] = False,
-    limit: _Limit = 100,
+    limit: Limit = 100,
     reason: _Reason = "",
-    tenant: _Tenant = "",
+    tenant: OfTenant = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -182,7 +181,7 @@ def purge(
     workflow: _Workflow,
     artifact: _Artifact,
     reason: _Reason,
-    tenant: _Tenant = "",
+    tenant: OfTenant = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -200,7 +199,7 @@ def undelete(
     workflow: _Workflow,
     artifact: _Artifact,
     reason: _Reason = "",
-    tenant: _Tenant = "",
+    tenant: OfTenant = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -224,7 +223,7 @@ def hold(
     workflow: Annotated[str, typer.Option(metavar="NAME", help="Default: all of the tenant.")] = "",
     artifact: Annotated[str, typer.Option(metavar="NAME", help="Default: all of the tenant.")] = "",
     lift: Annotated[bool, typer.Option("--lift", help="Lift the hold instead.")] = False,
-    tenant: _Tenant = "",
+    tenant: OfTenant = "",
     gateway: Gateway = None,
     as_json: AsJson = False,
 ) -> None:
@@ -240,102 +239,9 @@ def hold(
     )
 
 
-@storage_app.command(epilog=examples("djp storage events --since 7d --action purged_from_cold"))
-def events(
-    since: Annotated[str, typer.Option(metavar="SPAN", help="How far back: 12h, 7d or 4w; default: all.")] = "",
-    action: Annotated[str, typer.Option(metavar="NAME", help="Only this action's, such as purged_from_cold.")] = "",
-    workflow: Annotated[str, typer.Option(metavar="NAME", help="With --artifact: only of this one.")] = "",
-    artifact: Annotated[str, typer.Option(metavar="NAME", help="With --workflow: only of this one.")] = "",
-    limit: _Limit = 100,
-    tenant: EachTenant = "",
-    gateway: Gateway = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print what happened, newest first. When, what, by whom and why.
-
-    The JSON document has `events` and `more`.
-    """
-    from djp.cli.session import execute
-    from djp.cli.storage_care import print_events
-
-    if bool(workflow) != bool(artifact):
-        raise typer.BadParameter("give --workflow and --artifact, or neither")
-    execute(
-        lambda: print_events(
-            gateway,
-            tenant,
-            since=since,
-            action=action,
-            workflow=workflow,
-            artifact=artifact,
-            limit=limit,
-            as_json=as_json,
-        ),
-        as_json=as_json,
-    )
-
-
-@storage_app.command(epilog=examples("djp storage export backup.tar"))
-def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive, a tar; - is standard output.")],
-    tenant: _Tenant = "",
-    gateway: Gateway = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write all of a tenant into one archive. Without the trash; `djp storage import` reads it."""
-    from djp.cli.session import execute
-    from djp.cli.storage_files import export_tenant
-
-    execute(lambda: export_tenant(gateway, tenant, file, as_json=as_json), as_json=as_json)
-
-
-@storage_app.command(
+storage_app.command(epilog=examples("djp storage events --since 7d --action purged_from_cold"))(events)
+storage_app.command(epilog=examples("djp storage export backup.tar"))(export)
+storage_app.command(
     "import", epilog=examples("djp storage import backup.tar", "djp storage import ./old-runs --workflow imported")
-)
-def import_(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PATH", help="An archive (- is standard input), or a run of the older system, or a folder of these."
-        ),
-    ],
-    workflow: Annotated[
-        str, typer.Option(metavar="NAME", help="Of runs of the older system: the workflow they get.")
-    ] = "imported",
-    tenant: _Tenant = "",
-    gateway: Gateway = None,
-    as_json: AsJson = False,
-) -> None:
-    """Take in an archive of an export. Or run artifacts of schema 1.1 (.json), which are converted.
-
-    What is there already stays as it is: run it again to go on after an interruption. Exits with 1 if some artifacts
-    were refused, and says which and why; the others are in.
-    """
-    from djp.cli.session import execute
-    from djp.cli.storage_files import import_path
-
-    execute(lambda: import_path(gateway, tenant, path, workflow=workflow, as_json=as_json), as_json=as_json)
-
-
-@storage_app.command(epilog=examples("djp storage reconcile", "djp storage reconcile --mend --verify"))
-def reconcile(
-    mend: Annotated[bool, typer.Option("--mend", help="Mend what differs; without it, only say so.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every object and check its hash, too.")] = False,
-    forget_lost: Annotated[
-        bool, typer.Option("--forget-lost", help="With --mend: take artifacts out whose bytes are nowhere.")
-    ] = False,
-    gateway: Gateway = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare catalogue and objects. For operators; --mend mends every difference that can be mended.
-
-    Exits with 1 when a difference is left. The JSON document has `differences` and `summary`.
-    """
-    from djp.cli.session import execute
-    from djp.cli.storage_care import reconcile
-
-    if forget_lost and not mend:
-        raise typer.BadParameter("--forget-lost goes with --mend")
-    execute(
-        lambda: reconcile(gateway, mend=mend, verify=verify, forget_lost=forget_lost, as_json=as_json), as_json=as_json
-    )
+)(import_)
+storage_app.command(epilog=examples("djp storage reconcile", "djp storage reconcile --mend --verify"))(reconcile)
