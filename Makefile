@@ -1,5 +1,6 @@
 # The project's commands. `make help` lists them. Everything is installed into .venv in this folder; tools that are built by
-# Go (protobuf plugins, and MinIO for the tests) go to a cache folder outside, where they are found again by their version.
+# Go (protobuf plugins, and MinIO for the tests) and what Rust compiles for the redaction engine go to a cache folder outside,
+# where they are found again by their version.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -28,6 +29,14 @@ GO_CLIENT := examples/go/.build/client
 TS_CLIENT := examples/typescript/dist/main.js
 BUF := $(CURDIR)/$(BIN)/buf
 
+# Rust compiles the redaction engine. A machine that has none gets this one, in the cache folder.
+RUST_VERSION := 1.95.0
+RUST := $(CACHE)/rust-$(RUST_VERSION)
+CARGO := $(or $(shell command -v cargo),$(RUST)/bin/cargo)
+ENGINE := services/redaction/engine
+ENGINE_SOURCES := hatch_build.py $(ENGINE)/Cargo.toml $(ENGINE)/Cargo.lock $(ENGINE)/build.rs $(wildcard $(ENGINE)/src/*.rs)
+export CARGO_TARGET_DIR := $(CACHE)/redaction-engine
+
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: help
@@ -50,6 +59,8 @@ test: $(READY) $(MINIO) $(SCHEMATHESIS) examples ## Run the whole test suite.
 lint: $(READY) $(OPENAPI) ## Check style, types, import arrows, contracts, generated files and locks.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@cd $(ENGINE) && export PATH="$(dir $(CARGO)):$$PATH" PYO3_PYTHON=$(CURDIR)/$(BIN)/python \
+		&& cargo fmt --check && cargo clippy --release --locked --quiet -- -D warnings
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python proto/generate.py --openapi-plugin $(OPENAPI) --check
@@ -78,22 +89,33 @@ lock: $(READY) ## Write the lock files anew from pyproject.toml; UPGRADE=1 takes
 	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra dashboards --extra minio --extra pdf --extra postgres --extra rest -o requirements.lock
 	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras -o requirements-dev.lock
 	echo uv | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-uv.lock
+	echo rustup | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-rust.lock
 	echo schemathesis==$(SCHEMATHESIS_VERSION) | $(COMPILE) $(if $(UPGRADE),--upgrade) - -o requirements-fuzz.lock
 
 .PHONY: clean
 clean: ## Remove what was installed, built and cached in this folder.
 	rm -rf examples/go/gen examples/go/.build examples/typescript/{node_modules,dist,src/gen}
+	rm -rf services/redaction/djp_redaction/_engine.abi3.so $(ENGINE)/target
 	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml requirements-dev.lock requirements-uv.lock
+$(READY): pyproject.toml requirements-dev.lock requirements-uv.lock $(ENGINE_SOURCES) | $(CARGO)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version), from the lock files; it takes a minute or two ..."
 	@$(PYTHON) -m venv .venv || { echo "the venv module is missing: install it (on Debian: apt-get install python3-venv)"; exit 1; }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements-dev.lock
-	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@echo "Compiling the redaction engine (a minute, the first time) ..."
+	@PATH="$(dir $(CARGO)):$$PATH" $(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
+
+$(RUST)/bin/cargo:
+	@echo "Installing Rust $(RUST_VERSION) into $(RUST) (once) ..."
+	@$(PYTHON) -m venv --clear $(RUST)/venv
+	@$(RUST)/venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-rust.lock
+	@RUSTUP_HOME=$(RUST) CARGO_HOME=$(RUST)/cargo $(RUST)/venv/bin/rustup --quiet toolchain install $(RUST_VERSION) \
+		--profile minimal --component clippy,rustfmt --no-self-update
+	@ln -sfn $(RUST)/toolchains/$(RUST_VERSION)-*/bin $(RUST)/bin
 
 $(OPENAPI):
 	@command -v go >/dev/null || { echo "Go is needed to generate and check the OpenAPI document; install it from your package manager"; exit 1; }

@@ -61,7 +61,8 @@ def ours(types: Sequence[str] | None = None) -> Finder:
 
     def find(text: str) -> tuple[str, list[Span]]:
         redacted = redactor.redact(text)
-        return redacted.text, [(finding.rule.type, finding.start, finding.end) for finding in redacted.findings]
+        kinds = [rule.type for rule in redacted.rules]
+        return redacted.text, list(zip(kinds, redacted.starts, redacted.ends, strict=True))
 
     return find
 

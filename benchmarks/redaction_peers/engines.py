@@ -16,7 +16,7 @@ import re2
 
 from djp_redaction.rule_file import load_rules
 from djp_redaction.settings import RedactionSettings
-from djp_redaction.validators import VALIDATORS, luhn, ssn
+from djp_redaction.validators import VALIDATORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ PATTERNS = {
 }
 OF_PRESIDIO = frozenset({"URL", "EMAIL", "CREDIT_CARD", "SSN", "PHONE", "IP"})
 """The kinds for which Presidio brings a recogniser."""
-_CHECKS: dict[str, Callable[[bytes], int]] = {"CREDIT_CARD": luhn, "SSN": ssn}
+_CHECKS: dict[str, Callable[[bytes], int]] = {"CREDIT_CARD": VALIDATORS["luhn"], "SSN": VALIDATORS["ssn"]}
 
 
 class Look(NamedTuple):

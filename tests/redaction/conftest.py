@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from djp.v1 import redaction_pb2_grpc
-from djp_redaction.matcher import Matcher
 from djp_redaction.redactor import Redactor
 from djp_redaction.rule_file import load_rules
 from djp_redaction.server import open_service
@@ -27,11 +26,6 @@ def rule_set() -> RuleSet:
 @pytest.fixture(scope="session")
 def redactor(rule_set: RuleSet) -> Redactor:
     return Redactor(rule_set)
-
-
-@pytest.fixture(scope="session")
-def matcher(rule_set: RuleSet) -> Matcher:
-    return Matcher(dict(enumerate(rule_set.rules)))
 
 
 @pytest.fixture

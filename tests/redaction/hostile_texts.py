@@ -67,6 +67,8 @@ KNOWN: dict[str, Recipe] = {
         "findings that touch": [("078-05-1120http://x.y", 1)],
         "passwords": [("password=a ", 1)],
         "passwords behind keys": [("GOCSPX-abcdefghijklmnopqrstuvwxyz0", 5), ("\u00adAPI_KEY=", 1)],
+        "passwords that are none": [("password=${", 1)],
+        "URLs without a host": [("https:///", 1)],
         "plus signs": [("+1", 1)],
         "emoji": [("\U0001f468\u200d\U0001f469\u200d\U0001f467", 1)],
     }.items()

@@ -1,4 +1,4 @@
-"""Prometheus's count of what redaction finds, by type."""
+"""What Prometheus is told of redaction: findings by type, and how much was searched for them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class FindingMetrics:
     def __init__(self, types: Iterable[str]) -> None:
         self._types = frozenset(types)
         self._findings = _findings()
+        _searched()
 
     def found(self, counts: Mapping[str, int]) -> None:
         """Adds what was found in a text, by type."""
@@ -33,3 +34,13 @@ def _findings() -> Counter:
     from prometheus_client import Counter
 
     return Counter("djp_redaction_findings_total", "Personal data and secrets replaced, by type.", ["type"])
+
+
+@functools.cache
+def _searched() -> None:
+    from prometheus_client import Gauge
+
+    from djp_redaction._engine import searched_bytes
+
+    told = "Bytes read for rules' triggers and spanned by matches; much more than came are of texts made to be slow."
+    Gauge("djp_redaction_searched_bytes", told).set_function(searched_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from djp_redaction import stream
@@ -49,8 +50,8 @@ class Redactor:
         if len(text) <= stream.BLOCK:
             return self._looks(options or _DEFAULT, key).redact(text)
         pieces = list(self.stream(options, key).feed(text, last=True))
-        findings = tuple(finding for piece in pieces for finding in piece.findings)
-        return Redacted("".join(piece.text for piece in pieces), findings)
+        columns = [[*chain(*column)] for column in zip(*(piece[1:] for piece in pieces), strict=True)]
+        return Redacted("".join(piece.text for piece in pieces), *columns)
 
     def stream(self, options: Options | None = None, key: bytes | None = None) -> stream.RedactionStream:
         """Redacts a text that comes piece by piece. Raises FailedPrecondition as `redact` does."""

@@ -164,25 +164,19 @@ class RedactionServicer(redaction_pb2_grpc.RedactionServiceServicer):
         """The response, counted, if one message can hold it."""
         if response.ByteSize() > self._max_response_bytes:
             raise ResourceExhausted(
-                f"text: {len(redacted.findings)} findings do not fit into one answer of "
+                f"text: {len(redacted.rules)} findings do not fit into one answer of "
                 f"{self._max_response_bytes} bytes; send the text in smaller pieces",
                 field="text",
             )
-        if self._metrics and redacted.findings:
+        if self._metrics and redacted.rules:
             self._metrics.found(redacted.counts)
         return response
 
 
 def _findings(redacted: Redacted) -> Iterable[redaction_pb2.Finding]:
     return [
-        redaction_pb2.Finding(
-            type=finding.rule.type,
-            rule=finding.rule.name,
-            start=finding.start,
-            end=finding.end,
-            replacement=finding.replacement,
-        )
-        for finding in redacted.findings
+        redaction_pb2.Finding(type=rule.type, rule=rule.name, start=start, end=end, replacement=replacement)
+        for rule, start, end, replacement in zip(*redacted[1:], strict=True)
     ]
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from djp_redaction import graphemes
-from djp_redaction.spans import redacted_up_to
-from djp_redaction.text import prepared
+from djp_redaction._engine import continues, prepared
+from djp_redaction.model import Redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djp_redaction.looks import Looks
-    from djp_redaction.model import Redacted
 
 BLOCK = 16384
 """A text is redacted in blocks of at most this many characters, see `RedactionStream`."""
@@ -21,6 +21,7 @@ AHEAD = 4096
 """How many characters behind a block are read, where it could otherwise end inside of a finding."""
 
 _TRIES = 8
+_SHORT = 1024  # characters that may be held before a calm place is looked for less often
 _INTRODUCTION = 256  # characters in front of a forced cut that the next block's findings may begin with
 # The last place where a text may be cut, if nothing is unfinished there: behind white space, or behind a letter of a
 # script without spaces. No rule with a trigger minds whether one of them stands beside its finding, or nothing at all.
@@ -66,7 +67,7 @@ class RedactionStream:
         """The next piece of the text, and what can be given out with it. Raises as `Looks.redact` does."""
         for start in range(0, len(text), BLOCK):
             self._held += text[start : start + BLOCK]
-            searched, _, unseen = prepared(text[start : start + BLOCK])
+            searched, unseen = prepared(text[start : start + BLOCK])
             self._searched += searched
             self._unseen = self._unseen or unseen
             yield from self._blocks()
@@ -74,7 +75,7 @@ class RedactionStream:
             yield from self._give(len(self._held))
         elif len(self._held) >= self._patience:
             yield from self._give(self._calm(self._block + BLOCK - self._given) or 0)
-            self._patience = len(self._held) + len(self._held) // 4
+            self._patience = len(self._held) + len(self._held) // (4 if len(self._held) < _SHORT else 2)
 
     def finish(self) -> Iterator[Redacted]:
         """What is left when the text has ended."""
@@ -110,7 +111,7 @@ class RedactionStream:
     def _calm(self, most: int) -> int | None:
         """The last calm place among the first of what is held."""
         # What is unfinished may have begun in front of a forced cut.
-        before, _, unseen = prepared(self._before)
+        before, unseen = prepared(self._before)
         text, searched, ahead = self._before + self._held, before + self._searched, len(before)
         unseen = unseen or self._unseen
         for _ in range(_TRIES):
@@ -130,7 +131,7 @@ class RedactionStream:
         """Whether no character before a place goes on behind it; what is behind white space stands for itself."""
         if self._held[cut - 1].isspace():
             return True
-        return cut < len(self._held) and not graphemes.continues(self._held[cut])
+        return cut < len(self._held) and not continues(self._held[cut])
 
     def _give_forced(self, room: int) -> Iterator[Redacted]:
         """The rest of a block without a calm place, up to where nothing is cut that is found a little further on."""
@@ -139,8 +140,8 @@ class RedactionStream:
         nothing_near = 0 if self._given > self._block and room < AHEAD else room
         cut = match.end() if match else nothing_near
         given = self._given
-        findings = self._looks.redact(near, self._before, given).findings
-        found = ((finding.start - given, finding.end - given) for finding in findings)
+        redacted = self._looks.redact(near, self._before, given)
+        found = ((start - given, end - given) for start, end in zip(redacted.starts, redacted.ends, strict=True))
         spans = sorted([*self._looks.walls(near), *found])
         for start, end in spans:
             if start < cut < end:  # what begins long before goes out whole, so that every block is long
@@ -151,4 +152,13 @@ class RedactionStream:
         self._before = near[max([cut - _INTRODUCTION, 0, *(end for _, end in spans if end <= cut)]) : cut]
         if cut:
             self._move_on(cut)
-            yield redacted_up_to(cut, near, findings, given)
+            yield _up_to(cut, near, redacted, given)
+
+
+def _up_to(cut: int, text: str, redacted: Redacted, offset: int) -> Redacted:
+    """The beginning of a redacted piece; no finding reaches over its end."""
+    known = bisect_right(redacted.ends, cut + offset)
+    starts, ends, replacements = redacted.starts[:known], redacted.ends[:known], redacted.replacements[:known]
+    kept = zip([0, *(end - offset for end in ends)], [*(start - offset for start in starts), cut], strict=True)
+    parts = zip((text[start:end] for start, end in kept), [*replacements, ""], strict=True)
+    return Redacted("".join(chain(*parts)), redacted.rules[:known], starts, ends, replacements)

@@ -1,0 +1,45 @@
+"""The compiled part of redaction, built from services/redaction/engine: what is done with every text."""
+
+from collections.abc import Callable, Sequence
+
+MAX_LOOKS: int
+PSEUDONYM_DIGITS: int
+VALIDATIONS: list[str]
+
+class Refused(ValueError):  # noqa: N818
+    """A rule that cannot be compiled: its number, what is at fault, and why."""
+
+class Matcher:
+    """The compiled rules with a trigger: number, pattern, trigger, validation, reach, solid, window."""
+
+    def __init__(self, rules: Sequence[tuple[int, str, str, str, int, bool, int]]) -> None: ...
+
+class Replacements:
+    """The replacements by one choice of strategies: of every rule ("fixed", text), ("partial", "") or a pseudonym."""
+
+    def __init__(
+        self,
+        of_rules: Sequence[tuple[str, str]],
+        key: bytes | None,
+        known: str,
+        marks: Sequence[str],
+        joining: bool,
+    ) -> None: ...
+    def walls(self, text: str, literals: Sequence[str]) -> list[tuple[int, int]]: ...
+
+def redact(
+    matcher: Matcher,
+    replacements: Replacements,
+    titles: Sequence[str],
+    plain: Callable[[bytes, bool], Sequence[tuple[int, int, int]]] | None,
+    least: int,
+    text: str,
+    before: str,
+    offset: int,
+) -> tuple[str, list[int], list[int], list[int], list[str | None] | None] | None: ...
+def searched_bytes() -> int: ...
+def validate(name: str, value: bytes, /) -> int: ...
+def prepared(text: str, /) -> tuple[str, bool]: ...
+def visible(text: str, /) -> str: ...
+def place_of_seen(text: str, at: int, /) -> int: ...
+def continues(character: str, /) -> bool: ...

@@ -1,0 +1,202 @@
+//! Finds what the rules of redaction describe: what `djp_redaction` does with every text, compiled.
+//!
+//! All engines here are linear in the text: the regex library's automata never backtrack without a bound.
+
+mod looks;
+mod matcher;
+mod pattern;
+mod replacements;
+mod text;
+mod triggers;
+mod validators;
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use looks::{Looks, Redacted};
+use matcher::{Match, Matcher, Rule};
+use replacements::{Replacement, Replacements};
+use triggers::Triggers;
+
+create_exception!(_engine, Refused, PyValueError, "A rule cannot be compiled: (its number, what is at fault, why).");
+
+type PyRule = (u32, String, String, String, usize, bool, usize);
+type PyRedacted = (String, Vec<u32>, Vec<usize>, Vec<usize>, Option<Vec<Option<String>>>);
+
+/// The compiled rules with a trigger; safe to use from several threads.
+#[pyclass(frozen, name = "Matcher")]
+struct PyMatcher(Matcher);
+
+#[pymethods]
+impl PyMatcher {
+    /// Each rule is (number, pattern, trigger, validation, reach, solid, window), in the order of their numbers. Raises
+    /// Refused.
+    #[new]
+    fn new(rules: Vec<PyRule>) -> PyResult<Self> {
+        let mut compiled = Vec::with_capacity(rules.len());
+        let mut triggers = Vec::with_capacity(rules.len());
+        let numbers: Vec<u32> = rules.iter().map(|rule| rule.0).collect();
+        for (number, pattern, trigger, validation, reach, solid, window) in rules {
+            let check = validators::named(&validation);
+            let rule = Rule::new(number, &pattern, check, reach, solid, window);
+            compiled.push(rule.map_err(|reason| Refused::new_err((number, pattern, reason)))?);
+            triggers.push(trigger);
+        }
+        let triggers = Triggers::new(&triggers)
+            .map_err(|(at, reason)| Refused::new_err((numbers[at], triggers[at].clone(), reason)))?;
+        Ok(Self(Matcher::new(compiled, triggers)))
+    }
+}
+
+/// The replacements by one choice of strategies.
+#[pyclass(frozen, name = "Replacements")]
+struct PyReplacements(Replacements);
+
+#[pymethods]
+impl PyReplacements {
+    /// `of_rules` says of every rule by its number how its values are replaced: ("fixed", text), ("partial", "") or
+    /// ("pseudonym", type); `key` is that of the pseudonyms. `known` matches every replacement that may stand in a text,
+    /// and none stands there without one of the marks. `joining`: one may become one with what stands beside it.
+    #[new]
+    fn new(
+        of_rules: Vec<(String, String)>,
+        key: Option<&[u8]>,
+        known: &str,
+        marks: Vec<String>,
+        joining: bool,
+    ) -> PyResult<Self> {
+        let of_rules = of_rules.into_iter().map(|(how, what)| match (how.as_str(), key) {
+            ("fixed", _) => Ok(Replacement::Fixed(what)),
+            ("partial", _) => Ok(Replacement::Partial),
+            ("pseudonym", Some(key)) => Ok(Replacement::pseudonym(what, key)),
+            _ => Err(PyValueError::new_err(format!("{how}: not known, or without its key"))),
+        });
+        let of_rules = of_rules.collect::<PyResult<_>>()?;
+        Ok(Self(Replacements::new(of_rules, known, &marks, joining).map_err(PyValueError::new_err)?))
+    }
+
+    /// Where replacements and these literals stand in a text, in code points: disjoint places in order.
+    fn walls(&self, text: &str, literals: Vec<String>) -> Vec<(usize, usize)> {
+        let (mut done, mut characters) = (0, 0);
+        let mut character = |at: usize| {
+            characters += text::length(&text[done..at]);
+            done = at;
+            characters
+        };
+        let walls = self.0.walls(text, &literals).into_iter();
+        walls.map(|(start, end)| (character(start), character(end))).collect()
+    }
+}
+
+/// The text redacted, and of all findings the rules, the starts and the ends, in code points, and the replacements: None
+/// for what is fixed for its rule. Nothing at all if the last look still found something.
+///
+/// `before` stands in front of the text, whose place is `offset`; `titles` come through as they are. `plain` finds what rules without a trigger
+/// describe: of UTF-8, and whether it counts, start, rule and end of each match. No finding has fewer than `least`
+/// characters. Without `plain`, the text is searched without the GIL.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn redact(
+    py: Python<'_>,
+    matcher: &PyMatcher,
+    replacements: &PyReplacements,
+    titles: Vec<String>,
+    plain: Option<Bound<'_, PyAny>>,
+    least: usize,
+    text: &str,
+    before: &str,
+    offset: usize,
+) -> PyResult<Option<PyRedacted>> {
+    let (matcher, replacements, titles) = (&matcher.0, &replacements.0, titles.as_slice());
+    let redacted = if let Some(plain) = plain {
+        let matches = |data: &[u8], count: bool| {
+            let found: Vec<(usize, u32, usize)> = plain.call1((PyBytes::new(py, data), count))?.extract()?;
+            Ok(found.into_iter().map(|(start, rule, end)| Match { start, rule, end }).collect())
+        };
+        guarded(|| Looks::<PyErr> { matcher, replacements, titles, plain: Some(&matches), least }.redact(text, before))?
+    } else {
+        let looks = || Looks::<PyErr> { matcher, replacements, titles, plain: None, least }.redact(text, before);
+        py.detach(|| guarded(looks))?
+    };
+    Ok(redacted.map(|Redacted { text, findings }| {
+        let rules = findings.iter().map(|one| one.rule).collect();
+        let starts = findings.iter().map(|one| offset + one.start).collect();
+        let ends = findings.iter().map(|one| offset + one.end).collect();
+        let own = findings.iter().any(|one| one.replacement.is_some());
+        let own = own.then(|| findings.into_iter().map(|one| one.replacement).collect());
+        (text, rules, starts, ends, own)
+    }))
+}
+
+/// A fault of the engine is an error like others. What it says may quote the text, so that nobody is told.
+fn guarded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(PyRuntimeError::new_err("the redaction engine failed")))
+}
+
+/// How many bytes of a value are the finding, by the check of that name; 0 refuses it. Raises KeyError.
+#[pyfunction]
+fn validate(name: &str, value: &[u8]) -> PyResult<usize> {
+    let check = validators::named(name).ok_or_else(|| PyKeyError::new_err(name.to_owned()))?;
+    Ok(check(value))
+}
+
+/// The text as it is searched, code point by code point, and whether nobody sees something in it.
+#[pyfunction]
+fn prepared(text: &str) -> (Cow<'_, str>, bool) {
+    let text::Prepared { searched, unseen, .. } = text::prepared(text);
+    (searched, unseen)
+}
+
+/// The text folded, and without what nobody sees.
+#[pyfunction]
+fn visible(text: &str) -> String {
+    text::visible(text)
+}
+
+/// Where in a text the character stands that is number `at` of what a reader sees.
+#[pyfunction]
+fn place_of_seen(text: &str, at: usize) -> usize {
+    text::place_of_seen(text, at)
+}
+
+/// Whether this character belongs to the one before it, whatever that is.
+#[pyfunction]
+fn continues(character: char) -> bool {
+    text::continues(character)
+}
+
+/// Bytes that were read for triggers, and that matches span, since the process began.
+#[pyfunction]
+fn searched_bytes() -> u64 {
+    matcher::searched_bytes()
+}
+
+#[pymodule]
+mod _engine {
+    #[pymodule_export]
+    use super::{
+        PyMatcher, PyReplacements, Refused, continues, place_of_seen, prepared, redact, searched_bytes, validate,
+        visible,
+    };
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        use pyo3::types::PyModuleMethods;
+        let names: Vec<&str> = super::validators::CHECKS.iter().map(|(name, _)| *name).collect();
+        module.add("VALIDATIONS", names)?;
+        module.add("MAX_LOOKS", super::looks::MAX_LOOKS)?;
+        module.add("PSEUDONYM_DIGITS", super::replacements::PSEUDONYM_DIGITS)?;
+        // What a fault says may quote the text: where it happened must do.
+        std::panic::set_hook(Box::new(|fault| {
+            let place = fault.location().map_or(0, std::panic::Location::line);
+            let file = fault.location().and_then(|at| at.file().rsplit('/').next()).unwrap_or_default();
+            eprintln!("the redaction engine failed in {file}, line {place}");
+        }));
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! Looks at a piece of text again and again, until nothing is found in what is left beside the replacements.
+//!
+//! Replacements and kept titles are walls: they come through as they are, and what stands on either side is searched as
+//! if the text ended there. What a finding stood beside is looked at again without it: a number that a word touched is
+//! free once the word is gone. So nothing is left for a second redaction to find.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use crate::matcher::{Match, Matcher};
+use crate::replacements::{Place, Replacements};
+use crate::text;
+
+/// The built-in rules never need a fifth look. Rules that free one finding after the other would take quadratic time.
+pub const MAX_LOOKS: usize = 8;
+
+/// Where a finding stands, in bytes, and the number of its rule.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Span {
+    start: usize,
+    end: usize,
+    rule: u32,
+}
+
+/// A place that is replaced: offsets in the text, in code points. What is not fixed for its rule stands with it.
+pub struct Finding {
+    pub start: usize,
+    pub end: usize,
+    pub rule: u32,
+    pub replacement: Option<String>,
+}
+
+/// A text with its findings replaced, and these in order.
+pub struct Redacted {
+    pub text: String,
+    pub findings: Vec<Finding>,
+}
+
+/// What rules without a trigger find in UTF-8, and whether it counts for their limit; the errors are theirs.
+pub type Plain<'a, E> = &'a dyn Fn(&[u8], bool) -> Result<Vec<Match>, E>;
+
+/// How texts are redacted.
+pub struct Looks<'a, E> {
+    pub matcher: &'a Matcher,
+    pub replacements: &'a Replacements,
+    /// Titles in their brackets, which come through as they are.
+    pub titles: &'a [String],
+    pub plain: Option<Plain<'a, E>>,
+    /// How many characters the shortest finding has.
+    pub least: usize,
+}
+
+/// What may be the end of something beside a finding, or may not stand beside it depending on what comes next. No rule
+/// with a trigger minds whether any other character stands beside its finding, or nothing at all. So what stands between
+/// two of those was searched when the text around it was.
+fn touchy(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.:-+/=@%'".contains(&byte)
+}
+
+/// Whether what stands behind a finding may be found when it is gone.
+fn touches(behind: &[u8]) -> bool {
+    match behind {
+        [b'.' | b':' | b'-', next, ..] => touchy(*next),
+        [b'.' | b':' | b'-'] | [] => false,
+        [byte, ..] => touchy(*byte),
+    }
+}
+
+impl<E> Looks<'_, E> {
+    /// The text redacted; `before` stands in front of it. None if the last look still found something.
+    pub fn redact(&self, text: &str, before: &str) -> Result<Option<Redacted>, E> {
+        let piece = Piece::new(self, text, before);
+        let walls = piece.searched_places(&self.replacements.walls(text, self.titles));
+        let mut spans = piece.within(&between(&walls, piece.searched.len()), true)?;
+        let mut fresh = spans.clone();
+        let mut looked = false;
+        for _ in 1..MAX_LOOKS {
+            let beside = piece.beside(&fresh, &spans, &walls);
+            looked = looked || !beside.is_empty();
+            fresh = piece.within(&beside, false)?;
+            if fresh.is_empty() {
+                let replaced = piece.replaced(&spans);
+                if looked && (self.replacements.joining || !self.titles.is_empty()) {
+                    fresh = self.joined(&piece, &replaced.text, &spans, &walls)?;
+                }
+                if fresh.is_empty() {
+                    return Ok(Some(replaced));
+                }
+            }
+            spans.extend(&fresh);
+            spans.sort_unstable();
+        }
+        Ok(None)
+    }
+
+    /// What is found beside replacements and titles that became one with what stood beside them.
+    fn joined(&self, piece: &Piece<'_, E>, current: &str, spans: &[Span], walls: &[Place]) -> Result<Vec<Span>, E> {
+        let mut taken: Vec<Place> =
+            spans.iter().map(|span| (span.start, span.end)).chain(walls.iter().copied()).collect();
+        taken.sort_unstable();
+        let before = between(&taken, piece.searched.len());
+        let after = between(&self.replacements.walls(current, self.titles), current.len());
+        let kept = before.iter().map(|&(start, end)| &piece.text[piece.in_text(start)..piece.in_text(end)]);
+        if kept.eq(after.iter().map(|&(start, end)| &current[start..end])) {
+            return Ok(Vec::new());
+        }
+        // Where each replacement ends in the text that has them, and where what follows began before.
+        let (mut moved, mut shifts) = (0, vec![(0, 0)]);
+        for span in spans {
+            let (start, end) = (piece.in_text(span.start), piece.in_text(span.end));
+            let length = piece.replacement(span).len();
+            moved += start - shifts.last().map_or(0, |&(_, from)| from) + length;
+            shifts.push((moved, end));
+        }
+        let now = Piece::new(self, current, piece.before);
+        let found = now.within(&now.searched_places(&after), false)?;
+        let place = |at: usize, from: usize| {
+            let (now_at, now_from) = (now.in_text(at), now.in_text(from));
+            let (end, began) = shifts[shifts.partition_point(|&(end, _)| end <= now_from) - 1];
+            piece.in_searched(now_at - end + began)
+        };
+        Ok(found
+            .iter()
+            .map(|span| Span {
+                start: place(span.start, span.start),
+                end: place(span.end, span.start),
+                rule: span.rule,
+            })
+            .collect())
+    }
+}
+
+/// What is left of a text when places, disjoint and in order, are taken out of it.
+fn between(taken: &[Place], length: usize) -> Vec<Place> {
+    let mut places = Vec::with_capacity(taken.len() + 1);
+    let mut done = 0;
+    for &(start, end) in taken {
+        if start > done {
+            places.push((done, start));
+        }
+        done = end;
+    }
+    if length > done {
+        places.push((done, length));
+    }
+    places
+}
+
+/// A piece of text as it is searched; all places in it are bytes of that.
+struct Piece<'a, E> {
+    looks: &'a Looks<'a, E>,
+    text: &'a str,
+    searched: Cow<'a, str>,
+    /// Behind each look-alike: the place, and by how much what follows stands further behind in the text.
+    folds: Vec<(usize, usize)>,
+    /// What stands in front of it.
+    before: &'a str,
+    ascii: bool,
+    unseen: bool,
+}
+
+impl<'a, E> Piece<'a, E> {
+    fn new(looks: &'a Looks<'a, E>, text: &'a str, before: &'a str) -> Self {
+        let text::Prepared { searched, folds, unseen } = text::prepared(text);
+        Self { looks, text, searched, folds, before, ascii: text.is_ascii(), unseen }
+    }
+
+    /// The place in the text of a place in what is searched.
+    fn in_text(&self, at: usize) -> usize {
+        let folds = self.folds.partition_point(|&(place, _)| place <= at);
+        at + if folds > 0 { self.folds[folds - 1].1 } else { 0 }
+    }
+
+    /// The place in what is searched of a place in the text.
+    fn in_searched(&self, at: usize) -> usize {
+        let folds = self.folds.partition_point(|&(place, moved)| place + moved <= at);
+        at - if folds > 0 { self.folds[folds - 1].1 } else { 0 }
+    }
+
+    fn searched_places(&self, places: &[Place]) -> Vec<Place> {
+        places.iter().map(|&(start, end)| (self.in_searched(start), self.in_searched(end))).collect()
+    }
+
+    /// The stretches beside fresh findings in which something may be found now that these are gone.
+    fn beside(&self, fresh: &[Span], spans: &[Span], walls: &[Place]) -> Vec<Place> {
+        let everywhere = self.unseen || self.looks.plain.is_some();
+        let all = fresh.len() == spans.len();
+        let new: HashSet<&Span> = if all { HashSet::new() } else { fresh.iter().collect() };
+        let mut taken: Vec<(usize, usize, bool)> = walls.iter().map(|&(start, end)| (start, end, false)).collect();
+        taken.extend(spans.iter().map(|span| (span.start, span.end, all || new.contains(span))));
+        if !walls.is_empty() {
+            taken.sort_unstable();
+        }
+        let data = self.searched.as_bytes();
+        let mut places = Vec::new();
+        let (mut done, mut look) = (0, false);
+        for (start, end, is_new) in taken {
+            if start > done && (look || (is_new && (everywhere || touchy(data[start - 1])))) {
+                places.push((done, start));
+            }
+            done = end;
+            look = is_new && (everywhere || touches(&data[end..]));
+        }
+        if look && done < data.len() {
+            places.push((done, data.len()));
+        }
+        places
+    }
+
+    /// What is found in each of these stretches, as if the text began and ended there.
+    fn within(&self, places: &[Place], count: bool) -> Result<Vec<Span>, E> {
+        let mut found = Vec::new();
+        for &(start, end) in places {
+            let before = if start == 0 { self.before } else { "" };
+            if end - start < self.looks.least && before.is_empty() {
+                continue;
+            }
+            let stretch = &self.searched[start..end];
+            let matches = self.search(stretch.as_bytes(), before, count)?;
+            let spans =
+                matches.iter().map(|one| Span { start: start + one.start, end: start + one.end, rule: one.rule });
+            if self.ascii {
+                found.extend(spans);
+                continue;
+            }
+            let mut spans: Vec<Span> = spans.collect();
+            if self.unseen && stretch.contains(text::is_unseen) {
+                self.add_seen(stretch, start, before, &mut spans)?;
+            }
+            found.append(&mut self.undivided(&spans, start, end));
+        }
+        Ok(found)
+    }
+
+    /// What nobody sees may hide what it stands in, or part words where no spaces are written.
+    fn add_seen(&self, stretch: &str, start: usize, before: &str, spans: &mut Vec<Span>) -> Result<(), E> {
+        let mut shown = String::with_capacity(stretch.len());
+        let mut places = Vec::with_capacity(stretch.len()); // of each byte that is shown: its place in the piece
+        for (at, character) in stretch.char_indices().filter(|&(_, character)| !text::is_unseen(character)) {
+            places.extend(start + at..start + at + character.len_utf8());
+            shown.push(character);
+        }
+        for one in self.search(shown.as_bytes(), before, false)? {
+            spans.push(Span { start: places[one.start], end: places[one.end - 1] + 1, rule: one.rule });
+        }
+        spans.sort_unstable();
+        Ok(())
+    }
+
+    /// What is found in a stretch: what overlaps becomes one, ruled by the first of them.
+    fn search(&self, data: &[u8], before: &str, count: bool) -> Result<Vec<Match>, E> {
+        let mut matches = Vec::new();
+        let ahead = before.len();
+        let joined;
+        let data = if ahead > 0 {
+            joined = [before.as_bytes(), data].concat();
+            &joined
+        } else {
+            data
+        };
+        self.looks.matcher.matches(data, &mut matches);
+        if let Some(plain) = self.looks.plain {
+            matches.extend(plain(data, count)?);
+        }
+        matches.sort_unstable();
+        let mut result: Vec<Match> = Vec::with_capacity(matches.len());
+        for one in matches.into_iter().filter(|one| one.end > ahead) {
+            // What begins in front of the stretch was given out up to there.
+            let one = Match { start: one.start.saturating_sub(ahead), end: one.end - ahead, ..one };
+            match result.last_mut() {
+                Some(last) if one.start < last.end => last.end = last.end.max(one.end),
+                _ => result.push(one),
+            }
+        }
+        Ok(result)
+    }
+
+    /// The spans made longer until none splits what a reader sees as one character; those that then overlap become one.
+    fn undivided(&self, spans: &[Span], least: usize, most: usize) -> Vec<Span> {
+        let searched: &str = &self.searched;
+        let mut result: Vec<Span> = Vec::with_capacity(spans.len());
+        for span in spans {
+            let mut span = *span;
+            let mut ahead = searched[least..span.start].chars();
+            let mut first = searched[span.start..].chars().next();
+            while let (Some(one), Some(other)) = (ahead.next_back(), first) {
+                if !text::together(one, other) {
+                    break;
+                }
+                span.start -= one.len_utf8();
+                first = Some(one);
+            }
+            let mut behind = searched[span.end..most].chars();
+            let mut last = searched[..span.end].chars().next_back();
+            while let (Some(one), Some(other)) = (last, behind.next()) {
+                if !text::together(one, other) {
+                    break;
+                }
+                span.end += other.len_utf8();
+                last = Some(other);
+            }
+            match result.last_mut() {
+                Some(last) if span.start < last.end => last.end = last.end.max(span.end),
+                _ => result.push(span),
+            }
+        }
+        result
+    }
+
+    /// What stands in the place of a finding: the same for every value of its rule, or its own.
+    fn replacement(&self, span: &Span) -> Cow<'_, str> {
+        let value = &self.text[self.in_text(span.start)..self.in_text(span.end)];
+        self.looks.replacements.of(span.rule, value)
+    }
+
+    /// The text with its replacements, and the findings.
+    fn replaced(&self, spans: &[Span]) -> Redacted {
+        let mut text = String::with_capacity(self.text.len());
+        let mut findings = Vec::with_capacity(spans.len());
+        let length = if self.ascii { str::len } else { text::length };
+        let (mut done, mut characters) = (0, 0);
+        for span in spans {
+            let (start, end) = (self.in_text(span.start), self.in_text(span.end));
+            let first = characters + length(&self.text[done..start]);
+            characters = first + length(&self.text[start..end]);
+            text.push_str(&self.text[done..start]);
+            let replacement = self.replacement(span);
+            text.push_str(&replacement);
+            let replacement = match replacement {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(own) => Some(own),
+            };
+            findings.push(Finding { start: first, end: characters, rule: span.rule, replacement });
+            done = end;
+        }
+        text.push_str(&self.text[done..]);
+        Redacted { text, findings }
+    }
+}

@@ -1,0 +1,283 @@
+//! Finds what rules with a trigger describe: one pass for the triggers, then an exact look at each place.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memchr::{memchr, memrchr};
+use regex_automata::meta::{self, Regex};
+use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
+use regex_automata::util::primitives::NonMaxUsize;
+use regex_automata::{Anchored, Input};
+
+use crate::pattern;
+use crate::triggers::Triggers;
+use crate::validators::Check;
+
+/// Bytes that were read for triggers, and that matches span, since the process began.
+static SEARCHED: AtomicU64 = AtomicU64::new(0);
+
+/// How much work was done: beside the bytes that came, it tells whether somebody sends texts that are made to be slow.
+pub fn searched_bytes() -> u64 {
+    SEARCHED.load(Ordering::Relaxed)
+}
+
+/// Bytes: what says what a finding is, `secret key:`, is shorter.
+const INTRODUCTION: usize = 64;
+/// So many long matches of a rule in a row may be refused that overlap; the next one is a finding. Else a text could make
+/// every byte be read again for every trigger in front of it: `password=${password=${` and so on.
+const MOST_REFUSED: usize = 8;
+/// Bytes: numbers and names are shorter, so that what is like one stays as it is, whatever stands beside it.
+const LONG: usize = 128;
+/// Bytes of the automaton that one rule builds while it searches.
+const LAZY_AUTOMATON: usize = 1 << 20;
+
+/// Bytes by which a long match is searched for its group: enough for a block of text and a pattern of 500 states.
+const MOST_VISITED: usize = 2 << 20;
+
+/// Where a rule's match stands, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Match {
+    pub start: usize,
+    pub rule: u32,
+    pub end: usize,
+}
+
+/// A rule as it is searched: what its first group holds is the finding, or all of it if there is none.
+pub struct Rule {
+    pub number: u32,
+    regex: Regex,
+    /// 1 if the finding is what the first group holds, or else 0.
+    group: usize,
+    /// Says where the group stands in a match that may be long; what the library takes by itself is slow then.
+    long: Option<BoundedBacktracker>,
+    check: Option<Check>,
+    /// A match begins at most so many bytes before its trigger.
+    reach: usize,
+    /// No blank is inside of a match.
+    solid: bool,
+    /// How many bytes a match has at most, with what stands beside it, and one more; 0 if that is much.
+    window: usize,
+}
+
+impl Rule {
+    /// The error is what the library says of the pattern.
+    pub fn new(
+        number: u32,
+        pattern: &str,
+        check: Option<Check>,
+        reach: usize,
+        solid: bool,
+        window: usize,
+    ) -> Result<Self, String> {
+        let translated = pattern::translated(pattern)?;
+        let config = Regex::config().hybrid_cache_capacity(LAZY_AUTOMATON).nfa_size_limit(Some(LAZY_AUTOMATON));
+        let regex = Regex::builder()
+            .configure(config)
+            .syntax(pattern::syntax())
+            .build(&translated)
+            .map_err(|error| error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string))?;
+        let group = usize::from(regex.captures_len() > 1);
+        let long = BoundedBacktracker::builder()
+            .configure(BoundedBacktracker::config().visited_capacity(MOST_VISITED))
+            .syntax(pattern::syntax())
+            .build(&translated)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            number,
+            regex,
+            group,
+            long: (group == 1 && window == 0).then_some(long),
+            check,
+            reach,
+            solid,
+            window,
+        })
+    }
+
+    fn create_caches(&self) -> Caches {
+        let long = self.long.as_ref().map(BoundedBacktracker::create_cache);
+        Caches { regex: self.regex.create_cache(), long }
+    }
+}
+
+/// A match and the finding in it; the finding may have no part in the match.
+#[derive(Clone, Copy)]
+struct Look {
+    start: usize,
+    end: usize,
+    finding: Option<(usize, usize)>,
+}
+
+/// What the engines of one rule remember of a search.
+struct Caches {
+    regex: meta::Cache,
+    long: Option<backtrack::Cache>,
+}
+
+/// What one search needs for itself.
+struct Scratch {
+    places: Vec<(usize, usize)>,
+    caches: Vec<Caches>,
+    states: Vec<State>,
+}
+
+/// What is known of a rule in the middle of a search.
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// Where its last match ends.
+    end: usize,
+    /// No match begins before.
+    clear: usize,
+    /// The match that begins next.
+    ahead: Option<Look>,
+    /// How many matches in a row were refused that overlap, and up to where they reach.
+    refused: usize,
+    refused_up_to: usize,
+    /// Where the next blank stands, the end of the text if there is none: known for places up to there.
+    blank: usize,
+}
+
+/// The compiled rules; safe to use from several threads.
+pub struct Matcher {
+    rules: Vec<Rule>,
+    triggers: Triggers,
+    idle: Mutex<Vec<Scratch>>,
+}
+
+impl Matcher {
+    pub fn new(rules: Vec<Rule>, triggers: Triggers) -> Self {
+        Self { rules, triggers, idle: Mutex::default() }
+    }
+
+    /// All matches in valid UTF-8; those of one rule are disjoint.
+    pub fn matches(&self, data: &[u8], found: &mut Vec<Match>) {
+        let idle = self.idle.lock().map_or(None, |mut idle| idle.pop());
+        let mut scratch = idle.unwrap_or_else(|| Scratch {
+            places: Vec::new(),
+            caches: self.rules.iter().map(Rule::create_caches).collect(),
+            states: Vec::new(),
+        });
+        self.triggers.places(data, &mut scratch.places);
+        if !scratch.places.is_empty() {
+            self.look(data, &mut scratch, found);
+        }
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.push(scratch);
+        }
+        let spanned: usize = found.iter().map(|one| 1 + one.end - one.start).sum();
+        SEARCHED.fetch_add((data.len() + spanned) as u64, Ordering::Relaxed);
+    }
+
+    fn look(&self, data: &[u8], scratch: &mut Scratch, found: &mut Vec<Match>) {
+        let Scratch { places, caches, states } = scratch;
+        states.clear();
+        states.resize(self.rules.len(), State::default());
+        let (mut first, mut known, mut by) = (0, 0, 0); // what reaches furthest of all that is found: start, end, rule
+        for &(place, at) in places.iter() {
+            let (rule, state, cache) = (&self.rules[at], &mut states[at], &mut caches[at]);
+            let finding = if rule.reach > 0 {
+                // What is found already hides its middle: the host of an address is found with the address.
+                if (first <= place && place < known && by <= at) || place < state.clear {
+                    continue;
+                }
+                let begin = state.end.max(place.saturating_sub(rule.reach));
+                let mut look = state.ahead.filter(|ahead| ahead.start >= begin && ahead.end > place);
+                if look.is_none() {
+                    if rule.solid && state.blank <= place {
+                        state.blank = memchr(b' ', &data[place..]).map_or(data.len(), |blank| place + blank);
+                    }
+                    (look, state.clear) = around(rule, cache, data, begin, place, state.blank);
+                    if look.is_some_and(|look| look.start > place) {
+                        state.ahead = look;
+                        continue;
+                    }
+                }
+                look.and_then(|look| look.finding)
+            } else if place >= known || place >= state.end {
+                here(rule, cache, data, place)
+            } else {
+                // A place in the rule's last match stands for what is left behind it, so that no stretch is read again
+                // and again. What introduces a finding may stand in the last one, as may its first character.
+                let near = place + INTRODUCTION >= state.end;
+                let finding = if near { here(rule, cache, data, place) } else { None };
+                finding.filter(|&(start, _)| start >= state.end).or_else(|| here(rule, cache, data, state.end))
+            };
+            let Some((start, mut end)) = finding else { continue };
+            if let Some(check) = rule.check {
+                let found = check(&data[start..end]);
+                if found == 0 && end - start >= LONG {
+                    state.refused = if start < state.refused_up_to { state.refused + 1 } else { 1 };
+                    state.refused_up_to = state.refused_up_to.max(end);
+                }
+                if found > 0 || end - start < LONG || state.refused <= MOST_REFUSED {
+                    end = start + found;
+                }
+            }
+            if start < end {
+                state.refused = 0;
+                state.end = end;
+                if end > known {
+                    (first, known, by) = (start, end, at);
+                }
+                found.push(Match { start, rule: rule.number, end });
+            }
+        }
+    }
+}
+
+fn search(rule: &Rule, caches: &mut Caches, input: &Input<'_>) -> Option<Look> {
+    let mut slots = [None::<NonMaxUsize>; 4];
+    if let Some((long, cache)) = rule.long.as_ref().zip(caches.long.as_mut()) {
+        rule.regex.search_slots_with(&mut caches.regex, input, &mut slots[..2])?;
+        let narrow = input.clone().range(slots[0]?.get()..slots[1]?.get()).anchored(Anchored::Yes);
+        // It refuses what is too long for it, which no block of a text is.
+        if long.try_search_slots(cache, &narrow, &mut slots).is_err() {
+            rule.regex.search_slots_with(&mut caches.regex, &narrow, &mut slots)?;
+        }
+    } else {
+        rule.regex.search_slots_with(&mut caches.regex, input, &mut slots[..2 + 2 * rule.group])?;
+    }
+    let place = |slot: usize| slots[slot].map(NonMaxUsize::get);
+    let finding = place(2 * rule.group).zip(place(2 * rule.group + 1));
+    Some(Look { start: place(0)?, end: place(1)?, finding })
+}
+
+fn here(rule: &Rule, cache: &mut Caches, data: &[u8], place: usize) -> Option<(usize, usize)> {
+    search(rule, cache, &Input::new(data).range(place..).anchored(Anchored::Yes))?.finding
+}
+
+/// The match around a place that begins at `first` or behind it, and up to where none begins that is not told here.
+///
+/// Where nothing stands around the place: the next match behind it, if this look reaches far enough to tell its end.
+fn around(
+    rule: &Rule,
+    cache: &mut Caches,
+    data: &[u8],
+    first: usize,
+    place: usize,
+    blank: usize,
+) -> (Option<Look>, usize) {
+    let (mut first, mut limit, window) = (first, data.len(), rule.window);
+    if window > 0 {
+        limit = limit.min(place + 2 * window);
+    }
+    let mut whole = limit == data.len();
+    if rule.solid {
+        first += memrchr(b' ', &data[first..place]).unwrap_or(0);
+        if blank < limit {
+            (limit, whole) = (blank + 1, true);
+        }
+    }
+    loop {
+        let Some(look) = search(rule, cache, &Input::new(data).range(first..limit)) else {
+            return (None, if whole { limit - 1 } else { limit - window }); // nothing that would end before the limit
+        };
+        if look.start > place {
+            return (Some(look).filter(|_| whole || look.start + window <= limit), look.start);
+        }
+        if look.end > place {
+            return (Some(look), 0);
+        }
+        first = (first + 1).max(look.end - 1); // the last character of a match may open the next one
+    }
+}
