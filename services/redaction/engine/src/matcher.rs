@@ -263,13 +263,15 @@ fn around(
     }
     let mut whole = limit == data.len();
     if rule.solid {
-        first += memrchr(b' ', &data[first..place]).unwrap_or(0);
+        first += data.get(first..place).and_then(|ahead| memrchr(b' ', ahead)).unwrap_or(0);
         if blank < limit {
             (limit, whole) = (blank + 1, true);
         }
     }
     loop {
-        let Some(look) = search(rule, cache, &Input::new(data).range(first..limit)) else {
+        // The last match of the rule may end behind all that is looked at here.
+        let look = if first < limit { search(rule, cache, &Input::new(data).range(first..limit)) } else { None };
+        let Some(look) = look else {
             return (None, if whole { limit - 1 } else { limit - window }); // nothing that would end before the limit
         };
         if look.start > place {
