@@ -154,3 +154,8 @@ def test_examples_side_by_side_need_few_looks(redactor, rule_set):
             text, before = (one + other) * 20, _engine.searched_bytes()
             redactor.redact(text)
             assert _engine.searched_bytes() - before <= len(text.encode()) * _engine.MAX_LOOKS / 2
+
+
+def test_a_place_in_front_of_where_the_last_match_ends_is_looked_at_behind_it(redactor):
+    found = redactor.redact("1.com/\uff11::1")
+    assert (found.text, found.starts, found.ends) == ("[REDACTED:URL]", [0], [10])
