@@ -116,8 +116,9 @@ class Runner:
                 stored, taken = await self._queue.add(
                     run, request_id=request_id, request_sha256=request_sha256, executor=self._executor, per_tenant=room
                 )
-            except DatabaseAwayError:
-                self._adrift = True
+            except Exception as error:
+                self._adrift |= isinstance(error, DatabaseAwayError)
+                self.wake()  # another one may have the place that was kept
                 raise
             if taken and not self._stopping:
                 accepted = run_pb2.Run()
