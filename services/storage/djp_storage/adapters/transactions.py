@@ -45,7 +45,7 @@ class Transactions:
             return await work(connection)
 
     async def look(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
-        """Do a short work that only reads, in a thread: a third of what the async driver takes, on SQLite a seventh."""
+        """Do a short work that only reads, in a thread: it takes a fraction of what the async driver does."""
         return await self._threads.look(work)
 
     async def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
