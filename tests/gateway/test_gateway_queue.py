@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import func, insert, select, text
 
 import djp_gateway
 from djp.database import DatabaseAwayError, open_engine
@@ -28,7 +28,7 @@ from djp_gateway.adapters.sql_orders import SqlRunOrders
 from djp_gateway.adapters.sql_queue import SqlRunQueue
 from djp_gateway.adapters.sql_rates import SqlRates
 from djp_gateway.adapters.sql_store import SqlRunStore
-from djp_gateway.adapters.tables import executors, metadata, token_rates
+from djp_gateway.adapters.tables import executors, metadata, runs, token_rates
 from djp_gateway.adapters.transactions import Transactions
 from djp_gateway.batches.ports import BatchKey, Checked, Terms
 from djp_gateway.callers import ApiKey
@@ -141,6 +141,26 @@ async def test_a_flood_of_one_tenant_does_not_delay_the_first_run_of_another(bas
     assert await base.order(1) == flood[:1]
     assert await base.order(2) == [other[0], flood[1]]
     assert await base.order(2) == [other[1], flood[2]]
+
+
+@pytest.mark.parametrize("base", ["postgres"], indirect=True)
+async def test_a_run_begins_at_once_while_another_tenants_flood_is_being_stored(base: Base) -> None:
+    await base.add("flood")
+    await base.order(1)
+    flood, other = [
+        run_pb2.Run(run_id=str(uuid.uuid4()), tenant=tenant, spec=run_pb2.RunSpec(spec_version=SPEC_VERSION))
+        for tenant in ("flood", "other")
+    ]
+    ids = {"request_id": str(uuid.uuid4()), "request_sha256": "x", "executor": "a"}
+    async with base.tables.engine.begin() as connection:  # until this ends, nobody knows whether there is that run
+        await connection.execute(insert(runs), base.store.row_of(flood, **ids))
+        storing = asyncio.create_task(base.queue.add(flood, **ids, per_tenant=1))
+        looked = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
+        while not (await connection.execute(looked)).scalar_one():  # noqa: ASYNC110  the database rings no bell
+            await asyncio.sleep(0.01)
+        _, taken = await base.queue.add(other, **ids, per_tenant=1)
+        assert taken
+    assert (await storing)[1] is False
 
 
 async def test_a_tenant_has_so_many_runs_in_work_and_no_more(base: Base) -> None:

@@ -10,6 +10,8 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
+    false,
     func,
     insert,
     literal_column,
@@ -47,12 +49,21 @@ _command: ColumnElement[str] = literal_column(f"'{COMMAND}'")  # spelled out, as
 _queued = and_(runs.c.waiting.is_(True), runs.c.executor != _command)
 _queued_of_commands = and_(runs.c.waiting.is_(True), runs.c.executor == _command)
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 _SLOWED = select(slowed.c.tenant).where(slowed.c.until_us > bindparam("now"))
 _BUSY = (
     select(runs.c.tenant, func.count())
     .where(_in_work, runs.c.tenant.in_(bindparam("tenants", expanding=True)))
     .group_by(runs.c.tenant)
+)
+_TRY_LOCK = select(  # who has as many runs in work as it may, as in a flood, leaves the lock to others
+    case(
+        (
+            select(func.count()).where(_in_work, runs.c.tenant == bindparam("of_tenant")).scalar_subquery()
+            < bindparam("per_tenant"),
+            func.pg_try_advisory_xact_lock(bindparam("key")),
+        ),
+        else_=false(),
+    )
 )
 _TAKE = update(runs).where(runs.c.run_id == bindparam("of_run"))
 _BEAT = update(executors).where(executors.c.executor == bindparam("of_executor")).values(beat=executors.c.beat + 1)
@@ -108,16 +119,12 @@ class SqlRunQueue:
 
     async def _is_next(self, connection: AsyncConnection, tenant: str, executor: str, per_tenant: int) -> bool:
         """Whether a new run of the tenant's comes next: no other one waits that might, and the tenant may have it."""
-        if (
-            self._tables.dialect != "sqlite"
-            and not (await connection.execute(_TRY_LOCK, {"key": _CLAIM_LOCK})).one()[0]
-        ):
-            return False  # somebody claims right now; so that one takes it, or whoever looks next
-        waiting = _waiting(self._knows, command=executor == COMMAND)
-        if await waiting.with_room(connection, per_tenant):
-            return False
-        busy = _pairs((await connection.execute(_BUSY, {"tenants": [tenant]})).all())
-        return busy.get(tenant, 0) < per_tenant
+        if self._tables.dialect != "sqlite":
+            asked = {"key": _CLAIM_LOCK, "of_tenant": tenant, "per_tenant": per_tenant}
+            if not (await connection.execute(_TRY_LOCK, asked)).one()[0]:
+                return False  # somebody claims right now; so that one takes it, or whoever looks next
+        waiting, counts = await _waiting(self._knows, command=executor == COMMAND).in_work(connection, tenant)
+        return counts[tenant] < per_tenant and all(counts[one] >= per_tenant for one in waiting)
 
     async def may_claim(self, executor: str, *, per_tenant: int) -> bool:
         waiting = _waiting(self._knows, command=executor == COMMAND)
@@ -257,12 +264,17 @@ class _Waiting:
 
     async def with_room(self, connection: AsyncConnection, per_tenant: int) -> dict[str, int]:
         """Of the tenants with runs that wait those with fewer than `per_tenant` in work, and how many these are."""
-        tenants = [row.tenant for row in await connection.execute(self._tenants) if row.tenant is not None]
+        waiting, counts = await self.in_work(connection)
+        return {tenant: counts[tenant] for tenant in waiting if counts[tenant] < per_tenant}
+
+    async def in_work(self, connection: AsyncConnection, *more: str) -> tuple[Sequence[str], Mapping[str, int]]:
+        """The tenants with runs that wait; and how many runs in work each of them has, and each of `more`."""
+        waiting = [row.tenant for row in await connection.execute(self._tenants) if row.tenant is not None]
+        tenants = [*waiting, *more]
         if not tenants:
-            return {}
+            return [], {}
         busy = _pairs((await connection.execute(_BUSY, {"tenants": tenants})).all())
-        counts = dict.fromkeys(tenants, 0) | busy
-        return {tenant: count for tenant, count in counts.items() if count < per_tenant}
+        return waiting, dict.fromkeys(tenants, 0) | busy
 
     async def first(self, connection: AsyncConnection, tenant: str, at_most: int) -> Sequence[Any]:
         """The tenant's next runs."""
