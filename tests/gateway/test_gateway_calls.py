@@ -106,6 +106,7 @@ async def test_attempts_are_told_and_charged_as_they_end_and_each_once(gateway: 
         await leaves.take("Drafting", None)
         draft = debate_pb2.DraftFinished(draft=a_draft("d1"), calls=[refused, ended(second, 1500)])
         yield debate_pb2.DebateResponse(draft=draft)
+        await asyncio.wait_for(_charge_came(leaves, second), 60)  # or both would be charged and told together
         failed = debate_pb2.DraftFailed(
             debater_id="d2",
             round=1,
@@ -119,7 +120,7 @@ async def test_attempts_are_told_and_charged_as_they_end_and_each_once(gateway: 
         yield finished(a_draft("d1"))
 
     async def look(_request: Any) -> None:
-        await asyncio.wait_for(_charge_came(leaves), 60)
+        await asyncio.wait_for(_charge_came(leaves, first), 60)
         seen_before_the_draft.append(set(charged(leaves)))
 
     leaves.debate = debate
@@ -153,8 +154,8 @@ async def test_attempts_are_told_and_charged_as_they_end_and_each_once(gateway: 
     assert SECRET not in "".join(map(MessageToJson, events))
 
 
-async def _charge_came(leaves: Any) -> None:
-    while not charged(leaves):  # noqa: ASYNC110  the ledger rings no bell
+async def _charge_came(leaves: Any, call: common_pb2.ModelCall) -> None:
+    while call.call_id not in charged(leaves):  # noqa: ASYNC110  the ledger rings no bell
         await asyncio.sleep(0.005)
 
 
@@ -181,7 +182,7 @@ async def test_calls_in_flight_when_a_stage_ends_badly_are_charged_at_their_boun
     run = await first.start(timeout=Duration(seconds=1) if end == "timeout" else None)
     if gate:
         await gate.entered.wait()
-        await _charge_came(leaves)
+        await _charge_came(leaves, done)
     if end == "stop":
         await first.close()
         first = await mesh.command()
