@@ -24,7 +24,7 @@ class EngineBuildHook(BuildHookInterface[Any]):
         """Hatchling's entry. Raises SystemExit if the compiler is missing, or fails; it says why itself."""
         root = Path(self.root)
         for tool, remedy in (
-            ("cargo", "install Rust 1.85 or newer from your package manager or https://rustup.rs"),
+            ("cargo", "install Rust 1.88 or newer from your package manager or https://rustup.rs"),
             ("cc", "Rust links by it; install a C compiler (on Debian: apt-get install gcc)"),
         ):
             if shutil.which(tool) is None:

@@ -52,6 +52,7 @@ class Looks:
         self._matcher = matcher
         self._searcher = searcher
         self._replacements = replacements
+        self._engines = matcher.engine, replacements.engine
         self._plain_found = 0
         self._least = least
         self.titles = sorted({f"[{title}]" for title in titles}) if titles else []
@@ -63,14 +64,17 @@ class Looks:
             Internal: the rules free one finding after the other without an end in sight.
         """
         plain = self._plain(text) if self._searcher else None
-        matcher, replacements = self._matcher.engine, self._replacements.engine
-        redacted = _engine.redact(matcher, replacements, self.titles, plain, self._least, text, before, offset)
+        redacted = _engine.redact(
+            self._engines[0], self._engines[1], self.titles, plain, self._least, text, before, offset
+        )
         if redacted is None:
             raise Internal(_ENDLESS, reason="REDACTION_FAILED")
         result, numbers, starts, ends, own = redacted
-        fixed = [self._replacements.fixed[number] for number in numbers]
-        replaced = [one or other for one, other in zip(own, fixed, strict=True)] if own else fixed
-        return Redacted(result, [self._rules[number] for number in numbers], starts, ends, replaced)
+        fixed, rules = self._replacements.fixed, self._rules
+        replaced = [fixed[number] for number in numbers]
+        if own:
+            replaced = [one or other for one, other in zip(own, replaced, strict=True)]
+        return Redacted(result, [rules[number] for number in numbers], starts, ends, replaced)
 
     def _plain(self, text: str) -> _Plain | None:
         """Finds what rules without a trigger describe, if there may be anything of that in the text."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,8 @@ class Redactor:
             FailedPrecondition: pseudonyms are asked for without a key.
         """
         if len(text) <= stream.BLOCK:
-            return self._looks(options or _DEFAULT, key).redact(text)
+            plain = options is None and key is None and self._searcher is None
+            return (self._by_default if plain else self._looks(options or _DEFAULT, key)).redact(text)
         pieces = list(self.stream(options, key).feed(text, last=True))
         columns = [[*chain(*column)] for column in zip(*(piece[1:] for piece in pieces), strict=True)]
         return Redacted("".join(piece.text for piece in pieces), *columns)
@@ -56,6 +57,10 @@ class Redactor:
     def stream(self, options: Options | None = None, key: bytes | None = None) -> stream.RedactionStream:
         """Redacts a text that comes piece by piece. Raises FailedPrecondition as `redact` does."""
         return stream.RedactionStream(self._looks(options or _DEFAULT, key))
+
+    @cached_property
+    def _by_default(self) -> Looks:
+        return self._looks(_DEFAULT, None)
 
     def _looks(self, options: Options, key: bytes | None) -> Looks:
         by_type = frozenset(options.strategy_by_type.items()) if options.strategy_by_type else _NONE

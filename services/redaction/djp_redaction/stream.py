@@ -20,7 +20,7 @@ BLOCK = 16384
 AHEAD = 4096
 """How many characters behind a block are read, where it could otherwise end inside of a finding."""
 
-_TRIES = 8
+_TRIES = 3
 _SHORT = 1024  # characters that may be held before a calm place is looked for less often
 _INTRODUCTION = 256  # characters in front of a forced cut that the next block's findings may begin with
 # The last place where a text may be cut, if nothing is unfinished there: behind white space, or behind a letter of a
@@ -75,7 +75,7 @@ class RedactionStream:
             yield from self._give(len(self._held))
         elif len(self._held) >= self._patience:
             yield from self._give(self._calm(self._block + BLOCK - self._given) or 0)
-            self._patience = len(self._held) + len(self._held) // (4 if len(self._held) < _SHORT else 2)
+            self._patience = len(self._held) + len(self._held) // (4 if len(self._held) < _SHORT else 1)
 
     def finish(self) -> Iterator[Redacted]:
         """What is left when the text has ended."""
@@ -140,25 +140,28 @@ class RedactionStream:
         nothing_near = 0 if self._given > self._block and room < AHEAD else room
         cut = match.end() if match else nothing_near
         given = self._given
-        redacted = self._looks.redact(near, self._before, given)
-        found = ((start - given, end - given) for start, end in zip(redacted.starts, redacted.ends, strict=True))
-        spans = sorted([*self._looks.walls(near), *found])
-        for start, end in spans:
-            if start < cut < end:  # what begins long before goes out whole, so that every block is long
-                cut = start if start > room - AHEAD or given > self._block else end
+        redacted = self._looks.redact(near, self._before)
+        spans = sorted([*self._looks.walls(near), *zip(redacted.starts, redacted.ends, strict=True)])
+        ends = [end for _, end in spans]
+        over = bisect_right(ends, cut)
+        if over < len(spans) and spans[over][0] < cut:  # what begins long before goes out whole: every block is long
+            start, end = spans[over]
+            cut = start if start > room - AHEAD or given > self._block else end
         # Behind a finding, which a second redaction sees as a replacement, so that its blocks end at the same places.
-        cut = max((end for _, end in spans if end <= cut), default=cut)
+        before = bisect_right(ends, cut)
+        cut = ends[before - 1] if before else cut
         # What says what a finding is may stand in front of the cut: `secret key: ...`.
-        self._before = near[max([cut - _INTRODUCTION, 0, *(end for _, end in spans if end <= cut)]) : cut]
+        self._before = "" if before else near[max(0, cut - _INTRODUCTION) : cut]
         if cut:
             self._move_on(cut)
             yield _up_to(cut, near, redacted, given)
 
 
 def _up_to(cut: int, text: str, redacted: Redacted, offset: int) -> Redacted:
-    """The beginning of a redacted piece; no finding reaches over its end."""
-    known = bisect_right(redacted.ends, cut + offset)
+    """The beginning of a redacted piece, which stands at `offset`; no finding reaches over its end."""
+    known = bisect_right(redacted.ends, cut)
     starts, ends, replacements = redacted.starts[:known], redacted.ends[:known], redacted.replacements[:known]
-    kept = zip([0, *(end - offset for end in ends)], [*(start - offset for start in starts), cut], strict=True)
-    parts = zip((text[start:end] for start, end in kept), [*replacements, ""], strict=True)
-    return Redacted("".join(chain(*parts)), redacted.rules[:known], starts, ends, replacements)
+    kept = map(text.__getitem__, map(slice, [0, *ends], [*starts, cut]))
+    parts = chain.from_iterable(zip(kept, [*replacements, ""], strict=True))
+    starts, ends = [offset + start for start in starts], [offset + end for end in ends]
+    return Redacted("".join(parts), redacted.rules[:known], starts, ends, replacements)

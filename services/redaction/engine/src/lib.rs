@@ -25,6 +25,9 @@ use triggers::Triggers;
 
 create_exception!(_engine, Refused, PyValueError, "A rule cannot be compiled: (its number, what is at fault, why).");
 
+/// Bytes: a shorter text is done before another thread could make much of the GIL.
+const SHORT: usize = 4096;
+
 type PyRule = (u32, String, String, String, usize, bool, usize);
 type PyRedacted = (String, Vec<u32>, Vec<usize>, Vec<usize>, Option<Vec<Option<String>>>);
 
@@ -98,7 +101,7 @@ impl PyReplacements {
 ///
 /// `before` stands in front of the text, whose place is `offset`; `titles` come through as they are. `plain` finds what rules without a trigger
 /// describe: of UTF-8, and whether it counts, start, rule and end of each match. No finding has fewer than `least`
-/// characters. Without `plain`, the text is searched without the GIL.
+/// characters. Without `plain`, a text that is not short is searched without the GIL.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 fn redact(
@@ -121,7 +124,7 @@ fn redact(
         guarded(|| Looks::<PyErr> { matcher, replacements, titles, plain: Some(&matches), least }.redact(text, before))?
     } else {
         let looks = || Looks::<PyErr> { matcher, replacements, titles, plain: None, least }.redact(text, before);
-        py.detach(|| guarded(looks))?
+        if text.len() < SHORT { guarded(looks)? } else { py.detach(|| guarded(looks))? }
     };
     Ok(redacted.map(|Redacted { text, findings }| {
         let rules = findings.iter().map(|one| one.rule).collect();

@@ -5,25 +5,6 @@ use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class, HirKind};
 
-/// What nobody sees, Unicode's default ignorable code points as far as texts hold them: soft hyphen, zero-width space
-/// and joiners, marks of direction, fillers, variation selectors, tags. PDFs are full of them.
-const UNSEEN: [(char, char); 14] = [
-    ('\u{ad}', '\u{ad}'),
-    ('\u{34f}', '\u{34f}'),
-    ('\u{61c}', '\u{61c}'),
-    ('\u{115f}', '\u{1160}'),
-    ('\u{17b4}', '\u{17b5}'),
-    ('\u{180b}', '\u{180f}'),
-    ('\u{200b}', '\u{200f}'),
-    ('\u{202a}', '\u{202e}'),
-    ('\u{2060}', '\u{206f}'),
-    ('\u{3164}', '\u{3164}'),
-    ('\u{fe00}', '\u{fe0f}'),
-    ('\u{feff}', '\u{feff}'),
-    ('\u{ffa0}', '\u{ffa0}'),
-    ('\u{e0000}', '\u{e0fff}'),
-];
-
 /// Unicode's marks (categories M), of the version that the regex library has.
 static MARKS: LazyLock<Vec<(char, char)>> = LazyLock::new(|| {
     let Ok(hir) = regex_syntax::parse(r"\p{M}") else { unreachable!("a class of Unicode") };
@@ -31,8 +12,19 @@ static MARKS: LazyLock<Vec<(char, char)>> = LazyLock::new(|| {
     class.iter().map(|range| (range.start(), range.end())).collect()
 });
 
+/// What nobody sees, Unicode's default ignorable code points as far as texts hold them: soft hyphen, zero-width space
+/// and joiners, marks of direction, fillers, variation selectors, tags. PDFs are full of them.
 pub fn is_unseen(character: char) -> bool {
-    in_ranges(&UNSEEN, character)
+    match character {
+        '\0'..='\u{34e}' => character == '\u{ad}',
+        '\u{350}'..='\u{1fff}' => matches!(
+            character,
+            '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        ),
+        '\u{34f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
+        '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}' => true,
+        _ => false,
+    }
 }
 
 fn in_ranges(ranges: &[(char, char)], character: char) -> bool {
@@ -70,6 +62,22 @@ pub fn prepared(text: &str) -> Prepared<'_> {
     let (mut done, mut at, mut moved) = (0, 0, 0);
     loop {
         at += ascii_length(&text.as_bytes()[at..]);
+        match text.as_bytes().get(at) {
+            None => break,
+            Some(0xc2 | 0xcd | 0xd8 | 0xe1..=0xe3 | 0xef | 0xf3) => {}
+            Some(0xc0..=0xdf) => {
+                at += 2;
+                continue;
+            }
+            Some(0xe0..=0xef) => {
+                at += 3;
+                continue;
+            }
+            Some(_) => {
+                at += 4;
+                continue;
+            }
+        }
         let Some(character) = text[at..].chars().next() else { break };
         if let Some(plain) = folded(character) {
             searched.push_str(&text[done..at]);
@@ -89,11 +97,16 @@ pub fn prepared(text: &str) -> Prepared<'_> {
     Prepared { searched: Cow::Owned(searched), folds, unseen }
 }
 
-/// How many bytes of ASCII a text begins with.
+/// How many bytes of ASCII a text begins with, eight at a time.
 fn ascii_length(data: &[u8]) -> usize {
-    let blocks = data.chunks(16).take_while(|block| block.is_ascii()).count();
-    let rest = data.get(16 * blocks..).unwrap_or_default(); // one block, if there is one, is read byte by byte
-    (16 * blocks).min(data.len()) + rest.iter().take_while(|byte| byte.is_ascii()).count()
+    let (words, rest) = data.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let others = u64::from_le_bytes(*word) & 0x8080_8080_8080_8080;
+        if others != 0 {
+            return 8 * at + others.trailing_zeros() as usize / 8;
+        }
+    }
+    8 * words.len() + rest.iter().take_while(|byte| byte.is_ascii()).count()
 }
 
 /// How many code points a text has.

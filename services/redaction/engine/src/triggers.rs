@@ -12,12 +12,37 @@ const MOST_AUTOMATON: usize = 1 << 20;
 /// How many sets of triggers are kept for the pairs of bytes that a trigger may have first, and second.
 const PAIRS: usize = 1 << 14;
 
+/// What may stand in front of a match, as far as a pattern can tell: nothing, a letter or the like, line ends, another.
+const AHEAD: [Option<u8>; 5] = [None, Some(b'a'), Some(b'\n'), Some(b'\r'), Some(b' ')];
+
+fn ahead_of(data: &[u8], place: usize) -> usize {
+    match place.checked_sub(1).map(|at| data[at]) {
+        None => 0,
+        Some(b'0'..=b'9' | b'A'..=b'Z' | b'_' | b'a'..=b'z') => 1,
+        Some(b'\n') => 2,
+        Some(b'\r') => 3,
+        Some(_) => 4,
+    }
+}
+
+struct Trigger {
+    automaton: dense::DFA<Vec<u32>>,
+    /// The state in which a match may begin, by what stands in front of it.
+    starts: [StateID; AHEAD.len()],
+    /// How many bytes it has at least.
+    least: usize,
+}
+
 pub struct Triggers {
-    automata: Vec<dense::DFA<Vec<u32>>>,
+    triggers: Vec<Trigger>,
     /// Which triggers may begin with a pair of bytes, and which may go on with it, a bit for each; beyond 32 some share
     /// a bit, and all that is not ASCII shares a place.
     first: Box<[u32; PAIRS]>,
     second: Box<[u32; PAIRS]>,
+    /// Which may begin with a byte where nothing stands in front of it.
+    begin: [u32; 256],
+    /// Which may have no more than so many bytes.
+    short: [u32; 4],
 }
 
 /// ASCII is itself, but for the first control characters; the others are what they are in UTF-8.
@@ -46,15 +71,26 @@ fn pair(before: usize, byte: u8) -> usize {
 impl Triggers {
     /// The error is which trigger is refused, and why.
     pub fn new(triggers: &[String]) -> Result<Self, (usize, String)> {
-        let mut result = Self { automata: Vec::new(), first: Box::new([0; PAIRS]), second: Box::new([0; PAIRS]) };
+        let mut result = Self {
+            triggers: Vec::new(),
+            first: Box::new([0; PAIRS]),
+            second: Box::new([0; PAIRS]),
+            begin: [0; 256],
+            short: [0; 4],
+        };
         for (number, trigger) in triggers.iter().enumerate() {
-            let automaton = compiled(trigger).map_err(|reason| (number, reason))?;
-            let bit = 1 << (number % 32);
-            let mut states = starts(&automaton);
-            for pairs in [result.first.as_mut_slice(), result.second.as_mut_slice()] {
-                states = add_pairs(&automaton, &states, bit, pairs);
+            let trigger = Trigger::new(trigger).map_err(|reason| (number, reason))?;
+            let (automaton, bit) = (&trigger.automaton, 1 << (number % 32));
+            result.short.iter_mut().skip(trigger.least).for_each(|short| *short |= bit);
+            for (byte, begin) in (0..).zip(&mut result.begin) {
+                let dead = automaton.is_dead_state(automaton.next_state(trigger.starts[0], byte));
+                *begin |= if dead { 0 } else { bit };
             }
-            result.automata.push(automaton);
+            let mut states = trigger.starts[1..].to_vec();
+            for pairs in [result.first.as_mut_slice(), result.second.as_mut_slice()] {
+                states = add_pairs(automaton, &states, bit, pairs);
+            }
+            result.triggers.push(trigger);
         }
         Ok(result)
     }
@@ -62,30 +98,32 @@ impl Triggers {
     /// Every place where a trigger starts, with the trigger's number, in order.
     pub fn places(&self, data: &[u8], places: &mut Vec<(usize, usize)>) {
         places.clear();
-        let (mut last, mut now) = (0, 0); // the pairs that end at the byte in front, and here
-        for (end, &byte) in data.iter().enumerate() {
-            let before = last;
-            (last, now) = (now, pair(now, byte));
-            let may = self.first[before] & self.second[now];
-            if may != 0 && end > 3 {
-                self.add(may, data, end - 3, places);
-            } else if end == 3 {
-                self.add(u32::MAX, data, 0, places); // nothing stands in front of it
+        if let Some((head, rest)) = data.split_first_chunk::<4>() {
+            self.add(self.begin[usize::from(head[0])], data, 0, places);
+            // The pairs that end at the byte in front of this one, and here.
+            let (mut last, mut now) = (pair(pair(0, head[1]), head[2]), pair(pair(0, head[2]), head[3]));
+            for (place, &byte) in (1..).zip(rest) {
+                let before = last;
+                (last, now) = (now, pair(now, byte));
+                let may = self.first[before] & self.second[now];
+                if may != 0 {
+                    self.add(may, data, place, places);
+                }
             }
         }
-        for place in data.len().max(3) - 3..data.len() {
-            self.add(u32::MAX, data, place, places); // there are not two pairs
+        for left in (1..=data.len().min(3)).rev() {
+            self.add(self.short[left], data, data.len() - left, places); // there are not two pairs
         }
     }
 
     fn add(&self, may: u32, data: &[u8], place: usize, places: &mut Vec<(usize, usize)>) {
-        let start = start::Config::new().anchored(Anchored::Yes).look_behind(place.checked_sub(1).map(|at| data[at]));
-        for (group, automata) in self.automata.chunks(32).enumerate() {
+        let ahead = ahead_of(data, place);
+        for (group, triggers) in self.triggers.chunks(32).enumerate() {
             let mut may = may;
             while may != 0 {
                 let bit = may.trailing_zeros() as usize;
                 may &= may - 1;
-                if automata.get(bit).is_some_and(|automaton| begins(automaton, &start, &data[place..])) {
+                if triggers.get(bit).is_some_and(|trigger| trigger.begins(ahead, &data[place..])) {
                     places.push((place, 32 * group + bit));
                 }
             }
@@ -93,48 +131,48 @@ impl Triggers {
     }
 }
 
-/// Whether a match begins where the data does.
-fn begins(automaton: &dense::DFA<Vec<u32>>, start: &start::Config, data: &[u8]) -> bool {
-    // Nothing that makes an automaton give up is asked for.
-    let Ok(mut state) = automaton.start_state(start) else { return false };
-    for &byte in data {
-        state = automaton.next_state(state, byte);
-        if automaton.is_special_state(state) {
-            if automaton.is_match_state(state) {
-                return true; // it tells so one byte late
-            }
-            if automaton.is_dead_state(state) {
-                return false;
+impl Trigger {
+    fn new(trigger: &str) -> Result<Self, String> {
+        let config = dense::Config::new()
+            .match_kind(MatchKind::All)
+            .start_kind(StartKind::Anchored)
+            .dfa_size_limit(Some(MOST_AUTOMATON))
+            .determinize_size_limit(Some(MOST_AUTOMATON));
+        let pattern = pattern::translated(trigger)?;
+        let parsed = regex_automata::util::syntax::parse_with(&pattern, &pattern::syntax());
+        let parsed = parsed.map_err(|error| error.to_string())?;
+        let Some(least) = parsed.properties().minimum_len().filter(|least| *least > 0) else {
+            return Err("it matches the empty text".into());
+        };
+        if parsed.properties().maximum_len().is_none() {
+            return Err("it has no greatest length".into());
+        }
+        let automaton = dense::Builder::new().configure(config).syntax(pattern::syntax()).build(&pattern);
+        let automaton = automaton.map_err(|error| error.to_string())?;
+        let mut starts = [StateID::ZERO; AHEAD.len()];
+        for (start, ahead) in starts.iter_mut().zip(AHEAD) {
+            let config = start::Config::new().anchored(Anchored::Yes).look_behind(ahead);
+            *start = automaton.start_state(&config).map_err(|error| error.to_string())?;
+        }
+        Ok(Self { automaton, starts, least })
+    }
+
+    /// Whether a match begins where the data does.
+    fn begins(&self, ahead: usize, data: &[u8]) -> bool {
+        let (automaton, mut state) = (&self.automaton, self.starts[ahead]);
+        for &byte in data {
+            state = automaton.next_state(state, byte);
+            if automaton.is_special_state(state) {
+                if automaton.is_match_state(state) {
+                    return true; // it tells so one byte late
+                }
+                if automaton.is_dead_state(state) {
+                    return false;
+                }
             }
         }
+        automaton.is_match_state(automaton.next_eoi_state(state))
     }
-    automaton.is_match_state(automaton.next_eoi_state(state))
-}
-
-fn compiled(trigger: &str) -> Result<dense::DFA<Vec<u32>>, String> {
-    let config = dense::Config::new()
-        .match_kind(MatchKind::All)
-        .start_kind(StartKind::Anchored)
-        .dfa_size_limit(Some(MOST_AUTOMATON))
-        .determinize_size_limit(Some(MOST_AUTOMATON));
-    let translated = pattern::translated(trigger)?;
-    let syntax = pattern::syntax();
-    let parsed = regex_automata::util::syntax::parse_with(&translated, &syntax).map_err(|error| error.to_string())?;
-    match (parsed.properties().minimum_len(), parsed.properties().maximum_len()) {
-        (Some(0) | None, _) => Err("it matches the empty text".into()),
-        (_, None) => Err("it has no greatest length".into()),
-        _ => {
-            let automaton = dense::Builder::new().configure(config).syntax(syntax).build(&translated);
-            automaton.map_err(|error| error.to_string())
-        }
-    }
-}
-
-/// The states in which a match may begin behind another byte, whatever that is.
-fn starts(automaton: &dense::DFA<Vec<u32>>) -> Vec<StateID> {
-    let ahead = [b'a', b' ', b'\n', b'\r']; // of each kind that a pattern can tell
-    let starts = ahead.iter().map(|byte| start::Config::new().anchored(Anchored::Yes).look_behind(Some(*byte)));
-    starts.filter_map(|start| automaton.start_state(&start).ok()).collect()
 }
 
 /// Sets the bit of all pairs that one of these states goes on with, and gives the states behind them.
