@@ -59,7 +59,7 @@ test: $(READY) $(MINIO) $(SCHEMATHESIS) examples ## Run the whole test suite.
 lint: $(READY) $(OPENAPI) ## Check style, types, import arrows, contracts, generated files and locks.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@cd $(ENGINE) && export PATH="$(dir $(CARGO)):$$PATH" PYO3_PYTHON=$(CURDIR)/$(BIN)/python \
+	@cd $(ENGINE) && export PATH="$(dir $(CARGO)):$$PATH" PYO3_NO_PYTHON=1 PYO3_BUILD_EXTENSION_MODULE=1 \
 		&& cargo fmt --check && cargo clippy --release --locked --quiet -- -D warnings
 	$(BIN)/mypy
 	$(BIN)/lint-imports
