@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 import pytest
 from hypothesis import example, given, settings
@@ -217,6 +219,26 @@ def test_a_secret_at_the_end_of_a_block_is_found_whole(redactor, filler, offset)
     assert whole.text[len(before) :].startswith(" secret key: [REDACTED:AWS_SECRET_KEY] and [REDACTED:CREDIT_CARD] ")
     assert redacted_in_pieces(redactor, cut(text, [999]), Options()) == (whole.text, whole.findings)
     assert redactor.redact(whole.text).text == whole.text
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "https://example.com/" + "a/b1" * 20_000,
+        "password=" + "Xy3$" * 20_000,
+        "Bearer " + "0aZ." * 20_000,
+        "sk-ant-api03-" + "abcdefgh" * 10_000,
+        "-----BEGIN PRIVATE KEY-----" + "MIIEvQIB" * 10_000 + "-----END PRIVATE KEY-----",
+        "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIi" * 10_000 + ".c2lnbmF0dXJl",
+    ],
+)
+def test_a_secret_longer_than_what_is_read_at_once_is_found_up_to_its_end(redactor, secret):
+    text = f"x {secret} y"
+    found = redactor.redact(text)
+    left = re.sub(r"\[REDACTED:\w+\]", "", found.text)
+    assert left in {"x  y", "x password= y", "x Bearer  y"}
+    assert redactor.redact(found.text).text == found.text
+    assert redacted_in_pieces(redactor, cut(text, [999]), Options()) == (found.text, found.findings)
 
 
 def test_what_is_found_does_not_depend_on_what_else_is_near(redactor):

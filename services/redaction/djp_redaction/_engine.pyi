@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-MAX_LOOKS: int
+MOST_TIMES: int
 PSEUDONYM_DIGITS: int
 VALIDATIONS: list[str]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     _Plain = Callable[[bytes, bool], list[tuple[int, int, int]]]
 
 _ENDLESS = (
-    f"text: after {_engine.MAX_LOOKS} looks there is still more to find, because findings of these rules touch each "
+    f"text: read {_engine.MOST_TIMES} times, there is still more to find, because findings of these rules touch each "
     "other; nothing is returned; let the rules accept what stands directly beside another finding"
 )
 MOST_PLAIN = 1024

@@ -150,8 +150,12 @@ class RedactionStream:
         # Behind a finding, which a second redaction sees as a replacement, so that its blocks end at the same places.
         before = bisect_right(ends, cut)
         cut = ends[before - 1] if before else cut
-        # What says what a finding is may stand in front of the cut: `secret key: ...`.
-        self._before = "" if before else near[max(0, cut - _INTRODUCTION) : cut]
+        if redacted.ends and redacted.ends[-1] == cut == len(near):  # it goes on, and so does its search
+            start = redacted.starts[-1]
+            if start or not self._before:
+                self._before = near[max(0, start - _INTRODUCTION) : start + _INTRODUCTION]
+        else:  # What says what a finding is may stand in front of the cut: `secret key: ...`.
+            self._before = "" if before else near[max(0, cut - _INTRODUCTION) : cut]
         if cut:
             self._move_on(cut)
             yield _up_to(cut, near, redacted, given)

@@ -97,7 +97,8 @@ impl PyReplacements {
 }
 
 /// The text redacted, and of all findings the rules, the starts and the ends, in code points, and the replacements: None
-/// for what is fixed for its rule. Nothing at all if the last look still found something.
+/// for what is fixed for its rule. Nothing at all if it was read too often, and more was
+/// still found.
 ///
 /// `before` stands in front of the text, whose place is `offset`; `titles` come through as they are. `plain` finds what rules without a trigger
 /// describe: of UTF-8, and whether it counts, start, rule and end of each match. No finding has fewer than `least`
@@ -192,7 +193,7 @@ mod _engine {
         use pyo3::types::PyModuleMethods;
         let names: Vec<&str> = super::validators::CHECKS.iter().map(|(name, _)| *name).collect();
         module.add("VALIDATIONS", names)?;
-        module.add("MAX_LOOKS", super::looks::MAX_LOOKS)?;
+        module.add("MOST_TIMES", super::looks::MOST_TIMES)?;
         module.add("PSEUDONYM_DIGITS", super::replacements::PSEUDONYM_DIGITS)?;
         // What a fault says may quote the text: where it happened must do.
         std::panic::set_hook(Box::new(|fault| {

@@ -11,8 +11,10 @@ use crate::matcher::{Match, Matcher};
 use crate::replacements::{Place, Replacements};
 use crate::text;
 
-/// The built-in rules never need a fifth look. Rules that free one finding after the other would take quadratic time.
-pub const MAX_LOOKS: usize = 8;
+/// How many times a text may be read, by looks beside findings, before they end, and how many bytes more. Most texts need
+/// one or two looks. Rules that free one finding after the other would take quadratic time; a short text may have many.
+pub const MOST_TIMES: usize = 16;
+const MOST_MORE: usize = 1 << 16;
 
 /// Where a finding stands, in bytes, and the number of its rule.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,15 +69,17 @@ fn touches(behind: &[u8]) -> bool {
 }
 
 impl<E> Looks<'_, E> {
-    /// The text redacted; `before` stands in front of it. None if the last look still found something.
+    /// The text redacted; `before` stands in front of it. None if it was read too often, and more was still found.
     pub fn redact(&self, text: &str, before: &str) -> Result<Option<Redacted>, E> {
         let piece = Piece::new(self, text, before);
         let walls = piece.searched_places(&self.replacements.walls(text, self.titles));
         let mut spans = piece.within(&between(&walls, piece.searched.len()), true)?;
         let mut fresh = spans.clone();
         let mut looked = false;
-        for _ in 1..MAX_LOOKS {
+        let mut read = 0;
+        while read <= MOST_TIMES * piece.searched.len() + MOST_MORE {
             let beside = piece.beside(&fresh, &spans, &walls);
+            read += piece.searched.len() + beside.iter().map(|&(start, end)| end - start).sum::<usize>();
             looked = looked || !beside.is_empty();
             fresh = piece.within(&beside, false)?;
             if fresh.is_empty() {
