@@ -34,7 +34,7 @@ RUST_VERSION := 1.95.0
 RUST := $(CACHE)/rust-$(RUST_VERSION)
 CARGO := $(or $(shell command -v cargo),$(RUST)/bin/cargo)
 ENGINE := services/redaction/engine
-ENGINE_SOURCES := hatch_build.py $(ENGINE)/Cargo.toml $(ENGINE)/Cargo.lock $(ENGINE)/build.rs $(wildcard $(ENGINE)/src/*.rs)
+ENGINE_SOURCES := hatch_build.py $(ENGINE)/Cargo.toml $(ENGINE)/Cargo.lock $(ENGINE)/build.rs $(ENGINE)/.cargo/config.toml $(wildcard $(ENGINE)/src/*.rs)
 export CARGO_TARGET_DIR := $(CACHE)/redaction-engine
 
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -59,7 +59,7 @@ test: $(READY) $(MINIO) $(SCHEMATHESIS) examples ## Run the whole test suite.
 lint: $(READY) $(OPENAPI) ## Check style, types, import arrows, contracts, generated files and locks.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@cd $(ENGINE) && export PATH="$(dir $(CARGO)):$$PATH" PYO3_NO_PYTHON=1 PYO3_BUILD_EXTENSION_MODULE=1 \
+	@cd $(ENGINE) && export PATH="$(dir $(CARGO)):$$PATH" \
 		&& cargo fmt --check && cargo clippy --release --locked --quiet -- -D warnings
 	$(BIN)/mypy
 	$(BIN)/lint-imports

@@ -31,9 +31,7 @@ class EngineBuildHook(BuildHookInterface[Any]):
                 raise SystemExit(f"{tool} is needed to compile the redaction engine: {remedy}")
         target = Path(os.environ.get("CARGO_TARGET_DIR", root / ENGINE / "target"))
         command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(target)]
-        # The same module serves every Python from 3.11 on, and the one that loads it brings its own library.
-        environment = os.environ | {"PYO3_NO_PYTHON": "1", "PYO3_BUILD_EXTENSION_MODULE": "1"}
-        if subprocess.run(command, cwd=root / ENGINE, env=environment, check=False).returncode:
+        if subprocess.run(command, cwd=root / ENGINE, check=False).returncode:
             raise SystemExit("the redaction engine did not compile; the compiler's message stands above")
         # First beside it: a process that has the old one open keeps it.
         fresh = (root / MODULE).with_suffix(".new")

@@ -61,13 +61,14 @@ async def resumed(
         finally:
             call.cancel()  # whoever has heard enough does not leave a stream open
         # A server that stops may cancel its streams; one that has too many calls or streams says when to come back.
-        if not isinstance(lost, Unavailable | Cancelled) and lost.reason != "RATE_LIMITED":
+        gone = isinstance(lost, Unavailable | Cancelled)
+        if not gone and lost.reason != "RATE_LIMITED":
             raise lost
         if sequence > before or heard - began > _LONG_STREAM_S:
             waits = iter(RESUME_WAITS_S)
         pause = next(waits, None)
         if pause is None:
-            if not isinstance(lost, Unavailable | Cancelled):
+            if not gone:
                 raise lost
             raise Unavailable(f"the gateway was lost while it worked on {what} ({lost.message})") from lost
         await asyncio.sleep(max(pause, lost.retry_after_s or 0))

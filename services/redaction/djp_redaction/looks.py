@@ -52,7 +52,6 @@ class Looks:
         self._matcher = matcher
         self._searcher = searcher
         self._replacements = replacements
-        self._engines = matcher.engine, replacements.engine
         self._plain_found = 0
         self._least = least
         self.titles = sorted({f"[{title}]" for title in titles}) if titles else []
@@ -64,9 +63,8 @@ class Looks:
             Internal: the rules free one finding after the other without an end in sight.
         """
         plain = self._plain(text) if self._searcher else None
-        redacted = _engine.redact(
-            self._engines[0], self._engines[1], self.titles, plain, self._least, text, before, offset
-        )
+        matcher, replacements = self._matcher.engine, self._replacements.engine
+        redacted = _engine.redact(matcher, replacements, self.titles, plain, self._least, text, before, offset)
         if redacted is None:
             raise Internal(_ENDLESS, reason="REDACTION_FAILED")
         result, numbers, starts, ends, own = redacted

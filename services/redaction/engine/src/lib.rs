@@ -18,7 +18,7 @@ use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use looks::{Looks, Redacted};
+use looks::{Looks, Plain, Redacted};
 use matcher::{Match, Matcher, Rule};
 use replacements::{Replacement, Replacements};
 use triggers::Triggers;
@@ -97,12 +97,11 @@ impl PyReplacements {
 }
 
 /// The text redacted, and of all findings the rules, the starts and the ends, in code points, and the replacements: None
-/// for what is fixed for its rule. Nothing at all if it was read too often, and more was
-/// still found.
+/// for what is fixed for its rule. Nothing at all if it was read too often, and more was still found.
 ///
-/// `before` stands in front of the text, whose place is `offset`; `titles` come through as they are. `plain` finds what rules without a trigger
-/// describe: of UTF-8, and whether it counts, start, rule and end of each match. No finding has fewer than `least`
-/// characters. Without `plain`, a text that is not short is searched without the GIL.
+/// `before` stands in front of the text, whose place is `offset`; `titles` come through as they are. `plain` finds what
+/// rules without a trigger describe: of UTF-8, and whether it counts, start, rule and end of each match. No finding has
+/// fewer than `least` characters. Without `plain`, a text that is not short is searched without the GIL.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 fn redact(
@@ -117,24 +116,30 @@ fn redact(
     offset: usize,
 ) -> PyResult<Option<PyRedacted>> {
     let (matcher, replacements, titles) = (&matcher.0, &replacements.0, titles.as_slice());
-    let redacted = if let Some(plain) = plain {
-        let matches = |data: &[u8], count: bool| {
-            let found: Vec<(usize, u32, usize)> = plain.call1((PyBytes::new(py, data), count))?.extract()?;
-            Ok(found.into_iter().map(|(start, rule, end)| Match { start, rule, end }).collect())
-        };
-        guarded(|| Looks::<PyErr> { matcher, replacements, titles, plain: Some(&matches), least }.redact(text, before))?
-    } else {
-        let looks = || Looks::<PyErr> { matcher, replacements, titles, plain: None, least }.redact(text, before);
-        if text.len() < SHORT { guarded(looks)? } else { py.detach(|| guarded(looks))? }
+    let work = |plain: Option<Plain<'_, PyErr>>| {
+        let redacted = Looks { matcher, replacements, titles, plain, least }.redact(text, before)?;
+        Ok(redacted.map(|redacted| for_python(redacted, offset)))
     };
-    Ok(redacted.map(|Redacted { text, findings }| {
-        let rules = findings.iter().map(|one| one.rule).collect();
-        let starts = findings.iter().map(|one| offset + one.start).collect();
-        let ends = findings.iter().map(|one| offset + one.end).collect();
-        let own = findings.iter().any(|one| one.replacement.is_some());
-        let own = own.then(|| findings.into_iter().map(|one| one.replacement).collect());
-        (text, rules, starts, ends, own)
-    }))
+    let Some(plain) = plain else {
+        return if text.len() < SHORT { guarded(|| work(None)) } else { py.detach(|| guarded(|| work(None))) };
+    };
+    let matches = |data: &[u8], count: bool| {
+        let found: Vec<(usize, u32, usize)> = plain.call1((PyBytes::new(py, data), count))?.extract()?;
+        Ok(found.into_iter().map(|(start, rule, end)| Match { start, rule, end }).collect())
+    };
+    guarded(|| work(Some(&matches)))
+}
+
+fn for_python(Redacted { text, findings }: Redacted<'_>, offset: usize) -> PyRedacted {
+    let rules = findings.iter().map(|one| one.rule).collect();
+    let starts = findings.iter().map(|one| offset + one.start).collect();
+    let ends = findings.iter().map(|one| offset + one.end).collect();
+    let any = findings.iter().any(|one| matches!(one.replacement, Cow::Owned(_)));
+    let own = findings.into_iter().map(|one| match one.replacement {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(own) => Some(own),
+    });
+    (text, rules, starts, ends, any.then(|| own.collect()))
 }
 
 /// A fault of the engine is an error like others. What it says may quote the text, so that nobody is told.

@@ -24,18 +24,19 @@ struct Span {
     rule: u32,
 }
 
-/// A place that is replaced: offsets in the text, in code points. What is not fixed for its rule stands with it.
-pub struct Finding {
+/// A place that is replaced: offsets in the text, in code points.
+pub struct Finding<'a> {
     pub start: usize,
     pub end: usize,
     pub rule: u32,
-    pub replacement: Option<String>,
+    /// Borrowed if it is the same for every value of its rule.
+    pub replacement: Cow<'a, str>,
 }
 
 /// A text with its findings replaced, and these in order.
-pub struct Redacted {
+pub struct Redacted<'a> {
     pub text: String,
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Finding<'a>>,
 }
 
 /// What rules without a trigger find in UTF-8, and whether it counts for their limit; the errors are theirs.
@@ -68,9 +69,9 @@ fn touches(behind: &[u8]) -> bool {
     }
 }
 
-impl<E> Looks<'_, E> {
+impl<'a, E> Looks<'a, E> {
     /// The text redacted; `before` stands in front of it. None if it was read too often, and more was still found.
-    pub fn redact(&self, text: &str, before: &str) -> Result<Option<Redacted>, E> {
+    pub fn redact(&self, text: &str, before: &str) -> Result<Option<Redacted<'a>>, E> {
         let piece = Piece::new(self, text, before);
         let walls = piece.searched_places(&self.replacements.walls(text, self.titles));
         let mut spans = piece.within(&between(&walls, piece.searched.len()), true)?;
@@ -85,7 +86,7 @@ impl<E> Looks<'_, E> {
             if fresh.is_empty() {
                 let replaced = piece.replaced(&spans);
                 if looked && (self.replacements.joining || !self.titles.is_empty()) {
-                    fresh = self.joined(&piece, &replaced.text, &spans, &walls)?;
+                    fresh = self.joined(&piece, &replaced, &spans, &walls)?;
                 }
                 if fresh.is_empty() {
                     return Ok(Some(replaced));
@@ -98,7 +99,14 @@ impl<E> Looks<'_, E> {
     }
 
     /// What is found beside replacements and titles that became one with what stood beside them.
-    fn joined(&self, piece: &Piece<'_, E>, current: &str, spans: &[Span], walls: &[Place]) -> Result<Vec<Span>, E> {
+    fn joined(
+        &self,
+        piece: &Piece<'_, '_, E>,
+        replaced: &Redacted<'_>,
+        spans: &[Span],
+        walls: &[Place],
+    ) -> Result<Vec<Span>, E> {
+        let current = replaced.text.as_str();
         let mut taken: Vec<Place> =
             spans.iter().map(|span| (span.start, span.end)).chain(walls.iter().copied()).collect();
         taken.sort_unstable();
@@ -110,10 +118,9 @@ impl<E> Looks<'_, E> {
         }
         // Where each replacement ends in the text that has them, and where what follows began before.
         let (mut moved, mut shifts) = (0, vec![(0, 0)]);
-        for span in spans {
+        for (span, finding) in spans.iter().zip(&replaced.findings) {
             let (start, end) = (piece.in_text(span.start), piece.in_text(span.end));
-            let length = piece.replacement(span).len();
-            moved += start - shifts.last().map_or(0, |&(_, from)| from) + length;
+            moved += start - shifts.last().map_or(0, |&(_, from)| from) + finding.replacement.len();
             shifts.push((moved, end));
         }
         let now = Piece::new(self, current, piece.before);
@@ -151,20 +158,20 @@ fn between(taken: &[Place], length: usize) -> Vec<Place> {
 }
 
 /// A piece of text as it is searched; all places in it are bytes of that.
-struct Piece<'a, E> {
-    looks: &'a Looks<'a, E>,
-    text: &'a str,
-    searched: Cow<'a, str>,
+struct Piece<'p, 'a, E> {
+    looks: &'p Looks<'a, E>,
+    text: &'p str,
+    searched: Cow<'p, str>,
     /// Behind each look-alike: the place, and by how much what follows stands further behind in the text.
     folds: Vec<(usize, usize)>,
     /// What stands in front of it.
-    before: &'a str,
+    before: &'p str,
     ascii: bool,
     unseen: bool,
 }
 
-impl<'a, E> Piece<'a, E> {
-    fn new(looks: &'a Looks<'a, E>, text: &'a str, before: &'a str) -> Self {
+impl<'p, 'a, E> Piece<'p, 'a, E> {
+    fn new(looks: &'p Looks<'a, E>, text: &'p str, before: &'p str) -> Self {
         let text::Prepared { searched, folds, unseen } = text::prepared(text);
         Self { looks, text, searched, folds, before, ascii: text.is_ascii(), unseen }
     }
@@ -311,14 +318,8 @@ impl<'a, E> Piece<'a, E> {
         result
     }
 
-    /// What stands in the place of a finding: the same for every value of its rule, or its own.
-    fn replacement(&self, span: &Span) -> Cow<'_, str> {
-        let value = &self.text[self.in_text(span.start)..self.in_text(span.end)];
-        self.looks.replacements.of(span.rule, value)
-    }
-
     /// The text with its replacements, and the findings.
-    fn replaced(&self, spans: &[Span]) -> Redacted {
+    fn replaced(&self, spans: &[Span]) -> Redacted<'a> {
         let mut text = String::with_capacity(self.text.len());
         let mut findings = Vec::with_capacity(spans.len());
         let length = if self.ascii { str::len } else { text::length };
@@ -328,12 +329,8 @@ impl<'a, E> Piece<'a, E> {
             let first = characters + length(&self.text[done..start]);
             characters = first + length(&self.text[start..end]);
             text.push_str(&self.text[done..start]);
-            let replacement = self.replacement(span);
+            let replacement = self.looks.replacements.of(span.rule, &self.text[start..end]);
             text.push_str(&replacement);
-            let replacement = match replacement {
-                Cow::Borrowed(_) => None,
-                Cow::Owned(own) => Some(own),
-            };
             findings.push(Finding { start: first, end: characters, rule: span.rule, replacement });
             done = end;
         }

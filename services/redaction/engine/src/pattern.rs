@@ -3,11 +3,18 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
 
 /// Unicode as in RE2: code points, and `(?i)` by Unicode's simple folding.
 pub fn syntax() -> syntax::Config {
     syntax::Config::new().unicode(true).utf8(true).nest_limit(200)
+}
+
+/// Compiled as it is; the error is the construct that cannot be had, or what the library says.
+pub fn compiled(pattern: &str) -> Result<Regex, String> {
+    let built = Regex::builder().syntax(syntax()).build(&translated(pattern)?);
+    built.map_err(|error| error.to_string())
 }
 
 const DIGIT: &str = "0-9";

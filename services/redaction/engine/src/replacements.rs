@@ -96,9 +96,9 @@ pub struct Replacements {
 impl Replacements {
     /// `known` matches every replacement that may stand in a text, and none is there without one of the marks.
     pub fn new(of_rules: Vec<Replacement>, known: &str, marks: &[String], joining: bool) -> Result<Self, String> {
-        let known = Regex::builder().syntax(pattern::syntax()).build(&pattern::translated(known)?);
+        let known = pattern::compiled(known)?;
         let marks = marks.iter().map(|mark| memmem::Finder::new(mark.as_bytes()).into_owned()).collect();
-        Ok(Self { of_rules, known: known.map_err(|error| error.to_string())?, marks, joining })
+        Ok(Self { of_rules, known, marks, joining })
     }
 
     /// What stands in the place of a value that this rule found; borrowed if it is the same for every value.

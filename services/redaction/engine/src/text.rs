@@ -62,21 +62,15 @@ pub fn prepared(text: &str) -> Prepared<'_> {
     let (mut done, mut at, mut moved) = (0, 0, 0);
     loop {
         at += ascii_length(&text.as_bytes()[at..]);
-        match text.as_bytes().get(at) {
-            None => break,
-            Some(0xc2 | 0xcd | 0xd8 | 0xe1..=0xe3 | 0xef | 0xf3) => {}
-            Some(0xc0..=0xdf) => {
-                at += 2;
-                continue;
-            }
-            Some(0xe0..=0xef) => {
-                at += 3;
-                continue;
-            }
-            Some(_) => {
-                at += 4;
-                continue;
-            }
+        let Some(&first) = text.as_bytes().get(at) else { break };
+        // With these bytes begins all that is folded, or that nobody sees.
+        if !matches!(first, 0xc2 | 0xcd | 0xd8 | 0xe1..=0xe3 | 0xef | 0xf3) {
+            at += match first {
+                ..=0xdf => 2,
+                0xe0..=0xef => 3,
+                0xf0.. => 4,
+            };
+            continue;
         }
         let Some(character) = text[at..].chars().next() else { break };
         if let Some(plain) = folded(character) {

@@ -36,7 +36,7 @@ struct Trigger {
 pub struct Triggers {
     triggers: Vec<Trigger>,
     /// Which triggers may begin with a pair of bytes, and which may go on with it, a bit for each; beyond 32 some share
-    /// a bit, and all that is not ASCII shares a place.
+    /// a bit, and bytes of the same kind share a place.
     first: Box<[u32; PAIRS]>,
     second: Box<[u32; PAIRS]>,
     /// Which may begin with a byte where nothing stands in front of it.

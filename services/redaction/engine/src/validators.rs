@@ -95,7 +95,7 @@ static ODD_MARKS: LazyLock<Regex> =
     LazyLock::new(|| own(r"[!#$%&*+<=>?@^`{|}~\\][^\t\n\v\f\r ]*[!#$%&*+<=>?@^`{|}~\\]"));
 
 fn own(pattern: &str) -> Regex {
-    Regex::builder().syntax(crate::pattern::syntax()).build(pattern).expect("a pattern of this file")
+    crate::pattern::compiled(pattern).expect("a pattern of this file")
 }
 
 fn without(value: &[u8], marks: &[u8]) -> Vec<u8> {
