@@ -5,7 +5,9 @@ of it tell how bad it is. The worst of these are told again from 256 KB, where w
 its growth, and the worst of those are run at 1 MB, each in a process of its own that may use 20 seconds of CPU.
 
 For custom rules a pattern is drawn together with what it matches, from the constructs of RE2, and both are changed.
-What the service refuses is no candidate; what it takes to refuse it is measured by patterns that are dear to compile.
+Many may stand beside each other, with a validation, and the pieces of the text may be shuffled, so that automata have
+no rhythm to follow. What the service refuses is no candidate; what it takes to refuse it is measured by patterns that
+are dear to compile.
 Streams are searched apart: the text comes in pieces of 256 characters.
 """
 
@@ -27,6 +29,7 @@ from djp_redaction.custom import MAX_RULES, Redactors, problems
 from djp_redaction.model import Options, Rule, Strategy
 from djp_redaction.rule_file import load_rules
 from djp_redaction.settings import RedactionSettings
+from djp_redaction.validators import VALIDATORS
 from tests.redaction.hostile_texts import (
     DEAR_TO_COMPILE,
     KNOWN,
@@ -54,12 +57,14 @@ _KEY = b"the key of a tenant, 32 bytes or more"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A text, the strategy, the patterns of custom rules if any, how long a stream's pieces are (0: whole)."""
+    """A text, the strategy, the custom rules if any, how long a stream's pieces are (0: whole)."""
 
     recipe: Recipe
     strategy: Strategy = Strategy.LABEL
     patterns: tuple[str, ...] = ()
     piece: int = 0
+    shuffled: bool = False
+    validation: str = ""
 
 
 @cache
@@ -67,15 +72,16 @@ def _redactors() -> Redactors:
     return Redactors(load_rules(RedactionSettings().rules), {})
 
 
-def redactor_for(patterns: Sequence[str]) -> Redactor:
+def redactor_for(patterns: Sequence[str], validation: str = "") -> Redactor:
     """The built-in rules and these. Raises DjpError if a pattern is not accepted."""
-    rules = (Rule(name=f"custom_{at}", type="CUSTOM", pattern=pattern) for at, pattern in enumerate(patterns))
+    rules = (Rule(f"custom_{at}", "CUSTOM", pattern, validation=validation) for at, pattern in enumerate(patterns))
     return _redactors().of("", tuple(rules))
 
 
 def cpu_s(candidate: Candidate, size: int) -> float:
     """CPU seconds of one redaction of so many bytes; a refusal counts by what it cost."""
-    redactor, text = redactor_for(candidate.patterns), write(candidate.recipe, size)
+    redactor = redactor_for(candidate.patterns, candidate.validation)
+    text = write(candidate.recipe, size, shuffled=candidate.shuffled)
     options = Options(strategy=candidate.strategy)
     before = time.process_time()
     with contextlib.suppress(DjpError):
@@ -127,13 +133,15 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
     def judge(candidate: Candidate) -> None:
         if candidate not in scored:
             with contextlib.suppress(InvalidInput):
-                redactor_for(candidate.patterns)
+                redactor_for(candidate.patterns, candidate.validation)
                 scored[candidate] = cpu_s(candidate, SMALL)
 
     ends = time.monotonic() + seconds
     if custom:
         for pattern, dear in KNOWN_RULES.items():
             judge(Candidate((Block(dear, 1),), patterns=(pattern,)))
+            letters = tuple(Block(letter, 1) for letter in dear)
+            judge(Candidate(letters, patterns=(pattern,), shuffled=True))
     else:
         for recipe in KNOWN.values():
             judge(Candidate(recipe, piece=piece))
@@ -147,7 +155,9 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
             pattern, sample = _pattern(source, 2)
             joined = source.choice((f"{candidate.patterns[0]}|{pattern}", candidate.patterns[0] + pattern, pattern))
             recipe = changed(candidate.recipe, source, [sample or "a", "a", "b", "ab", "\n", "0", "é"])
-            judge(replace(candidate, recipe=recipe, patterns=(joined,)))
+            judge(replace(candidate, recipe=recipe, patterns=(joined, *candidate.patterns[1:])))
+        elif custom and source.random() < 0.3:
+            judge(_rules_changed(candidate, source))
         elif source.random() < 0.2:
             judge(replace(candidate, strategy=source.choice(list(Strategy))))
         else:
@@ -155,6 +165,20 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
     promising = _different(sorted(scored, key=lambda candidate: -scored[candidate]))[: 4 * most]
     told = {candidate: expected_s(candidate, scored[candidate]) for candidate in promising}
     return sorted(promising, key=lambda candidate: -told[candidate])[:most]
+
+
+def _rules_changed(candidate: Candidate, source: random.Random) -> Candidate:
+    """Other rules beside the first, another validation, or the text in another order."""
+    first = candidate.patterns[0]
+    match source.randrange(4):
+        case 0:
+            return replace(candidate, patterns=tuple(f"{first}{at}" for at in range(source.choice((4, 20, MAX_RULES)))))
+        case 1:
+            return replace(candidate, patterns=(*candidate.patterns, _pattern(source, 2)[0])[-MAX_RULES:])
+        case 2:
+            return replace(candidate, validation=source.choice(["", *VALIDATORS]))
+        case _:
+            return replace(candidate, shuffled=not candidate.shuffled)
 
 
 def _drawn_rule(source: random.Random) -> Candidate:
@@ -229,4 +253,5 @@ def _shown(candidate: Candidate, names: Mapping[Recipe, str]) -> str:
     text = " + ".join(f"{piece!r}" + (f" x {times}" if times > 1 else "") for piece, times in candidate.recipe)
     rules = f"{len(candidate.patterns)} rules" if len(candidate.patterns) > 1 else "".join(candidate.patterns)
     how = "" if candidate.strategy is Strategy.LABEL else f"{candidate.strategy}: "
+    how += f"{candidate.validation}: " * bool(candidate.validation) + "shuffled: " * candidate.shuffled
     return f"{rules}  {how}{names.get(candidate.recipe) or text}".strip()[:200]

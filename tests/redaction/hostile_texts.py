@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -85,6 +85,9 @@ KNOWN_RULES: dict[str, str] = {
     r"(?i)\bk.{0,100}\bz|ké": "ké ",
     "(?i).": "a0é",
     "....": "abcd",
+    "a[ab]{200}c": "ab",
+    "AIza[0-9A-Za-z]{35}": "AIza",
+    "[a-z]*([a-z]{3,})[a-z]*1": "abc",
 }
 """Patterns of custom rules that are dear, each with a piece of the texts that make them so."""
 
@@ -103,9 +106,14 @@ DEAR_TO_COMPILE: tuple[str, ...] = (
 """Patterns that an engine works on for long before it takes or refuses them."""
 
 
-def write(recipe: Recipe, size: int) -> str:
-    """The text of a recipe, with `size` bytes of UTF-8 or a few less."""
-    unit = "".join(piece * times for piece, times in recipe).encode()
+def write(recipe: Recipe, size: int, *, shuffled: bool = False) -> str:
+    """The text of a recipe, with `size` bytes of UTF-8 or a few less; shuffled, its pieces stand in any order."""
+    if shuffled:
+        source, pieces, weights = random.Random(1), [piece for piece, _ in recipe], [times for _, times in recipe]
+        length = max(1, sum(len(piece.encode()) * times for piece, times in recipe) // sum(weights))
+        unit = "".join(source.choices(pieces, weights, k=size // length + 1)).encode()
+    else:
+        unit = "".join(piece * times for piece, times in recipe).encode()
     return (unit * (size // len(unit) + 1))[:size].decode(errors="ignore")
 
 

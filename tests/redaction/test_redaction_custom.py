@@ -25,7 +25,9 @@ from djp_redaction import custom
 from djp_redaction.beginnings import beginnings, least_length
 from djp_redaction.custom import Redactors
 from djp_redaction.looks import MOST_PLAIN
-from djp_redaction.model import Rule
+from djp_redaction.model import Rule, RuleSet
+from djp_redaction.patterns import RuleRefused
+from djp_redaction.redactor import Redactor
 from djp_redaction.server import open_service
 from djp_redaction.settings import RedactionSettings
 from djp_redaction.stream import BLOCK
@@ -90,6 +92,9 @@ async def test_the_first_group_is_the_finding_and_a_validation_may_be_named(stub
         ({"pattern": r"\pQabc"}, r"\pQ", "class that exists"),
         ({"pattern": "(" * 50 + "abc" + ")" * 50}, "(", "nest at most"),
         ({"pattern": "[^a]{300}"}, "instructions", "at most"),
+        ({"pattern": "a[ab]{300}c"}, "302 bytes", "does not occur in what follows"),
+        ({"pattern": "[ab]*a[ab]{20}[ab]*c"}, "automaton", "repeat without a count"),
+        ({"pattern": "x([ab]*a[ab]{20})[ab]*c"}, "automaton", "repeat without a count"),
         ({"pattern": "[0-9]{2}"}, "2 characters", "at least 3"),
         ({"pattern": "abc|x*"}, "empty text", "at least one"),
         ({"pattern": r"\b"}, "empty text", "at least one"),
@@ -162,6 +167,13 @@ def test_a_rule_that_finds_nearly_everything_is_an_error_and_never_the_text(reda
             list(stream.feed(text[start : start + 100]))
     few = "abc " * 10 + "-" * BLOCK
     assert redactors.of("", (Rule("abc", "G", "abc"),)).redact(few * (MOST_PLAIN // 100)).text.count("[REDACTED:G]")
+
+
+def test_many_matches_that_a_validation_refuses_are_too_many(redactors):
+    rules = tuple(Rule(f"r{number}", "R", f"[0-9]{{3,{number + 4}}}", validation="luhn") for number in range(40))
+    assert redactors.of("", rules).redact("123 456 " * 100).text == "123 456 " * 100
+    with pytest.raises(ResourceExhausted, match="find more than"):
+        redactors.of("", rules).redact("123 456 " * 1000)
 
 
 def _folder(tmp_path, **files):
@@ -245,6 +257,47 @@ PATTERNS = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+@settings(max_examples=1500, deadline=None)
+@given(pattern=PATTERNS, text=st.text(alphabet="abcAB1.é\n,2{}", max_size=12))
+def test_a_rule_finds_what_re2_finds(pattern, text):
+    try:
+        redactor = Redactor(RuleSet((Rule("any", "ANY", pattern),)))
+    except RuleRefused:
+        return
+    assert_finds_as_re2(redactor, pattern, text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    pattern=st.sampled_from(
+        [
+            "a[ab]{40}c",  # too large for one pass: tried at every place
+            r"\ba[ab]{40}\b",
+            "a(?:b|(b[ab]{40}))c",
+            "([ab]+?)[ab]*c",
+            "[ab]*([ab]*c)",
+            "(?:(a+)b)+c",
+            "a?(?:(b)|c)c?",
+            "(?i)(?:^|[^a])(A+B*?)(?:$|b)",
+        ]
+    ),
+    text=st.text(alphabet="ababaBc ", max_size=120),
+)
+def test_a_group_is_found_where_re2_finds_it(pattern, text):
+    assert_finds_as_re2(Redactor(RuleSet((Rule("any", "ANY", pattern),))), pattern, text)
+
+
+def assert_finds_as_re2(redactor, pattern, text):
+    """What RE2 finds is hidden, and nothing is found where RE2 finds nothing in any part of the text."""
+    compiled = re2.compile(pattern)
+    group = min(compiled.groups, 1)
+    hidden = {place for found in redactor.redact(text).findings for place in range(found.start, found.end)}
+    for match in compiled.finditer(text):
+        assert set(range(*match.span(group))) <= hidden or match.start(group) < 0
+    if not any(compiled.search(text[start:end]) for start in range(len(text)) for end in range(start, len(text) + 1)):
+        assert not hidden
 
 
 @settings(max_examples=1500, deadline=None)

@@ -1,18 +1,31 @@
 """The compiled part of redaction, built from services/redaction/engine: what is done with every text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+MOST_AUTOMATON: int
 MOST_TIMES: int
 PSEUDONYM_DIGITS: int
+TOO_LARGE: str
 VALIDATIONS: list[str]
 
 class Refused(ValueError):  # noqa: N818
     """A rule that cannot be compiled: its number, what is at fault, and why."""
 
+class TooManyMatches(ValueError):  # noqa: N818
+    """More matches of rules without a trigger than wanted: the number of the rule."""
+
 class Matcher:
     """The compiled rules with a trigger: number, pattern, trigger, validation, reach, solid, window."""
 
     def __init__(self, rules: Sequence[tuple[int, str, str, str, int, bool, int]]) -> None: ...
+
+class PlainRules:
+    """The compiled rules without a trigger: number, pattern, validation."""
+
+    bytes: int
+    tried: int
+
+    def __init__(self, rules: Sequence[tuple[int, str, str]]) -> None: ...
 
 class Replacements:
     """The replacements by one choice of strategies: of every rule ("fixed", text), ("partial", "") or a pseudonym."""
@@ -29,14 +42,16 @@ class Replacements:
 
 def redact(
     matcher: Matcher,
+    plain: PlainRules | None,
     replacements: Replacements,
     titles: Sequence[str],
-    plain: Callable[[bytes, bool], Sequence[tuple[int, int, int]]] | None,
     least: int,
     text: str,
     before: str,
     offset: int,
-) -> tuple[str, list[int], list[int], list[int], list[str | None] | None] | None: ...
+    left: int,
+    most: int,
+) -> tuple[str, list[int], list[int], list[int], list[str | None] | None, int] | None: ...
 def searched_bytes() -> int: ...
 def validate(name: str, value: bytes, /) -> int: ...
 def prepared(text: str, /) -> tuple[str, bool]: ...

@@ -10,6 +10,7 @@ from djp.mesh.errors import InvalidInput, Violation
 from djp_redaction.beginnings import least_length
 from djp_redaction.model import RuleSet
 from djp_redaction.patterns import RuleRefused, compiled
+from djp_redaction.plain_rules import PlainRules
 from djp_redaction.redactor import Redactor
 from djp_redaction.validators import VALIDATORS
 
@@ -25,11 +26,21 @@ MAX_PROGRAM = 1000
 """Instructions of one compiled pattern. A class of characters costs about 1 to 10, a repeat {n} n times as many."""
 MAX_PROGRAMS = 10_000
 """Instructions of all patterns of a request or a tenant together: what one text costs grows with them."""
+MAX_AUTOMATA = 4 * 2**20
+"""Bytes of the automata of all patterns of a request or a tenant together, which are built when the rules are taken."""
+MAX_TRIED = 256
+"""How often a byte of a text may be read for rules whose automaton for one pass would be too large: their matches are
+tried everywhere. A read takes about a nanosecond."""
 KEPT = 64
 """Sets of rules that stay compiled; each takes a few MiB at most."""
 
 MAX_CHARACTERS = 32_768
 """Of all patterns of a request or a tenant together: reading and compiling them takes time, too."""
+_FEWER = "give fewer or smaller rules"
+_TRIED_REMEDY = (
+    "shorten what is counted, repeat without a count (* or +), or begin a pattern with a character that does not occur "
+    "in what follows"
+)
 _PROBE = 128 * 1024  # bytes: RE2 gives up at about five times MAX_PROGRAM, not after all of a huge program is built
 _TOLD = 20  # problems; whoever has more mends these first
 
@@ -48,23 +59,28 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
             RuleRefused(rules[-1].name[:100], size, f"at most {MAX_CHARACTERS} are taken; give fewer or shorter ones")
         ]
     names = set(taken)
-    instructions = 0
+    instructions = automata = tried = 0
     for number, rule in enumerate(rules, 1):
         try:
             _check(rule, number, names)
             instructions += _size(rule)
             _check_length(rule)
+            engine = PlainRules({0: rule}).engine
+            automata, tried = automata + engine.bytes, tried + engine.tried
             _try_examples(rule)
         except RuleRefused as problem:
             found.append(problem)
             if len(found) == _TOLD:
                 break
         names.add(rule.name)
-    if instructions > MAX_PROGRAMS:
-        size = f"programs of {instructions} instructions together"
-        found.append(
-            RuleRefused(rules[-1].name, size, f"at most {MAX_PROGRAMS} are taken; give fewer or smaller rules")
-        )
+    for together, size, most, remedy in (
+        (instructions, "programs of {} instructions together", MAX_PROGRAMS, _FEWER),
+        (automata, "automata of {} bytes together", MAX_AUTOMATA, _FEWER),
+        (tried, "matches of {} bytes together that may begin inside of each other", MAX_TRIED, _TRIED_REMEDY),
+    ):
+        if together > most:
+            found.append(RuleRefused(rules[-1].name, size.format(together), f"at most {most} are taken; {remedy}"))
+            break
     return found
 
 

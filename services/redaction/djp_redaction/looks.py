@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from functools import partial
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import Internal, ResourceExhausted
 from djp_redaction import _engine
-from djp_redaction._engine import place_of_seen, prepared, visible
+from djp_redaction._engine import place_of_seen, visible
 from djp_redaction.model import Redacted
-from djp_redaction.searcher import TooManyMatches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from djp_redaction.matcher import Matcher
     from djp_redaction.model import Rule
+    from djp_redaction.plain_rules import PlainRules
     from djp_redaction.replacements import Replacements
-    from djp_redaction.searcher import Searcher
-
-    _Plain = Callable[[bytes, bool], list[tuple[int, int, int]]]
 
 _ENDLESS = (
     f"text: read {_engine.MOST_TIMES} times, there is still more to find, because findings of these rules touch each "
     "other; nothing is returned; let the rules accept what stands directly beside another finding"
 )
 MOST_PLAIN = 1024
-"""Matches of rules without a trigger in one block: a rule that finds more would find nearly everything."""
+"""Matches of rules without a trigger in one block: a rule that finds more would find nearly everything. Eight that are
+refused by the rule's validation count as one."""
 
 
 class Looks:
@@ -42,7 +39,7 @@ class Looks:
         self,
         rules: Sequence[Rule],
         matcher: Matcher,
-        searcher: Searcher | None,
+        plain: PlainRules | None,
         replacements: Replacements,
         titles: Sequence[str],
         least: int,
@@ -50,9 +47,9 @@ class Looks:
         """`least`: how many characters the shortest finding has."""
         self._rules = rules
         self._matcher = matcher
-        self._searcher = searcher
+        self._plain = plain
         self._replacements = replacements
-        self._plain_found = 0
+        self._plain_left = MOST_PLAIN
         self._least = least
         self.titles = sorted({f"[{title}]" for title in titles}) if titles else []
 
@@ -61,35 +58,38 @@ class Looks:
 
         Raises:
             Internal: the rules free one finding after the other without an end in sight.
+            ResourceExhausted: rules without a trigger find too much.
         """
-        plain = self._plain(text) if self._searcher else None
-        matcher, replacements = self._matcher.engine, self._replacements.engine
-        redacted = _engine.redact(matcher, replacements, self.titles, plain, self._least, text, before, offset)
+        matcher, plain, replacements = self._matcher.engine, self._plain, self._replacements.engine
+        rules, least, left = plain.engine if plain else None, self._least, self._plain_left
+        try:
+            redacted = _engine.redact(
+                matcher, rules, replacements, self.titles, least, text, before, offset, left, MOST_PLAIN
+            )
+        except _engine.TooManyMatches as error:
+            rule = self._rules[error.args[0]].name
+            raise ResourceExhausted(
+                f"text: rules up to {rule!r} find more than {MOST_PLAIN} places in a part of it; let the patterns ask "
+                "for more",
+                field="text",
+            ) from None
         if redacted is None:
             raise Internal(_ENDLESS, reason="REDACTION_FAILED")
-        result, numbers, starts, ends, own = redacted
-        fixed, rules = self._replacements.fixed, self._rules
+        result, numbers, starts, ends, own, self._plain_left = redacted
+        fixed = self._replacements.fixed
         replaced = [fixed[number] for number in numbers]
         if own:
             replaced = [one or other for one, other in zip(own, replaced, strict=True)]
-        return Redacted(result, [rules[number] for number in numbers], starts, ends, replaced)
-
-    def _plain(self, text: str) -> _Plain | None:
-        """Finds what rules without a trigger describe, if there may be anything of that in the text."""
-        searcher = self._searcher
-        searched, unseen = prepared(text)
-        if searcher is None or not (unseen or searcher.may_match(searched.encode())):
-            return None
-        return partial(self._plain_matches, searcher)
+        return Redacted(result, [self._rules[number] for number in numbers], starts, ends, replaced)
 
     @property
     def surroundings(self) -> int:
         """How many characters in front of a calm place a rule may ask about: those with a trigger mind none."""
-        return 1 if self._searcher else 0
+        return 1 if self._plain else 0
 
     def begin_block(self) -> None:
         """From here on the matches of rules without a trigger are counted anew."""
-        self._plain_found = 0
+        self._plain_left = MOST_PLAIN
 
     def walls(self, text: str) -> list[tuple[int, int]]:
         """Where replacements and kept titles stand, as disjoint spans in order."""
@@ -111,22 +111,9 @@ class Looks:
     def _begun(self, text: str) -> int:
         """Where in this text the first thing begins that its end does not finish; or its length."""
         data = text.encode()
-        endings = [one.unfinished for one in (self._matcher, self._searcher, self._replacements) if one]
+        endings = [one.unfinished for one in (self._matcher, self._plain, self._replacements) if one]
         begun = min(ending.search(data).start() for ending in endings)
         return begun if len(data) == len(text) else len(data[:begun].decode())
-
-    def _plain_matches(self, searcher: Searcher, data: bytes, count: bool) -> list[tuple[int, int, int]]:
-        try:
-            matches, many = searcher.matches(data, MOST_PLAIN - self._plain_found if count else 2 * MOST_PLAIN)
-        except TooManyMatches as error:
-            raise ResourceExhausted(
-                f"text: rules up to {error.args[0]!r} find more than {MOST_PLAIN} places in a part of it; let the "
-                "patterns ask for more",
-                field="text",
-            ) from None
-        if count:
-            self._plain_found += many
-        return matches
 
     def _open_title(self, text: str, end: int) -> int:
         """Where before `end` the first title begins that the text up to `end` does not finish; or `end`."""

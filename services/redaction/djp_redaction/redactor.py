@@ -11,8 +11,8 @@ from djp_redaction.beginnings import least_length
 from djp_redaction.looks import Looks
 from djp_redaction.matcher import Matcher
 from djp_redaction.model import Options, Redacted
+from djp_redaction.plain_rules import PlainRules
 from djp_redaction.replacements import Replacements
-from djp_redaction.searcher import Searcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Redactor:
         numbered = dict(enumerate(rule_set.rules))
         self.matcher = matcher or Matcher({number: rule for number, rule in numbered.items() if rule.trigger})
         plain = {number: rule for number, rule in numbered.items() if not rule.trigger}
-        self._searcher = Searcher(plain) if plain else None
+        self._plain = PlainRules(plain) if plain else None
         self._least = min(least_length(rule.pattern) for rule in rule_set.rules)
         self._replacements = lru_cache(maxsize=64)(partial(Replacements, rule_set))
         self._shared = lru_cache(maxsize=64)(self._looks_by)
@@ -48,7 +48,7 @@ class Redactor:
             FailedPrecondition: pseudonyms are asked for without a key.
         """
         if len(text) <= stream.BLOCK:
-            plain = options is None and key is None and self._searcher is None
+            plain = options is None and key is None and self._plain is None
             return (self._by_default if plain else self._looks(options or _DEFAULT, key)).redact(text)
         pieces = list(self.stream(options, key).feed(text, last=True))
         columns = [[*chain(*column)] for column in zip(*(piece[1:] for piece in pieces), strict=True)]
@@ -64,7 +64,7 @@ class Redactor:
 
     def _looks(self, options: Options, key: bytes | None) -> Looks:
         by_type = frozenset(options.strategy_by_type.items()) if options.strategy_by_type else _NONE
-        if options.titles or self._searcher:
+        if options.titles or self._plain:
             return self._looks_by(options.strategy, by_type, key, options.titles)
         return self._shared(options.strategy, by_type, key)  # nothing changes in it
 
@@ -76,4 +76,4 @@ class Redactor:
         titles: Sequence[str] = (),
     ) -> Looks:
         replacements = self._replacements(strategy or self.rule_set.strategy, by_type, key)
-        return Looks(self.rule_set.rules, self.matcher, self._searcher, replacements, titles, self._least)
+        return Looks(self.rule_set.rules, self.matcher, self._plain, replacements, titles, self._least)

@@ -2,9 +2,11 @@
 //!
 //! All engines here are linear in the text: the regex library's automata never backtrack without a bound.
 
+mod group;
 mod looks;
 mod matcher;
 mod pattern;
+mod plain;
 mod replacements;
 mod text;
 mod triggers;
@@ -16,20 +18,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
-use looks::{Looks, Plain, Redacted};
-use matcher::{Match, Matcher, Rule};
+use looks::{Looks, Redacted};
+use matcher::{Matcher, Rule};
+use plain::{Plain, TooMany};
 use replacements::{Replacement, Replacements};
 use triggers::Triggers;
 
 create_exception!(_engine, Refused, PyValueError, "A rule cannot be compiled: (its number, what is at fault, why).");
+create_exception!(_engine, TooManyMatches, PyValueError, "More matches than wanted: the number of the rule.");
 
 /// Bytes: a shorter text is done before another thread could make much of the GIL.
 const SHORT: usize = 4096;
 
 type PyRule = (u32, String, String, String, usize, bool, usize);
-type PyRedacted = (String, Vec<u32>, Vec<usize>, Vec<usize>, Option<Vec<Option<String>>>);
+type PyRedacted = (String, Vec<u32>, Vec<usize>, Vec<usize>, Option<Vec<Option<String>>>, usize);
 
 /// The compiled rules with a trigger; safe to use from several threads.
 #[pyclass(frozen, name = "Matcher")]
@@ -96,41 +99,69 @@ impl PyReplacements {
     }
 }
 
+/// The compiled rules without a trigger; safe to use from several threads.
+#[pyclass(frozen, name = "PlainRules")]
+struct PyPlainRules(Vec<plain::Rule>);
+
+#[pymethods]
+impl PyPlainRules {
+    /// Each rule is (number, pattern, validation). Raises Refused.
+    #[new]
+    fn new(rules: Vec<(u32, String, String)>) -> PyResult<Self> {
+        let compiled = rules.into_iter().map(|(number, pattern, validation)| {
+            let rule = plain::Rule::new(number, &pattern, validators::named(&validation));
+            rule.map_err(|reason| Refused::new_err((number, pattern, reason)))
+        });
+        Ok(Self(compiled.collect::<PyResult<_>>()?))
+    }
+
+    /// Bytes of all automata.
+    #[getter]
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|rule| rule.bytes).sum()
+    }
+
+    /// How many bytes the matches have at most of rules that are tried everywhere, because the automaton for one pass
+    /// would take too much: how often a byte may be read for them.
+    #[getter]
+    fn tried(&self) -> usize {
+        self.0.iter().map(|rule| rule.tried).sum()
+    }
+}
+
 /// The text redacted, and of all findings the rules, the starts and the ends, in code points, and the replacements: None
-/// for what is fixed for its rule. Nothing at all if it was read too often, and more was still found.
+/// for what is fixed for its rule; and what is left of the matches of rules without a trigger. Nothing at all if the text
+/// was read too often, and more was still found.
 ///
-/// `before` stands in front of the text, whose place is `offset`; `titles` come through as they are. `plain` finds what
-/// rules without a trigger describe: of UTF-8, and whether it counts, start, rule and end of each match. No finding has
-/// fewer than `least` characters. Without `plain`, a text that is not short is searched without the GIL.
+/// `before` stands in front of the text, whose place is `offset`; `titles` come through as they are. No finding has
+/// fewer than `least` characters. `left` matches of rules without a trigger may be found, of `most` in a block of text. A
+/// text that is not short is searched without the GIL. Raises TooMany.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 fn redact(
     py: Python<'_>,
     matcher: &PyMatcher,
+    plain: Option<&PyPlainRules>,
     replacements: &PyReplacements,
     titles: Vec<String>,
-    plain: Option<Bound<'_, PyAny>>,
     least: usize,
     text: &str,
     before: &str,
     offset: usize,
+    left: usize,
+    most: usize,
 ) -> PyResult<Option<PyRedacted>> {
     let (matcher, replacements, titles) = (&matcher.0, &replacements.0, titles.as_slice());
-    let work = |plain: Option<Plain<'_, PyErr>>| {
-        let redacted = Looks { matcher, replacements, titles, plain, least }.redact(text, before)?;
-        Ok(redacted.map(|redacted| for_python(redacted, offset)))
+    let rules = plain.map_or(&[][..], |plain| &plain.0);
+    let work = || {
+        let looks = Looks { matcher, replacements, titles, plain: Plain::new(rules, left, most), least };
+        let redacted = looks.redact(text, before).map_err(|TooMany(rule)| TooManyMatches::new_err(rule))?;
+        Ok(redacted.map(|redacted| for_python(redacted, offset, looks.plain.left())))
     };
-    let Some(plain) = plain else {
-        return if text.len() < SHORT { guarded(|| work(None)) } else { py.detach(|| guarded(|| work(None))) };
-    };
-    let matches = |data: &[u8], count: bool| {
-        let found: Vec<(usize, u32, usize)> = plain.call1((PyBytes::new(py, data), count))?.extract()?;
-        Ok(found.into_iter().map(|(start, rule, end)| Match { start, rule, end }).collect())
-    };
-    guarded(|| work(Some(&matches)))
+    if text.len() < SHORT { guarded(work) } else { py.detach(|| guarded(work)) }
 }
 
-fn for_python(Redacted { text, findings }: Redacted<'_>, offset: usize) -> PyRedacted {
+fn for_python(Redacted { text, findings }: Redacted<'_>, offset: usize, left: usize) -> PyRedacted {
     let rules = findings.iter().map(|one| one.rule).collect();
     let starts = findings.iter().map(|one| offset + one.start).collect();
     let ends = findings.iter().map(|one| offset + one.end).collect();
@@ -139,7 +170,7 @@ fn for_python(Redacted { text, findings }: Redacted<'_>, offset: usize) -> PyRed
         Cow::Borrowed(_) => None,
         Cow::Owned(own) => Some(own),
     });
-    (text, rules, starts, ends, any.then(|| own.collect()))
+    (text, rules, starts, ends, any.then(|| own.collect()), left)
 }
 
 /// A fault of the engine is an error like others. What it says may quote the text, so that nobody is told.
@@ -189,8 +220,8 @@ fn searched_bytes() -> u64 {
 mod _engine {
     #[pymodule_export]
     use super::{
-        PyMatcher, PyReplacements, Refused, continues, place_of_seen, prepared, redact, searched_bytes, validate,
-        visible,
+        PyMatcher, PyPlainRules, PyReplacements, Refused, TooManyMatches, continues, place_of_seen, prepared, redact,
+        searched_bytes, validate, visible,
     };
 
     #[pymodule_init]
@@ -199,6 +230,8 @@ mod _engine {
         let names: Vec<&str> = super::validators::CHECKS.iter().map(|(name, _)| *name).collect();
         module.add("VALIDATIONS", names)?;
         module.add("MOST_TIMES", super::looks::MOST_TIMES)?;
+        module.add("MOST_AUTOMATON", super::plain::MOST_AUTOMATON)?;
+        module.add("TOO_LARGE", super::plain::TOO_LARGE)?;
         module.add("PSEUDONYM_DIGITS", super::replacements::PSEUDONYM_DIGITS)?;
         // What a fault says may quote the text: where it happened must do.
         std::panic::set_hook(Box::new(|fault| {

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::matcher::{Match, Matcher};
+use crate::plain::{Plain, TooMany};
 use crate::replacements::{Place, Replacements};
 use crate::text;
 
@@ -39,16 +40,14 @@ pub struct Redacted<'a> {
     pub findings: Vec<Finding<'a>>,
 }
 
-/// What rules without a trigger find in UTF-8, and whether it counts for their limit; the errors are theirs.
-pub type Plain<'a, E> = &'a dyn Fn(&[u8], bool) -> Result<Vec<Match>, E>;
-
 /// How texts are redacted.
-pub struct Looks<'a, E> {
+pub struct Looks<'a> {
     pub matcher: &'a Matcher,
     pub replacements: &'a Replacements,
     /// Titles in their brackets, which come through as they are.
     pub titles: &'a [String],
-    pub plain: Option<Plain<'a, E>>,
+    /// What rules without a trigger find.
+    pub plain: Plain<'a>,
     /// How many characters the shortest finding has.
     pub least: usize,
 }
@@ -69,10 +68,15 @@ fn touches(behind: &[u8]) -> bool {
     }
 }
 
-impl<'a, E> Looks<'a, E> {
+impl<'a> Looks<'a> {
     /// The text redacted; `before` stands in front of it. None if it was read too often, and more was still found.
-    pub fn redact(&self, text: &str, before: &str) -> Result<Option<Redacted<'a>>, E> {
+    pub fn redact(&self, text: &str, before: &str) -> Result<Option<Redacted<'a>>, TooMany> {
         let piece = Piece::new(self, text, before);
+        if self.plain.any() {
+            let text = [before, &piece.searched].concat();
+            let shown = if piece.unseen { text::visible(&text) } else { String::new() };
+            self.plain.choose(&[text.as_bytes(), shown.as_bytes()]);
+        }
         let walls = piece.searched_places(&self.replacements.walls(text, self.titles));
         let mut spans = piece.within(&between(&walls, piece.searched.len()), true)?;
         let mut fresh = spans.clone();
@@ -101,11 +105,11 @@ impl<'a, E> Looks<'a, E> {
     /// What is found beside replacements and titles that became one with what stood beside them.
     fn joined(
         &self,
-        piece: &Piece<'_, '_, E>,
+        piece: &Piece<'_, '_>,
         replaced: &Redacted<'_>,
         spans: &[Span],
         walls: &[Place],
-    ) -> Result<Vec<Span>, E> {
+    ) -> Result<Vec<Span>, TooMany> {
         let current = replaced.text.as_str();
         let mut taken: Vec<Place> =
             spans.iter().map(|span| (span.start, span.end)).chain(walls.iter().copied()).collect();
@@ -158,8 +162,8 @@ fn between(taken: &[Place], length: usize) -> Vec<Place> {
 }
 
 /// A piece of text as it is searched; all places in it are bytes of that.
-struct Piece<'p, 'a, E> {
-    looks: &'p Looks<'a, E>,
+struct Piece<'p, 'a> {
+    looks: &'p Looks<'a>,
     text: &'p str,
     searched: Cow<'p, str>,
     /// Behind each look-alike: the place, and by how much what follows stands further behind in the text.
@@ -170,8 +174,8 @@ struct Piece<'p, 'a, E> {
     unseen: bool,
 }
 
-impl<'p, 'a, E> Piece<'p, 'a, E> {
-    fn new(looks: &'p Looks<'a, E>, text: &'p str, before: &'p str) -> Self {
+impl<'p, 'a> Piece<'p, 'a> {
+    fn new(looks: &'p Looks<'a>, text: &'p str, before: &'p str) -> Self {
         let text::Prepared { searched, folds, unseen } = text::prepared(text);
         Self { looks, text, searched, folds, before, ascii: text.is_ascii(), unseen }
     }
@@ -194,7 +198,7 @@ impl<'p, 'a, E> Piece<'p, 'a, E> {
 
     /// The stretches beside fresh findings in which something may be found now that these are gone.
     fn beside(&self, fresh: &[Span], spans: &[Span], walls: &[Place]) -> Vec<Place> {
-        let everywhere = self.unseen || self.looks.plain.is_some();
+        let everywhere = self.unseen || self.looks.plain.any();
         let all = fresh.len() == spans.len();
         let new: HashSet<&Span> = if all { HashSet::new() } else { fresh.iter().collect() };
         let mut taken: Vec<(usize, usize, bool)> = walls.iter().map(|&(start, end)| (start, end, false)).collect();
@@ -219,7 +223,7 @@ impl<'p, 'a, E> Piece<'p, 'a, E> {
     }
 
     /// What is found in each of these stretches, as if the text began and ended there.
-    fn within(&self, places: &[Place], count: bool) -> Result<Vec<Span>, E> {
+    fn within(&self, places: &[Place], count: bool) -> Result<Vec<Span>, TooMany> {
         let mut found = Vec::new();
         for &(start, end) in places {
             let before = if start == 0 { self.before } else { "" };
@@ -244,7 +248,7 @@ impl<'p, 'a, E> Piece<'p, 'a, E> {
     }
 
     /// What nobody sees may hide what it stands in, or part words where no spaces are written.
-    fn add_seen(&self, stretch: &str, start: usize, before: &str, spans: &mut Vec<Span>) -> Result<(), E> {
+    fn add_seen(&self, stretch: &str, start: usize, before: &str, spans: &mut Vec<Span>) -> Result<(), TooMany> {
         let mut shown = String::with_capacity(stretch.len());
         let mut places = Vec::with_capacity(stretch.len()); // of each byte that is shown: its place in the piece
         for (at, character) in stretch.char_indices().filter(|&(_, character)| !text::is_unseen(character)) {
@@ -259,7 +263,7 @@ impl<'p, 'a, E> Piece<'p, 'a, E> {
     }
 
     /// What is found in a stretch: what overlaps becomes one, ruled by the first of them.
-    fn search(&self, data: &[u8], before: &str, count: bool) -> Result<Vec<Match>, E> {
+    fn search(&self, data: &[u8], before: &str, count: bool) -> Result<Vec<Match>, TooMany> {
         let mut matches = Vec::new();
         let ahead = before.len();
         let joined;
@@ -270,9 +274,7 @@ impl<'p, 'a, E> Piece<'p, 'a, E> {
             data
         };
         self.looks.matcher.matches(data, &mut matches);
-        if let Some(plain) = self.looks.plain {
-            matches.extend(plain(data, count)?);
-        }
+        self.looks.plain.matches(data, count, &mut matches)?;
         matches.sort_unstable();
         let mut result: Vec<Match> = Vec::with_capacity(matches.len());
         for one in matches.into_iter().filter(|one| one.end > ahead) {

@@ -4,11 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memchr::{memchr, memrchr};
-use regex_automata::meta::{self, Regex};
-use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
-use regex_automata::util::primitives::NonMaxUsize;
+use regex_automata::meta::{Cache, Regex};
 use regex_automata::{Anchored, Input};
 
+use crate::group::Group;
 use crate::pattern;
 use crate::triggers::Triggers;
 use crate::validators::Check;
@@ -31,9 +30,6 @@ const LONG: usize = 128;
 /// Bytes of the automaton that one rule builds while it searches.
 const LAZY_AUTOMATON: usize = 1 << 20;
 
-/// Bytes by which a long match is searched for its group: enough for a block of text and a pattern of 500 states.
-const MOST_VISITED: usize = 2 << 20;
-
 /// Where a rule's match stands, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Match {
@@ -46,10 +42,7 @@ pub struct Match {
 pub struct Rule {
     pub number: u32,
     regex: Regex,
-    /// 1 if the finding is what the first group holds, or else 0.
-    group: usize,
-    /// Says where the group stands in a match that may be long; what the library takes by itself is slow then.
-    long: Option<BoundedBacktracker>,
+    group: Option<Group>,
     check: Option<Check>,
     /// A match begins at most so many bytes before its trigger.
     reach: usize,
@@ -69,55 +62,33 @@ impl Rule {
         solid: bool,
         window: usize,
     ) -> Result<Self, String> {
-        let translated = pattern::translated(pattern)?;
         let config = Regex::config().hybrid_cache_capacity(LAZY_AUTOMATON).nfa_size_limit(Some(LAZY_AUTOMATON));
-        let regex = Regex::builder()
-            .configure(config)
-            .syntax(pattern::syntax())
-            .build(&translated)
-            .map_err(|error| error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string))?;
-        let group = usize::from(regex.captures_len() > 1);
-        let long = BoundedBacktracker::builder()
-            .configure(BoundedBacktracker::config().visited_capacity(MOST_VISITED))
-            .syntax(pattern::syntax())
-            .build(&translated)
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            number,
-            regex,
-            group,
-            long: (group == 1 && window == 0).then_some(long),
-            check,
-            reach,
-            solid,
-            window,
-        })
+        let parsed = pattern::parsed(pattern)?;
+        let regex = Regex::builder().configure(config).build_from_hir(&parsed).map_err(|error| error.to_string())?;
+        Ok(Self { number, regex, group: Group::new(&parsed), check, reach, solid, window })
     }
 
-    fn create_caches(&self) -> Caches {
-        let long = self.long.as_ref().map(BoundedBacktracker::create_cache);
-        Caches { regex: self.regex.create_cache(), long }
+    /// Where the finding stands in a match; None if it has no part in it. `stops` is room for places.
+    fn finding(&self, data: &[u8], look: Look, stops: &mut [Vec<usize>; 2]) -> Option<(usize, usize)> {
+        match &self.group {
+            Some(group) => group.find(data, look.start, look.end, stops),
+            None => Some((look.start, look.end)),
+        }
     }
 }
 
-/// A match and the finding in it; the finding may have no part in the match.
+/// Where a match stands.
 #[derive(Clone, Copy)]
 struct Look {
     start: usize,
     end: usize,
-    finding: Option<(usize, usize)>,
-}
-
-/// What the engines of one rule remember of a search.
-struct Caches {
-    regex: meta::Cache,
-    long: Option<backtrack::Cache>,
 }
 
 /// What one search needs for itself.
 struct Scratch {
     places: Vec<(usize, usize)>,
-    caches: Vec<Caches>,
+    stops: [Vec<usize>; 2],
+    caches: Vec<Cache>,
     states: Vec<State>,
 }
 
@@ -154,7 +125,8 @@ impl Matcher {
         let idle = self.idle.lock().map_or(None, |mut idle| idle.pop());
         let mut scratch = idle.unwrap_or_else(|| Scratch {
             places: Vec::new(),
-            caches: self.rules.iter().map(Rule::create_caches).collect(),
+            stops: Default::default(),
+            caches: self.rules.iter().map(|rule| rule.regex.create_cache()).collect(),
             states: Vec::new(),
         });
         self.triggers.places(data, &mut scratch.places);
@@ -169,7 +141,7 @@ impl Matcher {
     }
 
     fn look(&self, data: &[u8], scratch: &mut Scratch, found: &mut Vec<Match>) {
-        let Scratch { places, caches, states } = scratch;
+        let Scratch { places, stops, caches, states } = scratch;
         states.clear();
         states.resize(self.rules.len(), State::default());
         let (mut first, mut known, mut by) = (0, 0, 0); // what reaches furthest of all that is found: start, end, rule
@@ -192,15 +164,15 @@ impl Matcher {
                         continue;
                     }
                 }
-                look.and_then(|look| look.finding)
+                look.and_then(|look| rule.finding(data, look, stops))
             } else if place >= known || place >= state.end {
-                here(rule, cache, data, place)
+                here(rule, cache, data, place, stops)
             } else {
                 // A place in the rule's last match stands for what is left behind it, so that no stretch is read again
                 // and again. What introduces a finding may stand in the last one, as may its first character.
                 let near = place + INTRODUCTION >= state.end;
-                let finding = if near { here(rule, cache, data, place) } else { None };
-                finding.filter(|&(start, _)| start >= state.end).or_else(|| here(rule, cache, data, state.end))
+                let finding = if near { here(rule, cache, data, place, stops) } else { None };
+                finding.filter(|&(start, _)| start >= state.end).or_else(|| here(rule, cache, data, state.end, stops))
             };
             let Some((start, mut end)) = finding else { continue };
             if let Some(check) = rule.check {
@@ -225,25 +197,20 @@ impl Matcher {
     }
 }
 
-fn search(rule: &Rule, caches: &mut Caches, input: &Input<'_>) -> Option<Look> {
-    let mut slots = [None::<NonMaxUsize>; 4];
-    if let Some((long, cache)) = rule.long.as_ref().zip(caches.long.as_mut()) {
-        rule.regex.search_slots_with(&mut caches.regex, input, &mut slots[..2])?;
-        let narrow = input.clone().range(slots[0]?.get()..slots[1]?.get()).anchored(Anchored::Yes);
-        // It refuses what is too long for it, which no block of a text is.
-        if long.try_search_slots(cache, &narrow, &mut slots).is_err() {
-            rule.regex.search_slots_with(&mut caches.regex, &narrow, &mut slots)?;
-        }
-    } else {
-        rule.regex.search_slots_with(&mut caches.regex, input, &mut slots[..2 + 2 * rule.group])?;
-    }
-    let place = |slot: usize| slots[slot].map(NonMaxUsize::get);
-    let finding = place(2 * rule.group).zip(place(2 * rule.group + 1));
-    Some(Look { start: place(0)?, end: place(1)?, finding })
+fn search(rule: &Rule, cache: &mut Cache, input: &Input<'_>) -> Option<Look> {
+    let found = rule.regex.search_with(cache, input)?;
+    Some(Look { start: found.start(), end: found.end() })
 }
 
-fn here(rule: &Rule, cache: &mut Caches, data: &[u8], place: usize) -> Option<(usize, usize)> {
-    search(rule, cache, &Input::new(data).range(place..).anchored(Anchored::Yes))?.finding
+fn here(
+    rule: &Rule,
+    cache: &mut Cache,
+    data: &[u8],
+    place: usize,
+    stops: &mut [Vec<usize>; 2],
+) -> Option<(usize, usize)> {
+    let look = search(rule, cache, &Input::new(data).range(place..).anchored(Anchored::Yes))?;
+    rule.finding(data, look, stops)
 }
 
 /// The match around a place that begins at `first` or behind it, and up to where none begins that is not told here.
@@ -251,7 +218,7 @@ fn here(rule: &Rule, cache: &mut Caches, data: &[u8], place: usize) -> Option<(u
 /// Where nothing stands around the place: the next match behind it, if this look reaches far enough to tell its end.
 fn around(
     rule: &Rule,
-    cache: &mut Caches,
+    cache: &mut Cache,
     data: &[u8],
     first: usize,
     place: usize,

@@ -3,18 +3,63 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::meta::Regex;
-use regex_automata::util::syntax;
+use regex_automata::nfa::thompson::{self, WhichCaptures};
+use regex_automata::util::prefilter::Prefilter;
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::{start, syntax};
+use regex_automata::{Anchored, MatchKind};
+use regex_syntax::hir::Hir;
+
+/// One that says for every state and byte which state is next, so that a byte always takes the same time.
+pub type Automata = dense::DFA<Vec<u32>>;
 
 /// Unicode as in RE2: code points, and `(?i)` by Unicode's simple folding.
 pub fn syntax() -> syntax::Config {
     syntax::Config::new().unicode(true).utf8(true).nest_limit(200)
 }
 
-/// Compiled as it is; the error is the construct that cannot be had, or what the library says.
+/// Parsed; the error is the construct that cannot be had, or what the library says.
+pub fn parsed(pattern: &str) -> Result<Hir, String> {
+    let parsed = syntax::parse_with(&translated(pattern)?, &syntax());
+    parsed.map_err(|error| error.to_string())
+}
+
+/// Compiled as it is; the errors are those of `parsed`, and what is too large.
 pub fn compiled(pattern: &str) -> Result<Regex, String> {
-    let built = Regex::builder().syntax(syntax()).build(&translated(pattern)?);
-    built.map_err(|error| error.to_string())
+    Regex::builder().build_from_hir(&parsed(pattern)?).map_err(|error| error.to_string())
+}
+
+/// The whole automaton of a pattern. The error is what the library says, for instance of one that takes more than `most`
+/// bytes.
+pub fn automaton(
+    pattern: &Hir,
+    reverse: bool,
+    anchored: Anchored,
+    kind: MatchKind,
+    most: Option<usize>,
+) -> Result<Automata, String> {
+    let nfa = thompson::Config::new().reverse(reverse).utf8(false).which_captures(WhichCaptures::None);
+    let nfa = thompson::Compiler::new().configure(nfa).build_from_hir(pattern).map_err(|error| error.to_string())?;
+    let free = !anchored.is_anchored();
+    let config = dense::Config::new()
+        .match_kind(kind)
+        .start_kind(if free { StartKind::Unanchored } else { StartKind::Anchored })
+        .prefilter(if free { Prefilter::from_hir_prefix(kind, pattern) } else { None })
+        .specialize_start_states(free)
+        .dfa_size_limit(most)
+        .determinize_size_limit(most);
+    dense::Builder::new().configure(config).build_from_nfa(&nfa).map_err(|error| error.to_string())
+}
+
+/// What may stand in front of a match, as far as a pattern can tell: nothing, a letter or the like, line ends, another.
+pub const AHEAD: [Option<u8>; 5] = [None, Some(b'a'), Some(b'\n'), Some(b'\r'), Some(b' ')];
+
+/// The state in which a match begins, by what stands in front of it.
+pub fn start(automaton: &Automata, ahead: Option<u8>) -> Result<StateID, String> {
+    let config = start::Config::new().anchored(Anchored::Yes).look_behind(ahead);
+    automaton.start_state(&config).map_err(|error| error.to_string())
 }
 
 const DIGIT: &str = "0-9";

@@ -1,19 +1,15 @@
 //! Finds where rules may have a match: every place where a rule's trigger starts.
 
-use regex_automata::dfa::{Automaton, StartKind, dense};
+use regex_automata::dfa::Automaton;
 use regex_automata::util::primitives::StateID;
-use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 
-use crate::pattern;
+use crate::pattern::{self, AHEAD, Automata};
 
 /// Bytes of the automaton of one trigger.
 const MOST_AUTOMATON: usize = 1 << 20;
 /// How many sets of triggers are kept for the pairs of bytes that a trigger may have first, and second.
 const PAIRS: usize = 1 << 14;
-
-/// What may stand in front of a match, as far as a pattern can tell: nothing, a letter or the like, line ends, another.
-const AHEAD: [Option<u8>; 5] = [None, Some(b'a'), Some(b'\n'), Some(b'\r'), Some(b' ')];
 
 fn ahead_of(data: &[u8], place: usize) -> usize {
     match place.checked_sub(1).map(|at| data[at]) {
@@ -26,7 +22,7 @@ fn ahead_of(data: &[u8], place: usize) -> usize {
 }
 
 struct Trigger {
-    automaton: dense::DFA<Vec<u32>>,
+    automaton: Automata,
     /// The state in which a match may begin, by what stands in front of it.
     starts: [StateID; AHEAD.len()],
     /// How many bytes it has at least.
@@ -133,26 +129,17 @@ impl Triggers {
 
 impl Trigger {
     fn new(trigger: &str) -> Result<Self, String> {
-        let config = dense::Config::new()
-            .match_kind(MatchKind::All)
-            .start_kind(StartKind::Anchored)
-            .dfa_size_limit(Some(MOST_AUTOMATON))
-            .determinize_size_limit(Some(MOST_AUTOMATON));
-        let pattern = pattern::translated(trigger)?;
-        let parsed = regex_automata::util::syntax::parse_with(&pattern, &pattern::syntax());
-        let parsed = parsed.map_err(|error| error.to_string())?;
+        let parsed = pattern::parsed(trigger)?;
         let Some(least) = parsed.properties().minimum_len().filter(|least| *least > 0) else {
             return Err("it matches the empty text".into());
         };
         if parsed.properties().maximum_len().is_none() {
             return Err("it has no greatest length".into());
         }
-        let automaton = dense::Builder::new().configure(config).syntax(pattern::syntax()).build(&pattern);
-        let automaton = automaton.map_err(|error| error.to_string())?;
+        let automaton = pattern::automaton(&parsed, false, Anchored::Yes, MatchKind::All, Some(MOST_AUTOMATON))?;
         let mut starts = [StateID::ZERO; AHEAD.len()];
         for (start, ahead) in starts.iter_mut().zip(AHEAD) {
-            let config = start::Config::new().anchored(Anchored::Yes).look_behind(ahead);
-            *start = automaton.start_state(&config).map_err(|error| error.to_string())?;
+            *start = pattern::start(&automaton, ahead)?;
         }
         Ok(Self { automaton, starts, least })
     }
@@ -176,7 +163,7 @@ impl Trigger {
 }
 
 /// Sets the bit of all pairs that one of these states goes on with, and gives the states behind them.
-fn add_pairs(automaton: &dense::DFA<Vec<u32>>, states: &[StateID], bit: u32, pairs: &mut [u32]) -> Vec<StateID> {
+fn add_pairs(automaton: &Automata, states: &[StateID], bit: u32, pairs: &mut [u32]) -> Vec<StateID> {
     // A match is told one byte late, and whatever follows it is fine.
     let next = |state, byte| if automaton.is_match_state(state) { state } else { automaton.next_state(state, byte) };
     let mut reached = Vec::new();
