@@ -28,7 +28,7 @@ MAX_PROGRAMS = 10_000
 """Instructions of all patterns of a request or a tenant together: what one text costs grows with them."""
 MAX_AUTOMATA = 4 * 2**20
 """Bytes of the automata of all patterns of a request or a tenant together, which are built when the rules are taken."""
-MAX_TRIED = 256
+MAX_TRIED = 160
 """How often a byte of a text may be read for rules whose automaton for one pass would be too large: their matches are
 tried everywhere. A read takes about a nanosecond."""
 KEPT = 64

@@ -23,8 +23,8 @@ _ENDLESS = (
     "other; nothing is returned; let the rules accept what stands directly beside another finding"
 )
 MOST_PLAIN = 1024
-"""Matches of rules without a trigger in one block: a rule that finds more would find nearly everything. Eight that are
-refused by the rule's validation count as one."""
+"""Matches of rules without a trigger in one block: a rule that finds more would find nearly everything. One counts once
+more for each 32 bytes of it, and eight that the rule's validation refuses count as one."""
 
 
 class Looks:

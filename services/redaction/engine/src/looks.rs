@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::matcher::{Match, Matcher};
-use crate::plain::{Plain, TooMany};
+use crate::plain::{Pass, Plain, TooMany};
 use crate::replacements::{Place, Replacements};
 use crate::text;
 
@@ -78,7 +78,7 @@ impl<'a> Looks<'a> {
             self.plain.choose(&[text.as_bytes(), shown.as_bytes()]);
         }
         let walls = piece.searched_places(&self.replacements.walls(text, self.titles));
-        let mut spans = piece.within(&between(&walls, piece.searched.len()), true)?;
+        let mut spans = piece.within(&between(&walls, piece.searched.len()), Pass { beside: false, counts: true })?;
         let mut fresh = spans.clone();
         let mut looked = false;
         let mut read = 0;
@@ -86,7 +86,7 @@ impl<'a> Looks<'a> {
             let beside = piece.beside(&fresh, &spans, &walls);
             read += piece.searched.len() + beside.iter().map(|&(start, end)| end - start).sum::<usize>();
             looked = looked || !beside.is_empty();
-            fresh = piece.within(&beside, false)?;
+            fresh = piece.within(&beside, Pass { beside: true, counts: true })?;
             if fresh.is_empty() {
                 let replaced = piece.replaced(&spans);
                 if looked && (self.replacements.joining || !self.titles.is_empty()) {
@@ -128,7 +128,7 @@ impl<'a> Looks<'a> {
             shifts.push((moved, end));
         }
         let now = Piece::new(self, current, piece.before);
-        let found = now.within(&now.searched_places(&after), false)?;
+        let found = now.within(&now.searched_places(&after), Pass { beside: false, counts: false })?;
         let place = |at: usize, from: usize| {
             let (now_at, now_from) = (now.in_text(at), now.in_text(from));
             let (end, began) = shifts[shifts.partition_point(|&(end, _)| end <= now_from) - 1];
@@ -223,7 +223,7 @@ impl<'p, 'a> Piece<'p, 'a> {
     }
 
     /// What is found in each of these stretches, as if the text began and ended there.
-    fn within(&self, places: &[Place], count: bool) -> Result<Vec<Span>, TooMany> {
+    fn within(&self, places: &[Place], pass: Pass) -> Result<Vec<Span>, TooMany> {
         let mut found = Vec::new();
         for &(start, end) in places {
             let before = if start == 0 { self.before } else { "" };
@@ -231,7 +231,7 @@ impl<'p, 'a> Piece<'p, 'a> {
                 continue;
             }
             let stretch = &self.searched[start..end];
-            let matches = self.search(stretch.as_bytes(), before, count)?;
+            let matches = self.search(stretch.as_bytes(), before, pass)?;
             let spans =
                 matches.iter().map(|one| Span { start: start + one.start, end: start + one.end, rule: one.rule });
             if self.ascii {
@@ -240,7 +240,7 @@ impl<'p, 'a> Piece<'p, 'a> {
             }
             let mut spans: Vec<Span> = spans.collect();
             if self.unseen && stretch.contains(text::is_unseen) {
-                self.add_seen(stretch, start, before, &mut spans)?;
+                self.add_seen(stretch, start, before, pass, &mut spans)?;
             }
             found.append(&mut self.undivided(&spans, start, end));
         }
@@ -248,14 +248,21 @@ impl<'p, 'a> Piece<'p, 'a> {
     }
 
     /// What nobody sees may hide what it stands in, or part words where no spaces are written.
-    fn add_seen(&self, stretch: &str, start: usize, before: &str, spans: &mut Vec<Span>) -> Result<(), TooMany> {
+    fn add_seen(
+        &self,
+        stretch: &str,
+        start: usize,
+        before: &str,
+        pass: Pass,
+        spans: &mut Vec<Span>,
+    ) -> Result<(), TooMany> {
         let mut shown = String::with_capacity(stretch.len());
         let mut places = Vec::with_capacity(stretch.len()); // of each byte that is shown: its place in the piece
         for (at, character) in stretch.char_indices().filter(|&(_, character)| !text::is_unseen(character)) {
             places.extend(start + at..start + at + character.len_utf8());
             shown.push(character);
         }
-        for one in self.search(shown.as_bytes(), before, false)? {
+        for one in self.search(shown.as_bytes(), before, Pass { counts: false, ..pass })? {
             spans.push(Span { start: places[one.start], end: places[one.end - 1] + 1, rule: one.rule });
         }
         spans.sort_unstable();
@@ -263,7 +270,7 @@ impl<'p, 'a> Piece<'p, 'a> {
     }
 
     /// What is found in a stretch: what overlaps becomes one, ruled by the first of them.
-    fn search(&self, data: &[u8], before: &str, count: bool) -> Result<Vec<Match>, TooMany> {
+    fn search(&self, data: &[u8], before: &str, pass: Pass) -> Result<Vec<Match>, TooMany> {
         let mut matches = Vec::new();
         let ahead = before.len();
         let joined;
@@ -274,7 +281,7 @@ impl<'p, 'a> Piece<'p, 'a> {
             data
         };
         self.looks.matcher.matches(data, &mut matches);
-        self.looks.plain.matches(data, count, &mut matches)?;
+        self.looks.plain.matches(data, pass, &mut matches)?;
         matches.sort_unstable();
         let mut result: Vec<Match> = Vec::with_capacity(matches.len());
         for one in matches.into_iter().filter(|one| one.end > ahead) {

@@ -20,16 +20,27 @@ use crate::validators::Check;
 pub const MOST_AUTOMATON: usize = 1 << 18;
 /// Why a rule is refused that has one of more.
 pub const TOO_LARGE: &str = "too large";
-/// So many matches that the rule's validation refuses count as one finding.
+/// A match counts once, and once more for each of so many bytes, for all that a long one is read for.
+const LONG: usize = 32;
+/// So many matches that the rule's validation refuses count as one.
 const REFUSED: usize = 8;
 
 /// More matches than wanted; the number of the rule that went too far.
 pub struct TooMany(pub u32);
 
+/// What a look at a stretch of text is.
+#[derive(Clone, Copy)]
+pub struct Pass {
+    /// The stretch stands beside a finding and was searched with it.
+    pub beside: bool,
+    /// What is found counts for the limit.
+    pub counts: bool,
+}
+
 /// How a rule is searched.
 enum Search {
     /// In one pass, and back.
-    Pass(Box<Regex<Automata>>),
+    Through(Box<Regex<Automata>>),
     /// By a try at every place where one of these bytes stands.
     Tries(Box<(Automata, [bool; 256])>),
 }
@@ -42,7 +53,7 @@ impl Search {
         let ends = compiled(false, Anchored::No, MatchKind::LeftmostFirst);
         if let (Ok(ends), Ok(starts)) = (ends, compiled(true, Anchored::Yes, MatchKind::All)) {
             let bytes = ends.memory_usage() + starts.memory_usage();
-            return Ok((Self::Pass(Box::new(Builder::new().build_from_dfas(ends, starts))), bytes, 0));
+            return Ok((Self::Through(Box::new(Builder::new().build_from_dfas(ends, starts))), bytes, 0));
         }
         let most = pattern.properties().maximum_len().ok_or(TOO_LARGE)?;
         let tried = compiled(false, Anchored::Yes, MatchKind::LeftmostFirst).map_err(|_| TOO_LARGE)?;
@@ -57,10 +68,20 @@ impl Search {
         Ok((Self::Tries(Box::new((tried, first))), bytes, most))
     }
 
+    /// Whether there is a match anywhere.
+    fn any(&self, data: &[u8]) -> bool {
+        match self {
+            Self::Through(regex) => regex.is_match(data),
+            Self::Tries(_) => self.next(data, 0).is_some(),
+        }
+    }
+
     /// The first match that begins at a place or behind it.
     fn next(&self, data: &[u8], from: usize) -> Option<(usize, usize)> {
         match self {
-            Self::Pass(regex) => regex.find(Input::new(data).range(from..)).map(|found| (found.start(), found.end())),
+            Self::Through(regex) => {
+                regex.find(Input::new(data).range(from..)).map(|found| (found.start(), found.end()))
+            }
             Self::Tries(tries) => {
                 let (automaton, first) = tries.as_ref();
                 let mut places = (from..data.len()).filter(|&place| first[usize::from(data[place])]);
@@ -94,6 +115,9 @@ pub struct Rule {
     anywhere: Option<Search>,
     group: Option<Group>,
     check: Option<Check>,
+    /// Whether a match may be no finding, or a finding no match elsewhere. If not, nothing is left of the rule beside what it
+    /// found.
+    minds: bool,
     /// Bytes of its automata.
     pub bytes: usize,
     /// How many bytes a match has at most that is tried everywhere; 0 if none is.
@@ -116,7 +140,8 @@ impl Rule {
         if let Some(group) = &group {
             bytes += group.compile(MOST_AUTOMATON).map_err(|_| TOO_LARGE)?;
         }
-        Ok(Self { number, search, anywhere, group, check, bytes, tried })
+        let minds = anywhere.is_some() || group.is_some() || check.is_some();
+        Ok(Self { number, search, anywhere, group, check, minds, bytes, tried })
     }
 }
 
@@ -139,7 +164,7 @@ impl<'r> Plain<'r> {
     pub fn choose(&self, texts: &[&[u8]]) {
         let may = |rule: &&Rule| {
             let search = rule.anywhere.as_ref().unwrap_or(&rule.search);
-            texts.iter().any(|text| search.next(text, 0).is_some())
+            texts.iter().any(|text| search.any(text))
         };
         self.chosen.get_or_init(|| self.rules.iter().filter(may).collect());
     }
@@ -153,38 +178,38 @@ impl<'r> Plain<'r> {
         self.left.get()
     }
 
-    /// All matches in valid UTF-8, those of one rule disjoint. If they count, they are taken from what is left.
+    /// All matches in valid UTF-8, those of one rule disjoint.
     ///
     /// Matches in which the group that is the finding has no part count as well, and those that are refused a little.
-    pub fn matches(&self, data: &[u8], count: bool, found: &mut Vec<Match>) -> Result<(), TooMany> {
-        let most = if count { self.left.get() } else { 2 * self.most };
+    pub fn matches(&self, data: &[u8], pass: Pass, found: &mut Vec<Match>) -> Result<(), TooMany> {
+        let most = if pass.counts { self.left.get() } else { 2 * self.most };
         let (mut many, mut refused) = (0, 0);
         let mut stops = <[Vec<usize>; 2]>::default();
-        for rule in self.chosen.get().into_iter().flatten() {
+        for rule in self.chosen.get().into_iter().flatten().filter(|rule| rule.minds || !pass.beside) {
             let mut at = 0;
             while let Some((start, end)) = rule.search.next(data, at) {
                 at = end;
+                let weight = 1 + (end - start) / LONG;
                 let finding = match &rule.group {
                     Some(group) => group.find(data, start, end, &mut stops),
                     None => Some((start, end)),
                 };
-                if let Some((start, end)) = finding {
-                    let end = start + rule.check.map_or(end - start, |check| check(&data[start..end]));
-                    if start < end {
+                let checked =
+                    |(start, end)| (start, start + rule.check.map_or(end - start, |check| check(&data[start..end])));
+                match finding.map(checked) {
+                    Some((start, end)) if start == end => refused += weight,
+                    Some((start, end)) => {
+                        many += weight;
                         found.push(Match { start, rule: rule.number, end });
-                        many += 1;
-                    } else {
-                        refused += 1;
                     }
-                } else {
-                    many += 1;
+                    None => many += weight,
                 }
                 if many + refused / REFUSED > most {
                     return Err(TooMany(rule.number));
                 }
             }
         }
-        if count {
+        if pass.counts {
             self.left.set(most - many - refused / REFUSED);
         }
         Ok(())
