@@ -53,6 +53,7 @@ class RedactionStream:
         self._before = ""  # what stands in front of what is held
         self._given = 0  # how much of the text was given out
         self._block = 0  # where in the text the block begins
+        self._restless = False  # whether the rest of a block, all of which is held, is known to have no calm place
 
     def warm_up(self) -> None:
         """Compile what tells calm places: a tenth of a second for the first stream with the same rules."""
@@ -84,7 +85,8 @@ class RedactionStream:
     def _blocks(self) -> Iterator[Redacted]:
         """The blocks that have ended."""
         while len(self._held) > (room := self._block + BLOCK - self._given):
-            cut = self._calm(room)
+            cut = None if self._restless else self._calm(room)
+            self._restless = cut is None
             if cut is not None:
                 yield from self._give(cut)
             elif len(self._held) >= room + AHEAD:
@@ -106,7 +108,7 @@ class RedactionStream:
         """So much of what is held is given out."""
         self._given += length
         self._held, self._searched, self._patience = self._held[length:], self._searched[length:], 0
-        self._unseen = self._unseen and bool(self._held)
+        self._unseen, self._restless = self._unseen and bool(self._held), False
 
     def _calm(self, most: int) -> int | None:
         """The last calm place among the first of what is held."""
