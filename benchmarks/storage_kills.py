@@ -1,6 +1,6 @@
 """Does a kill lose an artifact? Two storage services on one Postgres and one MinIO, killed with SIGKILL 200 times.
 
-Clients put artifacts of up to 6 MiB, move them from tier to tier, purge them and bring them back, and read them, while
+Clients put artifacts of up to 11 MiB, move them from tier to tier, purge them and bring them back, and read them, while
 the lifecycle runs. A call that breaks is made again with the same request_id. After the last kill and one more
 lifecycle run Reconcile, which reads every object, must find nothing to mend; every acknowledged artifact must have its
 hash, be in one tier, and have a history without a gap; and no object may be there that is not an artifact's. The exit

@@ -22,11 +22,12 @@ from djp.plain_connection import PlainConnection
 from djp_storage import server
 from djp_storage.adapters.directory_store import DirectoryStore
 from djp_storage.adapters.sql_catalogue import SqlCatalogue
+from djp_storage.adapters.sql_inventory import SqlInventory
 from djp_storage.adapters.tables import metadata
 from djp_storage.adapters.transactions import Transactions
 from djp_storage.artifacts import Artifacts
+from djp_storage.leftovers import Leftovers
 from djp_storage.model import ArtifactHeader, ArtifactKey
-from djp_storage.moves import Moves
 from djp_storage.worker import Worker
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ async def put_and_die(home: Path, n: int) -> None:
     engine = await open_engine(
         f"sqlite+aiosqlite:///{home}/storage.db", Path(server.__file__).parent / "migrations", metadata
     )
-    catalogue = SqlCatalogue(Transactions(engine), lease_s=1)
-    worker = Worker(catalogue, store, lease_s=1)
-    artifacts = Artifacts(catalogue, store, worker, Moves(catalogue, store, worker, compress=False), max_bytes=2**30)
+    transactions = Transactions(engine)
+    catalogue = SqlCatalogue(transactions, lease_s=1)
+    worker = Worker(catalogue, store, Leftovers(catalogue, SqlInventory(transactions), store), lease_s=1)
+    artifacts = Artifacts(catalogue, store, worker, max_bytes=2**30)
     await worker.beat()
 
     async def chunks() -> AsyncIterator[bytes]:

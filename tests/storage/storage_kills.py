@@ -48,6 +48,8 @@ _TO_TRY_AGAIN = {
     grpc.StatusCode.UNKNOWN,
 }
 """UNKNOWN is what a client hears whose server dies between two frames."""
+_WHILE_SENDING = "Internal error from Core"
+"""What gRPC itself tells a client whose server dies while a message is on its way to it: as INTERNAL."""
 
 
 class Postgres:
@@ -235,7 +237,7 @@ class Cluster:
                 self.known.errors[error.code().name] += 1
                 if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                     return None  # it is in the trash: another deed of this client came first
-                if error.code() not in _TO_TRY_AGAIN:
+                if error.code() not in _TO_TRY_AGAIN and error.details() != _WHILE_SENDING:
                     raise
                 await asyncio.sleep(0.05)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import threading
 import uuid
@@ -20,7 +21,6 @@ from cryptography.x509.oid import NameOID
 
 from djp.mesh.errors import Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
-from djp.s3 import connect
 from djp.v1.common_pb2 import TIER_WARM
 from djp_storage.model import ArtifactKey, ObjectName, Tier
 from djp_storage.names import file_name
@@ -182,17 +182,20 @@ async def test_parts_of_an_upload_whose_process_died_are_given_up(
     settings = StorageSettings(**whereabouts, lease_s=1)
     async with open_parts(settings, clock) as parts:
         await parts.catalogue.beat("dead", clock())
-        await parts.catalogue.announce("dead", name, clock())
-        client, http = connect(minio.account)
-        client._create_multipart_upload(settings.tier_buckets[Tier.HOT], parts.store.path(name), {})
-        http.clear()
-        await parts.upkeep.sweep()
-        assert minio.half_uploads(), "it may still be alive"
-        clock.turn(seconds=10)
-        await parts.worker.beat()
-        await parts.upkeep.sweep()
-        assert minio.half_uploads() == []
-        assert not await parts.catalogue.known([name])
+        assert await parts.catalogue.announce("dead", name.batch, clock())
+        async with parts.store.upload(name) as upload:
+            for _ in range(12):
+                await upload.write(bytes(MIB))
+            while not minio.half_uploads():  # noqa: ASYNC110  another thread's work
+                await asyncio.sleep(0.01)
+            await parts.upkeep.sweep()
+            assert minio.half_uploads(), "it may still be alive"
+            clock.turn(seconds=10)
+            await parts.worker.beat()
+            await parts.upkeep.sweep()
+            assert minio.half_uploads() == []
+            assert not await parts.catalogue.known([name])
+            assert await parts.store.made(name.batch) == []
 
 
 async def test_a_backup_brings_back_all_when_database_and_buckets_are_lost(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import tracemalloc
 import uuid
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -220,3 +222,20 @@ async def test_memory_does_not_grow_with_the_object(store: ObjectStore) -> None:
         tracemalloc.stop()
     assert size == 64 * 2**20
     assert peak < (8 if isinstance(store, DirectoryStore) else 32) * 2**20
+
+
+async def test_a_batch_has_the_objects_whose_ids_begin_like_it(store: ObjectStore) -> None:
+    keys = [ArtifactKey("t\u00e4", "w", artifact) for artifact in ("a.json", "\u00dc" * 200, "0123450123ab-x", ".dot")]
+    names = [ObjectName(Tier.HOT, key, f"0123450000{n:02x}") for n, key in enumerate(keys)]
+    for name in names:
+        artifact = {"tenant": name.key.tenant, "workflow": name.key.workflow, "artifact": name.key.artifact}
+        await put(store, b"text", name, json.dumps(artifact | {"tags": "d" * (5000 if name is names[0] else 0)}))
+    await put(store, b"text", replace(names[0], object_id="012346000000"))
+    await put(store, b"text", replace(names[0], tier=Tier.WARM))
+    await put(store, b"text", replace(names[0], key=ArtifactKey("t\u00e4", "w2", "a.json")))
+    await put(store, b"text", replace(names[0], key=ArtifactKey("t\u00e4", "w", "012345.json"), object_id=""))
+    assert set(await store.made(names[0].batch)) == set(names)
+    for name in names:
+        await store.remove(name)
+    assert await store.made(names[0].batch) == []
+    assert len(await listed(store)) == 3

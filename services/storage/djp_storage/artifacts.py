@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from contextlib import aclosing
@@ -15,35 +14,31 @@ from djp_storage.description import describe
 from djp_storage.errors import HashMismatch, ObjectMissing
 from djp_storage.model import Artifact, By, RequestKey, Tier
 from djp_storage.names import label_violations, name_violations, refuse
-from djp_storage.worker import new_object_id
+from djp_storage.reading import content
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
     from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, ObjectName, Page, Total
-    from djp_storage.moves import Moves
-    from djp_storage.ports import Catalogue, ObjectStore, Upload
+    from djp_storage.ports import Catalogue, ObjectStore
     from djp_storage.worker import Worker
 
 
 class Artifacts:
     """Every tenant's artifacts: the catalogue says which there are, the store has their bytes."""
 
-    def __init__(
-        self, catalogue: Catalogue, store: ObjectStore, worker: Worker, moves: Moves, *, max_bytes: int
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, store: ObjectStore, worker: Worker, *, max_bytes: int) -> None:
         """`max_bytes` is the most that one artifact may have."""
         self._catalogue = catalogue
         self._store = store
         self._worker = worker
-        self._moves = moves
         self._max_bytes = max_bytes
 
     async def put(self, header: ArtifactHeader, request_id: str, chunks: AsyncIterable[bytes]) -> Artifact:
         """Take an artifact in; when this returns it survives a power cut. The same artifact again changes nothing.
 
-        The order: the object announced as a stray; its bytes durable and their hash checked; then the catalogue's row,
-        which takes the stray in. A crash before that leaves a stray, which is removed; one after it a whole artifact.
+        The order: the object's batch announced; its bytes durable and their hash checked; then the catalogue's row. A
+        crash before that leaves a stray, which is removed; one after it a whole artifact.
 
         Raises:
             InvalidInput: a name or a label is bad, or there are too many bytes.
@@ -54,32 +49,27 @@ class Artifacts:
         """
         check_header(header)
         now = self._worker.now()
-        artifact = Artifact(
-            key=header.key,
-            tier=Tier.HOT,
-            size=0,
-            sha256="",
-            content_type=header.content_type,
-            run_id=header.run_id,
-            tags=header.tags,
-            created_at=min(header.created_at or now, now),
-            modified_at=now,
-            tier_since=now,
-            object_id=new_object_id(),
-        )
-        async with self._worker.making(artifact.object_name) as making:
-            announced = asyncio.create_task(self._worker.announce(artifact.object_name))
-            try:
-                artifact = await self._upload(artifact, header.sha256, chunks, announced)
-            finally:
-                announced.add_done_callback(_seen)
+        async with self._worker.making(Tier.HOT, header.key) as making:
+            artifact = Artifact(
+                key=header.key,
+                tier=Tier.HOT,
+                size=0,
+                sha256="",
+                content_type=header.content_type,
+                run_id=header.run_id,
+                tags=header.tags,
+                created_at=min(header.created_at or now, now),
+                modified_at=now,
+                tier_since=now,
+                object_id=making.name.object_id,
+            )
+            artifact = await self._upload(artifact, header.sha256, chunks)
+            making.kept = None
             entered = await self._catalogue.add(artifact, request_key(header, artifact, request_id), self.by(""))
             making.kept = entered.object_name == artifact.object_name
         return entered
 
-    async def _upload(
-        self, artifact: Artifact, sha256: str, chunks: AsyncIterable[bytes], announced: asyncio.Task[None]
-    ) -> Artifact:
+    async def _upload(self, artifact: Artifact, sha256: str, chunks: AsyncIterable[bytes]) -> Artifact:
         async with self._store.upload(artifact.object_name) as upload:
             async for chunk in chunks:
                 if upload.size + len(chunk) > self._max_bytes:
@@ -95,8 +85,7 @@ class Artifacts:
                     "again",
                     field="header.sha256",
                 )
-            whole = _with_bytes(artifact, upload)
-            await announced
+            whole = replace(artifact, size=upload.size, sha256=upload.sha256)
             await upload.place(describe(whole))
         return whole
 
@@ -114,7 +103,7 @@ class Artifacts:
         while True:
             skip = sent
             try:
-                async with aclosing(self._moves.content(artifact)) as chunks:
+                async with aclosing(content(self._store, artifact)) as chunks:
                     async for chunk in chunks:
                         part = chunk[skip:]
                         skip -= len(chunk) - len(part)
@@ -175,13 +164,3 @@ def check_header(header: ArtifactHeader) -> None:
     for name, value in header.tags.items():
         labels += [("header.tags", name), ("header.tags", value)]
     refuse(label_violations(labels))
-
-
-def _with_bytes(artifact: Artifact, upload: Upload) -> Artifact:
-    return replace(artifact, size=upload.size, sha256=upload.sha256)
-
-
-def _seen(task: asyncio.Task[None]) -> None:
-    """Whoever wanted its result is gone."""
-    if not task.cancelled():
-        task.exception()

@@ -33,6 +33,20 @@ def describe(artifact: Artifact) -> str:
     )
 
 
+def describe_key(key: ArtifactKey) -> str:
+    """What is kept beside bytes that are still on their way: whose they are."""
+    return _to_line({"tenant": key.tenant, "workflow": key.workflow, "artifact": key.artifact})
+
+
+def described_key(text: str) -> ArtifactKey | None:
+    """Whose bytes a description is of; None for a text that describes none."""
+    try:
+        told: dict[str, Any] = json.loads(text)
+        return ArtifactKey(str(told["tenant"]), str(told["workflow"]), str(told["artifact"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def read_description(text: str, tier: Tier, object_id: str, since: datetime) -> Artifact | None:
     """The artifact whose object is in that tier since then; None for a text that describes none."""
     try:

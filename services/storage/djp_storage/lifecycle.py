@@ -160,20 +160,20 @@ class _Run:
         try:
             await self._worker.beat()
             await self._worker.sweep()
-            left, patience = await self._worker.strays_of_others(), time.monotonic() + self._worker.lease_s * _PATIENCE
+            others, patience = await self._worker.other_makers(), time.monotonic() + self._worker.lease_s * _PATIENCE
             async with aclosing(self._unconfirmed(branches)) as steps:
                 async for step in steps:
                     yield step
             while True:
-                others = await self._others_work()  # asked before, too: what they give back meanwhile was passed over
+                work = await self._others_work()  # asked before, too: what they give back meanwhile was passed over
                 async with aclosing(self._pass(branches)) as steps:
                     async for step in steps:
                         yield step
-                if not (await self._others_work() or others):
+                if not (await self._others_work() or work):
                     break
                 await self._rest()
                 await self._worker.beat()
-            while (left := await self._worker.still_there(left)) and time.monotonic() < patience:
+            while (others := await self._worker.still_silent(others)) and time.monotonic() < patience:
                 await self._rest()
             self._over = True
         finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +22,10 @@ class Tier(StrEnum):
 
 KEPT = (Tier.HOT, Tier.WARM, Tier.COLD)
 """The tiers of what was not purged."""
+
+
+BATCH_DIGITS = 6
+"""Of an object's id: those with which the ids of its batch begin."""
 
 
 @dataclass(frozen=True, order=True)
@@ -44,6 +48,19 @@ class ObjectName:
     tier: Tier
     key: ArtifactKey
     object_id: str = ""
+
+    @property
+    def batch(self) -> ObjectName:
+        """All objects of its tier, tenant and workflow whose ids begin alike: so many are announced at once.
+
+        A batch is a name without an artifact, and its own batch.
+        """
+        return ObjectName(self.tier, replace(self.key, artifact=""), self.object_id[:BATCH_DIGITS])
+
+    @property
+    def is_batch(self) -> bool:
+        """No artifact has an empty name."""
+        return not self.key.artifact
 
 
 @dataclass(frozen=True)
@@ -160,6 +177,13 @@ class Event:
     from_tier: Tier | None
     to_tier: Tier | None
     reason: str
+
+
+class Maker(NamedTuple):
+    """A process that makes objects, and when it was last heard of, in microseconds since 1970 by its own clock."""
+
+    worker: str
+    heard_us: int
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
-from djp_storage.compression import ZSTD, decoded, encoded
+from djp_storage.compression import ZSTD, encoded
 from djp_storage.description import describe
-from djp_storage.errors import HashMismatch, LegalHold, Moved, ObjectMissing
+from djp_storage.errors import LegalHold, Moved, ObjectMissing
 from djp_storage.model import Tier
-from djp_storage.threads import in_thread
-from djp_storage.worker import new_object_id
+from djp_storage.reading import content, verify
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from djp_storage.model import Artifact, ArtifactKey, By, RequestKey
     from djp_storage.ports import Catalogue, ObjectStore
     from djp_storage.worker import Worker
 
 _TRIES = 5  # of a request, while others move the same artifact
-_INLINE = 1 << 16  # hashing so little takes less than going to a thread
 
 
 class Moves:
@@ -101,16 +98,15 @@ class Moves:
         """
         if tier is Tier.TRASH and (artifact.hold or artifact.key.tenant in await self._catalogue.held_tenants()):
             raise LegalHold.of(artifact.key, whole_tenant=not artifact.hold)
-        now = replace(
-            artifact,
-            tier=tier,
-            object_id=new_object_id(),
-            encoding=self._encoding(artifact, tier),
-            tier_since=by.at,
-            came_from=artifact.tier if tier is Tier.TRASH else None,
-        )
-        async with self._worker.making(now.object_name) as making:
-            await self._worker.announce(now.object_name)
+        async with self._worker.making(tier, artifact.key) as making:
+            now = replace(
+                artifact,
+                tier=tier,
+                object_id=making.name.object_id,
+                encoding=self._encoding(artifact, tier),
+                tier_since=by.at,
+                came_from=artifact.tier if tier is Tier.TRASH else None,
+            )
             try:
                 await self._copy(artifact, now)
             except ObjectMissing:
@@ -118,11 +114,12 @@ class Moves:
                     raise Moved(artifact) from None
                 raise
             try:
-                await self.verify(now)
+                await verify(self._store, now)
             except ObjectMissing:  # the copy, not the artifact
                 raise Unavailable(
                     "it took so long that the copy was taken for left over and removed; try again"
                 ) from None
+            making.kept = None
             moved = await self._catalogue.move(artifact, now, action, by, request)
             making.kept = moved.object_name == now.object_name
         if making.kept:
@@ -133,38 +130,6 @@ class Moves:
         """Leave nothing of an artifact but a tombstone. Raises Moved, LegalHold."""
         await self._catalogue.erase(artifact, by)
         await self._worker.discard([artifact.object_name])
-
-    async def verify(self, artifact: Artifact) -> None:
-        """Read an artifact's object. Raises HashMismatch, ObjectMissing."""
-        async with aclosing(self.content(artifact)) as chunks:
-            async for _ in chunks:
-                pass
-
-    async def content(self, artifact: Artifact) -> AsyncGenerator[bytes, None]:
-        """The content, the last chunk only after all has proved to have the artifact's hash.
-
-        Raises HashMismatch, ObjectMissing.
-        """
-        digest, size, held = hashlib.sha256(), 0, b""
-        async with aclosing(decoded(self._store.read(artifact.object_name), artifact.encoding)) as chunks:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > artifact.size:
-                    break
-                if held:
-                    yield held
-                held = chunk
-                if len(chunk) < _INLINE:
-                    digest.update(chunk)
-                else:
-                    await in_thread(digest.update, chunk)
-        if size != artifact.size or digest.hexdigest() != artifact.sha256:
-            raise HashMismatch(
-                f"{self._store.location(artifact.object_name)} was changed since it was stored: its hash is not that "
-                "of the catalogue; bring it back from a backup"
-            )
-        if held:
-            yield held
 
     async def _was_moved(self, artifact: Artifact) -> bool:
         try:
@@ -182,7 +147,7 @@ class Moves:
             await self._store.copy(artifact.object_name, now.object_name, describe(now))
             return
         async with self._store.upload(now.object_name) as upload:
-            async with aclosing(encoded(self.content(artifact), now.encoding)) as chunks:
+            async with aclosing(encoded(content(self._store, artifact), now.encoding)) as chunks:
                 async for chunk in chunks:
                     await upload.write(chunk)
             await upload.place(describe(now))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Event,
         Filter,
         Job,
+        Maker,
         ObjectName,
         Page,
         RequestKey,
@@ -66,6 +67,9 @@ class ObjectStore(Protocol):
     async def remove(self, name: ObjectName) -> None:
         """Remove an object, what a half upload of it left, and its description; what is not there is no error."""
 
+    async def made(self, batch: ObjectName) -> Sequence[ObjectName]:
+        """The objects of a batch, those among them of which there is a part only."""
+
     async def abandon(self, name: ObjectName) -> None:
         """Remove what cannot be seen of an upload whose process has died. Nobody may be making the object."""
 
@@ -92,22 +96,24 @@ class Catalogue(Protocol):
     """Which artifacts there are, and which objects may exist beside theirs.
 
     What it says exists has its object. An object that is not (yet, or any more) the one of an artifact is a *stray*,
-    and the catalogue knows it before it exists. A stray belongs to a worker, the process that makes it. One that
-    belongs to nobody, or to a worker that is dead, is removed by whoever finds it.
+    and the catalogue knows it before it exists: by its own name, or by that of its batch, which the worker, the process
+    that makes it, has announced. What belongs to nobody, or to a worker that is dead, is removed by whoever finds it;
+    of a batch, that is what is no artifact's.
 
     Changes with a RequestKey may be repeated: the same key gives the first answer. They raise RequestIdReused when the
     id came with another body.
     """
 
-    async def announce(self, worker: str, name: ObjectName, now: datetime) -> None:
-        """Tell that the worker is about to make an object: from now on it is a stray."""
+    async def announce(self, worker: str, batch: ObjectName, now: datetime) -> bool:
+        """Tell that the worker is about to make objects of a batch, as nobody else may: whatever else exists of it is a
+        stray from now on. False if the batch is another one's, or the worker was taken for dead and has to `beat`."""
 
     async def add(self, artifact: Artifact, request: RequestKey, by: By) -> Artifact:
-        """Enter a new artifact, whose object is a stray until then; or find the same one entered before.
+        """Enter a new artifact, whose object's batch is a worker's; or find the same one entered before.
 
         Returns what the catalogue now has: if that is another object, the new one is still a stray. One that was purged
         comes back; one that was erased may come back, with the content that it had. Raises AlreadyExists, and
-        Unavailable when the stray was removed meanwhile.
+        Unavailable when the batch is nobody's any more.
         """
 
     async def get(self, key: ArtifactKey) -> Artifact:
@@ -127,7 +133,7 @@ class Catalogue(Protocol):
         """Remember an answer that needed no change; gives the first one."""
 
     async def move(self, was: Artifact, now: Artifact, action: str, by: By, request: RequestKey | None) -> Artifact:
-        """Let the artifact be at its new object, a stray until then; the old object becomes nobody's stray.
+        """Let the artifact be at its new object, as `add` does; the old object becomes nobody's stray.
 
         Gives the first answer to the request. Raises Moved when the artifact is not what it was, LegalHold when it goes
         to the trash and is held, NotFound.
@@ -143,7 +149,7 @@ class Catalogue(Protocol):
         """Those under a legal hold, as of a moment ago: good enough to tell, and to refuse early."""
 
     async def release(self, worker: str, names: Sequence[ObjectName]) -> None:
-        """These strays of the worker are nobody's now."""
+        """These strays of the worker are nobody's now: of a batch nothing can be entered any more."""
 
     async def strays(self, limit: int) -> Sequence[ObjectName]:
         """Strays of nobody, oldest first."""
@@ -151,11 +157,17 @@ class Catalogue(Protocol):
     async def strays_of(self, worker: str) -> Sequence[ObjectName]:
         """A worker's strays."""
 
-    async def strays_of_others(self, worker: str, limit: int) -> Collection[ObjectName]:
-        """Strays of other workers, dead or alive."""
+    async def makers(self, worker: str) -> Collection[Maker]:
+        """The other workers, dead or alive, that have strays."""
+
+    async def turn_out(self, name: ObjectName, now: datetime) -> None:
+        """The object, which is no artifact's, is nobody's stray."""
 
     async def known(self, names: Sequence[ObjectName]) -> Collection[ObjectName]:
-        """Those of these objects that are strays, whoever's."""
+        """Those of these objects that are strays, whoever's, or of a batch that may have strays."""
+
+    async def kept(self, names: Sequence[ObjectName]) -> Collection[ObjectName]:
+        """The objects of the artifacts that these may be of, by their paths."""
 
     async def forget(self, names: Sequence[ObjectName]) -> None:
         """These strays do not exist any more."""

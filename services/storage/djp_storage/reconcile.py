@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import DjpError
-from djp_storage.description import read_description
 from djp_storage.errors import LegalHold, ObjectMissing
 from djp_storage.model import Artifact, Tier
-from djp_storage.object_names import id_of, names_of
+from djp_storage.object_names import names_of
+from djp_storage.reading import described
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -95,7 +95,9 @@ class Reconciliation:
 
         First every object is looked for in the catalogue, then every artifact among the objects. What the first pass
         has mended is no difference in the second, and nothing is given up before all copies of it were looked at.
+        Batches of which nothing is being made end before: what is in them is not on its way.
         """
+        await self._mending.rest()
         for tier in Tier:
             async with aclosing(self._store.objects(tier)) as objects:
                 batch: list[Stored] = []
@@ -153,7 +155,7 @@ class Reconciliation:
     async def _strange(self, stored: Stored) -> Difference | None:
         """An object that is not where an artifact was a moment ago."""
         try:
-            artifact = await self._described(stored)
+            artifact = await described(self._store, stored)
             if artifact is None:
                 return Difference(
                     f"{stored.tier}/{stored.path}", FOREIGN, error="it is none of ours; take it away by hand"
@@ -176,29 +178,6 @@ class Reconciliation:
         if row.sha256 != artifact.sha256:
             return Difference(where, OTHER, error="the artifact stays as it is; take the object away by hand")
         return await self._second(row, artifact, where)
-
-    async def _described(self, stored: Stored) -> Artifact | None:
-        """The artifact of an object: as its description says, else, of the first release, as its path and bytes do."""
-        text = await self._store.description(stored.tier, stored.path)
-        artifact = read_description(text, stored.tier, id_of(stored.path), stored.modified_at) if text else None
-        if artifact is None:
-            if not (names := names_of(stored.tier, stored.path)):
-                return None
-            size, sha256 = await self._mending.digest(names[0])
-            artifact = Artifact(
-                key=names[0].key,
-                tier=stored.tier,
-                size=size,
-                sha256=sha256,
-                content_type="",
-                run_id="",
-                tags={},
-                created_at=stored.modified_at,
-                modified_at=stored.modified_at,
-                tier_since=stored.modified_at,
-                object_id=names[0].object_id,
-            )
-        return artifact if self._store.path(artifact.object_name) == stored.path else None
 
     async def _without_row(self, artifact: Artifact, where: str) -> Difference:
         erased = await self._inventory.erased(artifact.key)

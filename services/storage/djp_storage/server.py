@@ -23,6 +23,7 @@ from djp_storage.adapters.sql_lifecycle import SqlLifecycle
 from djp_storage.adapters.tables import metadata
 from djp_storage.adapters.transactions import Transactions
 from djp_storage.artifacts import Artifacts
+from djp_storage.leftovers import Leftovers
 from djp_storage.lifecycle import Lifecycle
 from djp_storage.moves import Moves
 from djp_storage.parts import Parts
@@ -68,7 +69,8 @@ async def open_parts(settings: StorageSettings, now: Callable[[], datetime] = ut
             catalogue = kind(transactions, lease_s=settings.lease_s)
             events = SqlEvents(transactions)
             jobs = SqlLifecycle(transactions)
-            worker = Worker(catalogue, store, now, lease_s=settings.lease_s)
+            inventory = SqlInventory(transactions)
+            worker = Worker(catalogue, store, Leftovers(catalogue, inventory, store), now, lease_s=settings.lease_s)
             moves = Moves(catalogue, store, worker, compress=settings.compress)
             lifecycle = Lifecycle(jobs, events, worker, moves, retention)
             log = lifecycle_log(settings.event_log, events) if settings.event_log else None
@@ -81,9 +83,8 @@ async def open_parts(settings: StorageSettings, now: Callable[[], datetime] = ut
                 reload,
                 request_days=settings.request_retention_days,
             )
-            artifacts = Artifacts(catalogue, store, worker, moves, max_bytes=settings.max_artifact_mib * 2**20)
+            artifacts = Artifacts(catalogue, store, worker, max_bytes=settings.max_artifact_mib * 2**20)
             await worker.beat()
-            inventory = SqlInventory(transactions)
             yield Parts(artifacts, catalogue, inventory, store, events, worker, moves, lifecycle, retention, upkeep)
             await worker.close()
             await upkeep.flush()

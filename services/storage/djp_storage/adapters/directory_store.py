@@ -16,10 +16,11 @@ from djp_storage.adapters.directory_upload import INCOMING, DirectoryUpload, wri
 from djp_storage.errors import ObjectMissing
 from djp_storage.model import ArtifactKey, ObjectName, Stored, Tier
 from djp_storage.names import description_leaf, is_description, object_path
+from djp_storage.object_names import names_made
 from djp_storage.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
     from contextlib import AbstractContextManager
     from io import FileIO
     from pathlib import Path
@@ -70,6 +71,10 @@ class DirectoryStore:
         """First the object, so that no object is without its description."""
         await in_thread(self._remove, name)
 
+    async def made(self, batch: ObjectName) -> Sequence[ObjectName]:
+        """One look into the folder."""
+        return await in_thread(self._made, batch)
+
     async def abandon(self, name: ObjectName) -> None:
         """Nothing: unfinished uploads are told by their locks, see `clean`."""
 
@@ -117,6 +122,18 @@ class DirectoryStore:
                 with suppress(FileNotFoundError):
                     os.unlink(one, dir_fd=folder)
             os.fsync(folder)
+
+    def _made(self, batch: ObjectName) -> list[ObjectName]:
+        folders = _folders(batch)
+
+        def described(leaf: str) -> str:
+            beside = description_leaf(leaf.lstrip("."))
+            with suppress(FileNotFoundError), self.opened(*folders) as folder, open_file(beside, folder) as file:
+                return file.read().decode(errors="replace")
+            return ""
+
+        with self.errors():
+            return names_made(batch, self._names(*folders), described)
 
     def _names(self, *folders: str) -> list[str]:
         with self.errors(), suppress(FileNotFoundError), self.opened(*folders) as folder:

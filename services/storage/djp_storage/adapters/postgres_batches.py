@@ -1,8 +1,8 @@
 """What many callers want of a catalogue on Postgres, in one statement: if it is as plain as it mostly is.
 
-A put is plain when its request, its key and its stray are as a new artifact's are; a move, when the artifact is where
-it was and its new object a stray; an announcement always. Anything else among them, and nothing is done: each is then
-done by itself, which finds out what is the matter.
+A put is plain when its request and its key are new; a move, when the artifact is where it was; both, when the batch of
+the new object is a worker's. Anything else among them, and nothing is done: each is then done by itself, which finds
+out what is the matter.
 """
 # ruff: noqa: S608  the statements are made of this module's words
 
@@ -23,24 +23,16 @@ from djp_storage.adapters.rows import (
     to_artifact,
 )
 from djp_storage.adapters.tables import artifacts, events, requests, strays
+from djp_storage.model import BATCH_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from djp_storage.model import Artifact, ArtifactKey, By, ObjectName, RequestKey
 
 Look = tuple["ArtifactKey", "RequestKey | None"]
-
-
-class Announcement(NamedTuple):
-    """What Catalogue.announce is asked for."""
-
-    worker: str
-    name: ObjectName
-    now: datetime
 
 
 class Put(NamedTuple):
@@ -61,7 +53,7 @@ class Move(NamedTuple):
     request: RequestKey | None
 
 
-Change = Announcement | Put | Move
+Change = Put | Move
 
 
 class NotPlain(Exception):  # noqa: N818  no fault
@@ -100,16 +92,17 @@ _SAME_KEY = " AND ".join(f"one.{name} = given.{name}" for name in _KEY)
 _SAME_OBJECT = f"{_SAME_KEY} AND one.object_id = given.object_id AND one.tier = given.tier"
 _IF_NEW = "ON CONFLICT DO NOTHING"
 
-_ANNOUNCE = text(f"WITH {_given(*_STRAY)} {_insert(strays, _STRAY, _IF_NEW)}")
 _FORGET = text(f"WITH {_given(*_STRAY)} DELETE FROM strays one USING given WHERE {_SAME_OBJECT}")
 
 _ASKED = _insert(requests, _REQUEST, f"WHERE request_id <> '' ORDER BY tenant, request_id {_IF_NEW}")
 _ENTERED = _insert(artifacts, _ARTIFACT, f"ORDER BY {', '.join(_KEY)} {_IF_NEW}")
-_TAKEN = f"DELETE FROM strays one USING given WHERE {_SAME_OBJECT} AND one.worker <> '' RETURNING 1"
+_HELD = f"""SELECT 1 FROM given JOIN strays one ON one.tenant = given.tenant AND one.workflow = given.workflow
+    AND one.artifact = '' AND one.tier = given.tier AND one.object_id = left(given.object_id, {BATCH_DIGITS})
+    AND one.worker <> '' FOR SHARE OF one"""
 _TOLD = _insert(events, _EVENT)
 _PUT = text(f"""WITH {_hasty(_given(*_ARTIFACT, *_REQUEST, *_EVENT))},
-    asked AS ({_ASKED}), entered AS ({_ENTERED}), taken AS ({_TAKEN}), told AS ({_TOLD})
-    SELECT (SELECT count(*) FROM asked), (SELECT count(*) FROM entered), (SELECT count(*) FROM taken)""")
+    asked AS ({_ASKED}), entered AS ({_ENTERED}), held AS ({_HELD}), told AS ({_TOLD})
+    SELECT (SELECT count(*) FROM asked), (SELECT count(*) FROM entered), (SELECT count(*) FROM held)""")
 _BURIED = text(f"WITH {_given(*_KEY)} SELECT 1 FROM given JOIN tombstones one ON {_SAME_KEY} LIMIT 1")
 
 _PLACE = ("tier", "tier_since_us", "object_id", "encoding", "came_from")
@@ -117,8 +110,8 @@ _MOVED = f"""UPDATE artifacts one SET {", ".join(f"{name} = given.{name}" for na
     WHERE {_SAME_KEY} AND one.object_id = given.was_object AND one.tier = given.was_tier RETURNING 1"""
 _LEFT = _insert(strays, _STRAY, object_id="was_object", tier="was_tier", worker="''", since_us="at_us")
 _MOVE = text(f"""WITH {_hasty(_given(*_KEY, *_PLACE, *_REQUEST, *_EVENT, "was_object", "was_tier"))},
-    asked AS ({_ASKED}), moved AS ({_MOVED}), taken AS ({_TAKEN}), left_over AS ({_LEFT}), told AS ({_TOLD})
-    SELECT (SELECT count(*) FROM asked), (SELECT count(*) FROM moved), (SELECT count(*) FROM taken)""")
+    asked AS ({_ASKED}), moved AS ({_MOVED}), held AS ({_HELD}), left_over AS ({_LEFT}), told AS ({_TOLD})
+    SELECT (SELECT count(*) FROM asked), (SELECT count(*) FROM moved), (SELECT count(*) FROM held)""")
 
 _LOOK = text(f"""WITH {_given("n", *_KEY, "request_id")}
     SELECT given.n, asked.request_id IS NOT NULL AS answered, one.* FROM given
@@ -126,25 +119,18 @@ _LOOK = text(f"""WITH {_given("n", *_KEY, "request_id")}
     LEFT JOIN requests asked ON asked.tenant = given.tenant AND asked.request_id = given.request_id""")
 
 
-async def change_all(connection: AsyncConnection, changes: Sequence[Change]) -> Sequence[Artifact | None]:
-    """Do them all; of a put and a move, the artifact. Raises NotPlain."""
-    if announcements := [one for one in changes if isinstance(one, Announcement)]:
-        await _announce_all(connection, announcements)
+async def change_all(connection: AsyncConnection, changes: Sequence[Change]) -> Sequence[Artifact]:
+    """Do them all; of each, the artifact. Raises NotPlain."""
     if puts := [one for one in changes if isinstance(one, Put)]:
         await _put_all(connection, puts)
     if moves := [one for one in changes if isinstance(one, Move)]:
         await _move_all(connection, moves)
-    return [one.artifact if isinstance(one, Put) else one.now if isinstance(one, Move) else None for one in changes]
+    return [one.artifact if isinstance(one, Put) else one.now for one in changes]
 
 
 async def forget_all(connection: AsyncConnection, names: Sequence[ObjectName]) -> None:
     """Let objects be no strays any more."""
     await connection.execute(_FORGET, {"given": json.dumps([object_columns(name) for name in names])})
-
-
-async def _announce_all(connection: AsyncConnection, announcements: Sequence[Announcement]) -> None:
-    rows = [{**object_columns(name), "worker": worker, "since_us": to_us(now)} for worker, name, now in announcements]
-    await connection.execute(_ANNOUNCE, {"given": json.dumps(rows)})
 
 
 async def _put_all(connection: AsyncConnection, puts: Sequence[Put]) -> None:

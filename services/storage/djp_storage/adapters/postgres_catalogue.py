@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from djp_storage.adapters.postgres_batches import (
-    Announcement,
     Change,
     Move,
     Put,
@@ -20,7 +19,6 @@ from djp_storage.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
-    from datetime import datetime
 
     from djp_storage.adapters.postgres_batches import Look
     from djp_storage.adapters.transactions import Transactions
@@ -35,20 +33,17 @@ class PostgresCatalogue(SqlCatalogue):
 
     def __init__(self, transactions: Transactions, *, lease_s: float) -> None:
         super().__init__(transactions, lease_s=lease_s)
-        self._changes: Together[Change, Artifact | None] = Together(self._change_all)
+        self._changes: Together[Change, Artifact] = Together(self._change_all)
         self._looks: Together[Look, Artifact | None] = Together(self._look_all)
 
-    async def announce(self, worker: str, name: ObjectName, now: datetime) -> None:
-        await self._changes.ask(Announcement(worker, name, now))
-
     async def add(self, artifact: Artifact, request: RequestKey, by: By) -> Artifact:
-        return cast("Artifact", await self._changes.ask(Put(artifact, request, by)))
+        return await self._changes.ask(Put(artifact, request, by))
 
     async def move(self, was: Artifact, now: Artifact, action: str, by: By, request: RequestKey | None) -> Artifact:
         """To the trash by itself: a legal hold that is being set must be seen."""
         if now.tier is Tier.TRASH:
             return await super().move(was, now, action, by, request)
-        return cast("Artifact", await self._changes.ask(Move(was, now, action, by, request)))
+        return await self._changes.ask(Move(was, now, action, by, request))
 
     async def get(self, key: ArtifactKey) -> Artifact:
         return await self._looks.ask((key, None)) or await super().get(key)
@@ -61,26 +56,24 @@ class PostgresCatalogue(SqlCatalogue):
         if names:
             await self._transactions.change(lambda one: forget_all(one, names))
 
-    async def _change_all(self, changes: Sequence[Change]) -> Sequence[Artifact | Exception | None]:
+    async def _change_all(self, changes: Sequence[Change]) -> Sequence[Artifact | Exception]:
         try:
             return await self._transactions.change(lambda one: change_all(one, changes))
         except Exception:  # of one of them, or of the database: each is to hear of its own
             return await asyncio.gather(*(_outcome(self._alone(one)) for one in changes))
 
-    async def _alone(self, change: Change) -> Artifact | None:
+    async def _alone(self, change: Change) -> Artifact:
         match change:
             case Put():
                 return await super().add(*change)
             case Move():
                 return await super().move(*change)
-        await super().announce(*change)
-        return None
 
     async def _look_all(self, looks: Sequence[Look]) -> Sequence[Artifact | None]:
         return await self._transactions.look(lambda one: look_all(one, looks))
 
 
-async def _outcome(work: Coroutine[None, None, Artifact | None]) -> Artifact | Exception | None:
+async def _outcome(work: Coroutine[None, None, Artifact]) -> Artifact | Exception:
     try:
         return await work
     except Exception as error:  # raised where it is waited for

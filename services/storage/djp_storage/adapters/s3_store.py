@@ -14,6 +14,7 @@ from djp_storage.adapters.s3_upload import S3Upload
 from djp_storage.errors import ObjectMissing
 from djp_storage.model import Stored
 from djp_storage.names import description_leaf, is_description, object_path
+from djp_storage.object_names import names_made
 from djp_storage.threads import in_thread_of
 from djp_storage.together import Together
 
@@ -82,6 +83,11 @@ class S3Store:
         """The object and its description. Those that wait while others are removed share a request."""
         with self.told(name):
             await self._removals.ask(name)
+
+    async def made(self, batch: ObjectName) -> Sequence[ObjectName]:
+        """Lists of what begins as their names do, and as those of what is beside them."""
+        with self.told(batch):
+            return await self.call(self._made, batch)
 
     async def abandon(self, name: ObjectName) -> None:
         """The parts of uploads in parts that were not ended: they take room until they are given up."""
@@ -185,6 +191,15 @@ class S3Store:
                 outcomes[name] = error
         return outcomes
 
+    def _made(self, batch: ObjectName) -> list[ObjectName]:
+        folder, bucket = self.path(batch).rpartition("/")[0], self._buckets[batch.tier]
+        leaves = [
+            str(one.object_name).rpartition("/")[-1]
+            for begin in (batch.object_id, f".{batch.object_id}")
+            for one in self._client.list_objects(bucket, prefix=f"{folder}/{begin}")
+        ]
+        return names_made(batch, leaves, lambda leaf: self._described(batch.tier, f"{folder}/{leaf}"))
+
     def _abandon(self, name: ObjectName) -> None:
         bucket, path = self._place(name)
         for one in self._client._list_multipart_uploads(bucket, prefix=path).uploads:
@@ -202,14 +217,24 @@ class S3Store:
         return found
 
     def _description(self, tier: Tier, path: str) -> str:
+        told = self._client.stat_object(self._buckets[tier], path)
+        return _in_metadata(told) or self._beside(tier, _beside(path))
+
+    def _described(self, tier: Tier, path: str) -> str:
+        """Of an object, or of what is beside one; empty for what is not there any more."""
         from minio.error import S3Error
 
-        bucket = self._buckets[tier]
-        told = self._client.stat_object(bucket, path)
-        if found := _described(told):
-            return found
+        if is_description(path.rpartition("/")[-1]):
+            return self._beside(tier, path)
         with suppress_absent(S3Error):
-            response = self._client.get_object(bucket, _beside(path))
+            return self._description(tier, path)
+        return ""
+
+    def _beside(self, tier: Tier, path: str) -> str:
+        from minio.error import S3Error
+
+        with suppress_absent(S3Error):
+            response = self._client.get_object(self._buckets[tier], path)
             try:
                 return response.data.decode(errors="replace")
             finally:
@@ -254,7 +279,7 @@ def _beside(path: str) -> str:
     return f"{folders}/{description_leaf(leaf)}"
 
 
-def _described(told: Any) -> str:
+def _in_metadata(told: Any) -> str:
     metadata: Mapping[str, str] = told.metadata or {}
     return metadata.get(f"x-amz-meta-{_META}", "")
 

@@ -8,6 +8,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
+from djp_storage.description import describe_key
 from djp_storage.threads import in_thread
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class S3Upload:
             return
         self._held.append(chunk)
         if self.size > _WHOLE_BYTES:
+            with self._store.told(self._name):  # parts are found by the name of their object only
+                await self._store.put_description(self._name, describe_key(self._name.key))
             self._parts = _Parts(self._store, self._name)
             held, self._held = self._held, []
             for one in held:

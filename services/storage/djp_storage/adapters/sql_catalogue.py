@@ -15,7 +15,7 @@ from djp.upserts import insert_if_new
 from djp_storage.adapters.rows import artifact_row, key_columns, key_values, of_key, place_columns, to_artifact
 from djp_storage.adapters.sql_events import append_event
 from djp_storage.adapters.sql_lists import beyond_few, list_order, list_query
-from djp_storage.adapters.sql_strays import SqlStrays, take_in, turn_out
+from djp_storage.adapters.sql_strays import SqlStrays, holder, turn_out
 from djp_storage.adapters.tables import artifacts, holds, tombstones
 from djp_storage.adapters.transactions import answer_of, claim_request, find_request, remember
 from djp_storage.errors import LegalHold, Moved
@@ -258,7 +258,7 @@ async def _enter(connection: AsyncConnection, artifact: Artifact, by: By) -> boo
                 field="header.key.artifact",
             )
         await connection.execute(_RAISE, key_values(key))
-    await _take_in(connection, artifact)
+    await _still_held(connection, artifact)
     await append_event(connection, "put", key, by, to_tier=artifact.tier)
     return True
 
@@ -273,14 +273,14 @@ async def _move(connection: AsyncConnection, was: Artifact, now: Artifact, actio
         if found.object_name == now.object_name:
             return found  # a commit whose answer was lost
         raise Moved(was)
-    await _take_in(connection, now)
+    await _still_held(connection, now)
     await turn_out(connection, was.object_name, by.at)
     await append_event(connection, action, was.key, by, from_tier=was.tier, to_tier=now.tier)
     return now
 
 
-async def _take_in(connection: AsyncConnection, artifact: Artifact) -> None:
-    if not await take_in(connection, artifact.object_name):
+async def _still_held(connection: AsyncConnection, artifact: Artifact) -> None:
+    if not await holder(connection, artifact.object_name.batch):
         raise Unavailable("it took so long that its object was taken for left over and removed; try again")
 
 

@@ -1,16 +1,20 @@
-"""Strays, the objects that are not (yet, or any more) the one of an artifact, and the workers that make them."""
+"""Strays, the objects that are not (yet, or any more) the one of an artifact, and the workers that make them.
+
+A batch is a row without an artifact, whose object_id is how the ids of its objects begin.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, or_, select, tuple_, update
 
 from djp.database import to_us
 from djp.upserts import insert_if_new, insert_into
 from djp_storage.adapters.rows import key_values, object_columns, of_key, to_object
-from djp_storage.adapters.tables import claims, strays, workers
+from djp_storage.adapters.tables import artifacts, claims, strays, workers
+from djp_storage.model import Maker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -21,16 +25,17 @@ if TYPE_CHECKING:
     from djp_storage.adapters.transactions import Transactions
     from djp_storage.model import ObjectName
 
+_KEY = (artifacts.c.tenant, artifacts.c.workflow, artifacts.c.artifact)
 _THIS = and_(of_key(strays), strays.c.object_id == bindparam("by_object"), strays.c.tier == bindparam("by_tier"))
-_NEW = insert(strays).inline()
 _GONE = delete(strays).where(_THIS).returning(strays.c.tier)
-_TAKE_IN = delete(strays).where(_THIS, strays.c.worker != "").returning(strays.c.tier)
+_HELD = select(strays.c.worker).where(_THIS, strays.c.worker != "").with_for_update(read=True)
 _NOBODYS = update(strays).where(_THIS, strays.c.worker == bindparam("was")).values(worker="")
 
 _LAPSED = or_(workers.c.seen_us < bindparam("since"), workers.c.seen_us > bindparam("until"))
 _DEAD = select(workers.c.worker).where(_LAPSED).order_by(workers.c.worker).with_for_update(skip_locked=True)
 _FREE_STRAYS = update(strays).where(strays.c.worker == bindparam("by_worker")).values(worker="")
 _FREE_CLAIMS = delete(claims).where(claims.c.worker == bindparam("by_worker"))
+_LIVES = select(workers.c.worker).where(workers.c.worker == bindparam("by_worker")).with_for_update(read=True)
 _BURY = delete(workers).where(workers.c.worker == bindparam("by_worker"))
 
 
@@ -41,12 +46,14 @@ class SqlStrays:
         self._transactions = transactions
         self._lease = timedelta(seconds=lease_s)
 
-    async def announce(self, worker: str, name: ObjectName, now: datetime) -> None:
-        async def work(connection: AsyncConnection) -> None:
-            new = insert_if_new(connection.dialect.name, strays, strays.c.tier)  # once, though it may be done twice
-            await connection.execute(new, {**object_columns(name), "worker": worker, "since_us": to_us(now)})
+    async def announce(self, worker: str, batch: ObjectName, now: datetime) -> bool:
+        async def work(connection: AsyncConnection) -> bool:
+            if (await connection.execute(_LIVES, {"by_worker": worker})).one_or_none() is None:
+                return False
+            await _enter(connection, batch, worker, now)
+            return await holder(connection, batch) == worker
 
-        await self._transactions.change(work)
+        return await self._transactions.change(work)
 
     async def release(self, worker: str, names: Sequence[ObjectName]) -> None:
         async def work(connection: AsyncConnection) -> None:
@@ -63,13 +70,26 @@ class SqlStrays:
         query = select(strays).where(strays.c.worker == worker)
         return [to_object(row) for row in await self._transactions.rows(query)]
 
-    async def strays_of_others(self, worker: str, limit: int) -> Collection[ObjectName]:
-        query = select(strays).where(strays.c.worker.not_in(("", worker))).limit(limit)
-        return [to_object(row) for row in await self._transactions.rows(query)]
+    async def makers(self, worker: str) -> Collection[Maker]:
+        others = select(strays.c.worker).where(strays.c.worker.not_in(("", worker)))
+        query = select(workers.c.worker, workers.c.seen_us).where(workers.c.worker.in_(others))
+        return [Maker(row.worker, row.seen_us) for row in await self._transactions.rows(query)]
+
+    async def turn_out(self, name: ObjectName, now: datetime) -> None:
+        await self._transactions.change(lambda connection: turn_out(connection, name, now))
 
     async def known(self, names: Sequence[ObjectName]) -> set[ObjectName]:
-        query = select(strays).where(strays.c.object_id.in_([name.object_id for name in names]))
-        return {to_object(row) for row in await self._transactions.rows(query)} & set(names)
+        ids = {one.object_id for name in names for one in (name, name.batch)}
+        query = select(strays).where(strays.c.object_id.in_(ids))
+        found = {to_object(row) for row in await self._transactions.rows(query)}
+        return {name for name in names if name in found or name.batch in found}
+
+    async def kept(self, names: Sequence[ObjectName]) -> Collection[ObjectName]:
+        """An artifact of the first release, whose objects have no id, may have a name that begins like one."""
+        keys = {(key.tenant, key.workflow, key.artifact) for key in (name.key for name in names)}
+        keys |= {(name.key.tenant, name.key.workflow, f"{name.object_id}-{name.key.artifact}") for name in names}
+        query = select(artifacts).where(tuple_(*_KEY).in_(keys))
+        return [to_object(row) for row in await self._transactions.rows(query)] if names else []
 
     async def forget(self, names: Sequence[ObjectName]) -> None:
         async def work(connection: AsyncConnection) -> None:
@@ -106,17 +126,24 @@ async def _bury(connection: AsyncConnection, worker: str) -> None:
         await connection.execute(statement, {"by_worker": worker})
 
 
-async def take_in(connection: AsyncConnection, name: ObjectName) -> bool:
-    """The object is an artifact's now; False if it is nobody's stray, or none any more.
+async def holder(connection: AsyncConnection, batch: ObjectName) -> str:
+    """Whose batch it is until the transaction ends; empty if it is nobody's, or none.
 
     What is nobody's is lost to its maker, too: whoever has seen that it is nobody's may be removing it at this moment.
     """
-    return (await connection.execute(_TAKE_IN, _this(name))).one_or_none() is not None
+    row = (await connection.execute(_HELD, _this(batch))).one_or_none()
+    return row.worker if row else ""
 
 
 async def turn_out(connection: AsyncConnection, name: ObjectName, now: datetime) -> None:
     """The object is no artifact's any more."""
-    await connection.execute(_NEW, {**object_columns(name), "worker": "", "since_us": to_us(now)})
+    await _enter(connection, name, "", now)
+
+
+async def _enter(connection: AsyncConnection, name: ObjectName, worker: str, now: datetime) -> None:
+    """Once, though it may be done twice."""
+    new = insert_if_new(connection.dialect.name, strays, strays.c.tier)
+    await connection.execute(new, {**object_columns(name), "worker": worker, "since_us": to_us(now)})
 
 
 def _this(name: ObjectName) -> dict[str, str]:

@@ -77,7 +77,8 @@ holds = Table(
 )
 
 # Objects that may exist and are not the one of an artifact: half-made, or to be removed. `worker` is the process that
-# works on it, empty for nobody.
+# makes them, empty for nobody. A row without an artifact stands for all objects of a workflow in a tier whose ids begin
+# with its `object_id`, but for those of artifacts.
 strays = Table(
     "strays",
     metadata,
