@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from djp.mesh.errors import AlreadyExists, InvalidInput, Unavailable
 from djp_storage import worker
 from djp_storage.description import describe
-from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, Tier
+from djp_storage.model import ArtifactHeader, ArtifactKey, Filter, ObjectName, Tier
 from djp_storage.server import open_parts
 from djp_storage.settings import StorageSettings
 
@@ -246,3 +246,34 @@ async def test_a_catalogue_of_before_gets_back_what_was_put_and_moved_after(
     for one in [*copies, put_later]:
         assert (await other.artifacts.stat(one.key)).object_name == one.object_name
     assert [chunk async for chunk in other.artifacts.read(await other.artifacts.stat(put_later.key))] == [b"text"]
+
+
+async def test_a_copy_that_comes_after_others_have_looked_is_removed_whatever_fails_first(
+    opened: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, other = await opened(), await opened()
+    artifact = await put(slow, "a")
+
+    async def refuses(*_: Any) -> Any:
+        raise Unavailable("no")
+
+    copy = slow.store.copy
+
+    async def copy_late(*given: Any) -> None:
+        clock.turn(seconds=10)
+        await other.worker.beat()
+        await other.worker.sweep()
+        await copy(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(slow.store, "copy", copy_late)
+        patched.setattr(slow.store, "made", refuses)
+        with pytest.raises(Unavailable, match="so long"):
+            await slow.moves.move(artifact, Tier.WARM, "promoted_to_warm", slow.artifacts.by(""))
+        await quiet(slow)
+        assert len(await objects(other)) == 2
+    await slow.worker.sweep()
+    assert await objects(other) == await artifacts(other)
+    assert len(await objects(other)) == 1
+    for name in (ObjectName(Tier.WARM, artifact.key), artifact.object_name):
+        assert not await other.catalogue.known([name])

@@ -92,6 +92,7 @@ class Worker:
         self._mine: set[_Batch] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._gone: list[ObjectName] = []
+        self._doubtful: set[ObjectName] = set()
 
     async def beat(self) -> None:
         """Tell that this worker lives, and find out who does not."""
@@ -172,13 +173,22 @@ class Worker:
             return
         self._mine.discard(batch)
         if batch.doubtful:
-            self.later(self._look_through(batch.name))
+            self._doubtful.add(batch.name)
+            self.later(self._look_through())
         else:
             self._gone.append(batch.name)
 
-    async def _look_through(self, batch: ObjectName) -> None:
-        await self._catalogue.release(self.id, [batch])
-        await self.discard([batch], abandoned=True)
+    async def _look_through(self) -> None:
+        """Settle what is doubtful. Others who took this process for dead may have done so before all of it was there.
+
+        So it is remembered until it is done, and told again, for the case that this process dies before.
+        """
+        for batch in list(self._doubtful):
+            await self._catalogue.release(self.id, [batch])
+            await self._catalogue.turn_out(batch, self.now())
+            if await self._remove([batch], abandoned=True) == [True]:
+                self._doubtful.discard(batch)
+                self._gone.append(batch)
 
     async def _give_up(self, batch: _Batch, name: ObjectName) -> None:
         removed = False
@@ -227,6 +237,7 @@ class Worker:
         made since the last sweep it forgets.
         """
         self.rest(unused=True)
+        await self._look_through()
         await self.forget()
         unheard = set(await self._catalogue.strays_of(self.id)) - {batch.name for batch in self._mine}
         await self._catalogue.release(self.id, list(unheard))

@@ -1,4 +1,4 @@
-"""HTTP on the event loop, for requests that are made by the thousand: no thread, no copy, a parser written in C.
+"""HTTP on the event loop, for requests that are made by the thousand: no thread, one copy, a parser written in C.
 
 The minio client's urllib3 takes several times what all the rest of such a request does (benchmarks/storage.py).
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _CONNECT_S, _SILENCE_S = 3.0, 60.0
 _AHEAD_BYTES = 1 << 20  # of an answer that nobody has asked for yet
+_SHORT_BYTES, _LONG_BYTES = 1 << 16, 1 << 20  # read at once, of most answers and of a long content
 _MOST = 32  # requests that wait for an answer at the same time
 
 
@@ -100,8 +101,11 @@ class Connections:
         await asyncio.sleep(0)  # the loop lets go of them in its next round
 
 
-class Exchange(asyncio.Protocol):
-    """A connection, and the request and the answer that are on it. Its errors are OSErrors."""
+class Exchange(asyncio.BufferedProtocol):
+    """A connection, and the request and the answer that are on it. Its errors are OSErrors.
+
+    Once the length of a long content is known, it goes past the parser, which would copy it.
+    """
 
     def __init__(self, host: str, lost: Callable[[Exchange], None]) -> None:
         from httptools import HttpResponseParser
@@ -109,6 +113,7 @@ class Exchange(asyncio.Protocol):
         self.host = host
         self._lost = lost
         self._parser = HttpResponseParser(self)
+        self._short = bytearray(_SHORT_BYTES)
         self._requests = self._received = 0
         self._timer: asyncio.TimerHandle | None = None
         self._begin()
@@ -117,7 +122,8 @@ class Exchange(asyncio.Protocol):
     def _begin(self) -> None:
         self.status = 0
         self._pieces: list[bytes] = []
-        self._ahead = self._least = 0
+        self._ahead = self._least = self._length = self._left = self._filled = 0
+        self._long: bytearray | None = None
         self._head = self._ended = False
         self._error: OSError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -214,21 +220,53 @@ class Exchange(asyncio.Protocol):
         if not self._ended:
             self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the answer broke off"))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Of asyncio."""
+        if self._long is None:
+            return memoryview(self._short)
+        return memoryview(self._long)[self._filled : self._filled + self._left]
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Of asyncio."""
         from httptools import HttpParserError
 
         if self._ended:  # nobody has asked
             return self.close()
-        try:
-            self._parser.feed_data(data)
-        except HttpParserError as error:
-            return self._fail(OSError(f"no HTTP: {error}"))
+        if self._long is not None:
+            self._long_came(self._long, nbytes)
+        else:
+            try:
+                self._parser.feed_data(memoryview(self._short)[:nbytes])
+            except HttpParserError as error:
+                return self._fail(OSError(f"no HTTP: {error}"))
+            if self._head and not self._ended and self._length - self._ahead >= _SHORT_BYTES:
+                self._left, self._long = self._length - self._ahead, bytearray(_LONG_BYTES)
         if self._ahead > _AHEAD_BYTES:
             self._transport.pause_reading()
         if self._ended or self._ahead >= self._least:
             self._wake()
         return None
+
+    def _long_came(self, buffer: bytearray, nbytes: int) -> None:
+        from httptools import HttpResponseParser
+
+        self._filled += nbytes
+        self._left -= nbytes
+        self._received += nbytes
+        if self._left and self._filled < _LONG_BYTES:
+            return
+        self._pieces.append(bytes(memoryview(buffer)[: self._filled]))
+        self._ahead += self._filled
+        self._filled = 0
+        if not self._left:
+            keep = self._parser.should_keep_alive()
+            self._parser = HttpResponseParser(self)  # the other waits for the content
+            self._end(keep)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Of httptools."""
+        if name.lower() == b"content-length":
+            self._length = int(value)
 
     def on_headers_complete(self) -> None:
         """Of httptools."""
@@ -243,6 +281,9 @@ class Exchange(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Of httptools."""
-        self._ended = True
-        if not self._parser.should_keep_alive():
+        self._end(self._parser.should_keep_alive())
+
+    def _end(self, keep: bool) -> None:
+        self._ended, self._long = True, None
+        if not keep:
             self.close()
