@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,52 @@ async def test_a_connection_serves_again() -> None:
         assert server.connections == 1
         await asyncio.gather(*(connections.whole(url, REQUEST) for _ in range(100)))
         assert server.connections <= 32
+
+
+@pytest.mark.parametrize("size", [(1 << 16) - 1, 1 << 16, (1 << 20) + (1 << 16), 3 * (1 << 20) + 1])
+@pytest.mark.parametrize("first", [0, 1, 1 << 16])
+async def test_a_long_content_comes_whole_and_the_connection_serves_again(size: int, first: int) -> None:
+    content = os.urandom(size)
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await asked(reader):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + content[:first])
+            await writer.drain()
+            writer.write(content[first:])
+
+    async with serving(handler) as (server, connections, url):
+        for _ in range(3):
+            exchange, pieces = await connections.begun(url, REQUEST), []
+            while piece := await exchange.piece(1 << 20):
+                pieces.append(piece)
+            connections.done(exchange)
+            assert b"".join(pieces) == content
+            assert all(len(piece) >= 1 << 20 for piece in pieces[:-1])
+            assert await connections.whole(url, REQUEST) == (200, content)
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("lacks", [1, -1])
+async def test_a_long_content_of_another_length_than_told_is_an_error(lacks: int) -> None:
+    size = 3 << 20
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size - lacks))
+        await writer.drain()
+        if lacks < 0:
+            await reader.read()  # until the other side, which did not ask for more, has closed
+
+    async with serving(handler) as (server, connections, url):
+        exchange, came = await connections.begun(url, REQUEST), 0
+        with suppress(ConnectionError):
+            while piece := await exchange.piece(1 << 20):
+                came += len(piece)
+            assert lacks < 0
+        assert (came == size) is (lacks < 0)
+        connections.done(exchange)
+        await server.ended()
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize("farewell", [b"", b"Connection: close\r\n"])
