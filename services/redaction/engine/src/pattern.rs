@@ -6,7 +6,6 @@ use std::str::Chars;
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson::{self, WhichCaptures};
-use regex_automata::util::prefilter::Prefilter;
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, MatchKind};
@@ -42,12 +41,10 @@ pub fn automaton(
 ) -> Result<Automata, String> {
     let nfa = thompson::Config::new().reverse(reverse).utf8(false).which_captures(WhichCaptures::None);
     let nfa = thompson::Compiler::new().configure(nfa).build_from_hir(pattern).map_err(|error| error.to_string())?;
-    let free = !anchored.is_anchored();
     let config = dense::Config::new()
         .match_kind(kind)
-        .start_kind(if free { StartKind::Unanchored } else { StartKind::Anchored })
-        .prefilter(if free { Prefilter::from_hir_prefix(kind, pattern) } else { None })
-        .specialize_start_states(free)
+        .start_kind(if anchored.is_anchored() { StartKind::Anchored } else { StartKind::Unanchored })
+        .accelerate(false) // where there is much to skip to, it takes longer than a step for every byte
         .dfa_size_limit(most)
         .determinize_size_limit(most);
     dense::Builder::new().configure(config).build_from_nfa(&nfa).map_err(|error| error.to_string())

@@ -8,7 +8,8 @@ use std::cell::{Cell, OnceCell};
 
 use regex_automata::dfa::Automaton;
 use regex_automata::dfa::regex::{Builder, Regex};
-use regex_automata::{Anchored, Input, MatchKind};
+use regex_automata::util::prefilter::Prefilter;
+use regex_automata::{Anchored, Input, MatchKind, Span};
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
 use crate::group::Group;
@@ -39,8 +40,8 @@ pub struct Pass {
 
 /// How a rule is searched.
 enum Search {
-    /// In one pass, and back.
-    Through(Box<Regex<Automata>>),
+    /// In one pass, and back; from where the literal stands first that every match begins with, if there is one.
+    Through(Box<(Regex<Automata>, Option<Prefilter>)>),
     /// By a try at every place where one of these bytes stands.
     Tries(Box<(Automata, [bool; 256])>),
 }
@@ -53,7 +54,8 @@ impl Search {
         let ends = compiled(false, Anchored::No, MatchKind::LeftmostFirst);
         if let (Ok(ends), Ok(starts)) = (ends, compiled(true, Anchored::Yes, MatchKind::All)) {
             let bytes = ends.memory_usage() + starts.memory_usage();
-            return Ok((Self::Through(Box::new(Builder::new().build_from_dfas(ends, starts))), bytes, 0));
+            let literal = Prefilter::from_hir_prefix(MatchKind::LeftmostFirst, pattern);
+            return Ok((Self::Through(Box::new((Builder::new().build_from_dfas(ends, starts), literal))), bytes, 0));
         }
         let most = pattern.properties().maximum_len().ok_or(TOO_LARGE)?;
         let tried = compiled(false, Anchored::Yes, MatchKind::LeftmostFirst).map_err(|_| TOO_LARGE)?;
@@ -71,7 +73,7 @@ impl Search {
     /// Whether there is a match anywhere.
     fn any(&self, data: &[u8]) -> bool {
         match self {
-            Self::Through(regex) => regex.is_match(data),
+            Self::Through(through) => stretch(&through.1, data, 0).is_some_and(|input| through.0.is_match(input)),
             Self::Tries(_) => self.next(data, 0).is_some(),
         }
     }
@@ -79,8 +81,9 @@ impl Search {
     /// The first match that begins at a place or behind it.
     fn next(&self, data: &[u8], from: usize) -> Option<(usize, usize)> {
         match self {
-            Self::Through(regex) => {
-                regex.find(Input::new(data).range(from..)).map(|found| (found.start(), found.end()))
+            Self::Through(through) => {
+                let found = through.0.find(stretch(&through.1, data, from)?)?;
+                Some((found.start(), found.end()))
             }
             Self::Tries(tries) => {
                 let (automaton, first) = tries.as_ref();
@@ -93,6 +96,15 @@ impl Search {
             }
         }
     }
+}
+
+/// From where on there may be a match.
+fn stretch<'t>(literal: &Option<Prefilter>, data: &'t [u8], from: usize) -> Option<Input<'t>> {
+    let place = match literal {
+        Some(literal) => literal.find(data, Span { start: from, end: data.len() })?.start,
+        None => from,
+    };
+    Some(Input::new(data).range(place..))
 }
 
 /// The pattern as if all that looks at the surroundings were fulfilled.
