@@ -198,7 +198,7 @@ impl<'p, 'a> Piece<'p, 'a> {
 
     /// The stretches beside fresh findings in which something may be found now that these are gone.
     fn beside(&self, fresh: &[Span], spans: &[Span], walls: &[Place]) -> Vec<Place> {
-        let everywhere = self.unseen || self.looks.plain.any();
+        let everywhere = self.looks.plain.any();
         let all = fresh.len() == spans.len();
         let new: HashSet<&Span> = if all { HashSet::new() } else { fresh.iter().collect() };
         let mut taken: Vec<(usize, usize, bool)> = walls.iter().map(|&(start, end)| (start, end, false)).collect();
@@ -210,16 +210,31 @@ impl<'p, 'a> Piece<'p, 'a> {
         let mut places = Vec::new();
         let (mut done, mut look) = (0, false);
         for (start, end, is_new) in taken {
-            if start > done && (look || (is_new && (everywhere || touchy(data[start - 1])))) {
+            if start > done && (look || (is_new && (everywhere || self.touched_ahead(done, start)))) {
                 places.push((done, start));
             }
             done = end;
-            look = is_new && (everywhere || touches(&data[end..]));
+            look = is_new && (everywhere || self.touched_behind(end));
         }
         if look && done < data.len() {
             places.push((done, data.len()));
         }
         places
+    }
+
+    /// Whether what stands in front of a finding, from `done` on, may be found when it is gone; as it is, or as it is seen.
+    fn touched_ahead(&self, done: usize, start: usize) -> bool {
+        let ahead = &self.searched[done..start];
+        let seen = || ahead.chars().rev().find(|&character| !text::is_unseen(character));
+        ahead.bytes().next_back().is_some_and(touchy)
+            || self.unseen && seen().is_some_and(|last| last.is_ascii() && touchy(last as u8))
+    }
+
+    /// The same of what stands behind it.
+    fn touched_behind(&self, end: usize) -> bool {
+        let behind = &self.searched[end..];
+        let seen = || behind.chars().filter(|&character| !text::is_unseen(character)).take(2).collect::<String>();
+        touches(behind.as_bytes()) || self.unseen && touches(seen().as_bytes())
     }
 
     /// What is found in each of these stretches, as if the text began and ended there.
