@@ -140,18 +140,25 @@ class RedactionStream:
         near = self._held[: room + AHEAD]
         match = _LAST_CUT.match(near, max(0, room - AHEAD), room)
         nothing_near = 0 if self._given > self._block and room < AHEAD else room
-        cut = match.end() if match else nothing_near
         given = self._given
         redacted = self._looks.redact(near, self._before)
         spans = sorted([*self._looks.walls(near), *zip(redacted.starts, redacted.ends, strict=True)])
         ends = [end for _, end in spans]
-        over = bisect_right(ends, cut)
-        if over < len(spans) and spans[over][0] < cut:  # what begins long before goes out whole: every block is long
-            start, end = spans[over]
-            cut = start if start > room - AHEAD or given > self._block else end
+
+        def outside(cut: int) -> int:
+            over = bisect_right(ends, cut)
+            if over == len(spans) or spans[over][0] >= cut:
+                return cut
+            start, end = spans[over]  # what begins long before goes out whole: every block is long
+            return start if start > room - AHEAD or given > self._block else end
+
+        cut = outside(room if match else nothing_near)
         # Behind a finding, which a second redaction sees as a replacement, so that its blocks end at the same places.
         before = bisect_right(ends, cut)
-        cut = ends[before - 1] if before else cut
+        if before:
+            cut = ends[before - 1]
+        elif match:
+            cut = outside(match.end())
         if redacted.ends and redacted.ends[-1] == cut == len(near):  # it goes on, and so does its search
             start = redacted.starts[-1]
             if start or not self._before:
