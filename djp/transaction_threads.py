@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import event
@@ -44,25 +45,31 @@ class TransactionThreads:
         self._engine = plain_engine(engine)
         self._sqlite = engine.dialect.name == "sqlite"
         self._repeatable = repeatable
+        self._urgent: deque[_Waiting] = deque()
         self._waiting: deque[_Waiting] = deque()
+        self._was_urgent = False
+        """What the last transaction began with: the next one begins with whoever else waits, so that nobody starves."""
         self._threads = ThreadPoolExecutor(self._engine.pool.size(), "djp-transactions")  # type: ignore[attr-defined]
         self._reader, self._readers = self._engine, self._threads
         if self._sqlite:
             self._reader, self._readers = plain_engine(engine), ThreadPoolExecutor(1, "djp-reader")
         event.listen(engine.sync_engine, "engine_disposed", self._close)
 
-    async def run(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
+    async def run(
+        self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]], *, urgent: bool = False
+    ) -> Answer:
         """Do the work in a transaction. It awaits nothing but `connection.execute`, and what raises leaves nothing.
 
         Who is cancelled while its transaction goes on does not stop it. Where a connection broke, a work is done again,
-        in another transaction: if its commit was not answered, only a repeatable one.
+        in another transaction: if its commit was not answered, only a repeatable one. An `urgent` one comes before
+        those that wait already, all but one of them.
 
         Raises:
             CommitUnansweredError: whether a work counts that is not repeatable, nobody knows.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((work, answer))
+        (self._urgent if urgent else self._waiting).append(_Waiting(work, answer, urgent))
         self._threads.submit(self._work, loop)
         return await answer
 
@@ -77,26 +84,33 @@ class TransactionThreads:
         return cast("Answer", value)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        waiting: list[_Waiting] = []
-        with suppress(IndexError):
-            while len(waiting) < (_SHARE if self._sqlite else 1):
-                waiting.append(self._waiting.popleft())
-        wanted = [one for one in waiting if not one[1].cancelled()]
-        if not wanted:
-            return  # a transaction before took these with it
-        outcomes = self._together([work for work, _ in wanted])
+        lines = (self._waiting, self._urgent) if self._was_urgent else (self._urgent, self._waiting)
+        first = _next(*lines)
+        if not first:
+            return  # a transaction before took it with it
+        self._was_urgent = first.urgent
+        if self._sqlite and (self._urgent or self._waiting):
+            answers, outcomes = self._together(first)
+        else:
+            answers, outcomes = [first.answer], [self._alone(first.work, self._engine)]
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_tell, [answer for _, answer in wanted], outcomes)
+            loop.call_soon_threadsafe(_tell, answers, outcomes)
 
-    def _together(self, works: Sequence[_Work]) -> list[_Outcome]:
-        """One transaction for all; what one of them raises undoes that one only."""
-        if len(works) == 1:
-            return [self._alone(works[0], self._engine)]
+    def _together(self, first: _Waiting) -> tuple[list[asyncio.Future[Any]], list[_Outcome]]:
+        """One transaction for many; what one of them raises undoes that one only. After an urgent one it ends soon."""
+        taken: list[_Waiting] = []
+        outcomes: list[_Outcome] = []
+        one: _Waiting | None = first
         try:
             with self._transaction(self._engine) as connection:
-                return [self._apart(connection, work) for work in works]
+                while one:
+                    taken.append(one)
+                    outcomes.append(self._apart(connection, one.work))
+                    lines = (self._urgent,) if one.urgent else (self._urgent, self._waiting)
+                    one = _next(*lines) if len(taken) < _SHARE else None
         except Exception:  # the database's, which each is to hear of by itself
-            return [self._alone(work, self._engine) for work in works]
+            outcomes = [self._alone(one.work, self._engine) for one in taken]
+        return [one.answer for one in taken], outcomes
 
     def _alone(self, work: _Work, engine: Engine) -> _Outcome:
         try:
@@ -166,8 +180,24 @@ class TransactionThreads:
 
 if TYPE_CHECKING:
     _Work = Callable[[AsyncConnection], Coroutine[Any, Any, Any]]
-    _Waiting = tuple[_Work, asyncio.Future[Any]]
     _Outcome = tuple[Any, Exception | None]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    work: _Work
+    answer: asyncio.Future[Any]
+    urgent: bool
+
+
+def _next(*lines: deque[_Waiting]) -> _Waiting | None:
+    """Of those that still wait, the first of the first line that has one."""
+    for line in lines:
+        with suppress(IndexError):
+            while (one := line.popleft()).answer.cancelled():
+                pass
+            return one
+    return None
 
 
 def _tell(answers: Sequence[asyncio.Future[Any]], outcomes: Sequence[_Outcome]) -> None:

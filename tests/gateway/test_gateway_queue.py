@@ -407,6 +407,28 @@ async def test_a_new_run_is_taken_at_once_if_it_would_be_claimed_next(base: Base
     assert await base.claim(per_tenant=2) is None
 
 
+async def test_a_new_run_of_who_has_fewer_in_work_comes_before_all_that_wait(base: Base) -> None:
+    async def add(tenant: str) -> bool:
+        run = run_pb2.Run(run_id=str(uuid.uuid4()), tenant=tenant, state=run_pb2.RUN_STATE_QUEUED, attempt=1)
+        run.created_at.GetCurrentTime()
+        request = {"request_id": str(uuid.uuid4()), "request_sha256": "x", "executor": "a"}
+        return (await base.queue.add(run, per_tenant=3, **request))[1]
+
+    flood = [await base.add("flood") for _ in range(9)]
+    assert await base.order(2) == flood[:2]
+    assert not await add("flood")  # its own older ones come first
+    assert await add("other")
+    assert await add("other")
+    assert not await add("other")  # it has as many in work as the flood, whose runs are older
+    assert await base.order(1) == flood[2:3]
+    await base.queue.slow("late", timedelta(hours=1))
+    assert not await add("late")  # the third one of the other tenant waits, and comes before any of a slowed one
+    assert (await base.claim(per_tenant=3)).tenant == "other"  # type: ignore[union-attr]
+    assert (await base.claim(per_tenant=3)).tenant == "late"  # type: ignore[union-attr]
+    await base.add("late")
+    assert await add("new")
+
+
 async def test_the_dead_are_found_by_their_silence_and_the_living_left_alone(base: Base) -> None:
     dead, living = await base.add(), await base.add()
     await base.queue.claim("dead", per_tenant=5)

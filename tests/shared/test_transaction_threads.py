@@ -139,6 +139,41 @@ async def test_who_goes_away_while_waiting_is_not_served(threads: TransactionThr
     assert names(path) == {"stays"}
 
 
+async def test_the_urgent_come_first_and_all_others_get_their_turn(threads: TransactionThreads) -> None:
+    busy, order, answers = Busy(), list[str](), list[asyncio.Task[None]]()
+
+    def saying(name: str) -> Callable[[AsyncConnection], Coroutine[Any, Any, None]]:
+        async def work(_connection: AsyncConnection) -> None:
+            order.append(name)
+
+        return work
+
+    first = asyncio.create_task(threads.run(busy.work))
+    await asyncio.to_thread(busy.begun.wait, 60)
+    for name in ("a", "b", "c", "U1", "U2"):
+        answers.append(asyncio.create_task(threads.run(saying(name), urgent=name.startswith("U"))))
+        await asyncio.sleep(0)
+    busy.goes_on.set()
+    await asyncio.gather(first, *answers)
+    assert order == ["U1", "U2", "a", "b", "c"]
+
+
+async def test_who_is_urgent_all_the_time_starves_nobody(threads: TransactionThreads) -> None:
+    urgent = Busy()
+    urgents = [asyncio.create_task(threads.run(urgent.work, urgent=True))]
+    await asyncio.to_thread(urgent.begun.wait, 60)
+    patient = asyncio.create_task(threads.run(note("patient")))
+    for _ in range(200):  # there is always one that waits
+        before, urgent = urgent, Busy()
+        urgents.append(asyncio.create_task(threads.run(urgent.work, urgent=True)))
+        await asyncio.sleep(0)
+        before.goes_on.set()
+        await asyncio.to_thread(urgent.begun.wait, 60)
+    assert patient.done()
+    urgent.goes_on.set()
+    await asyncio.gather(patient, *urgents)
+
+
 async def test_who_goes_away_meanwhile_does_not_stop_it(threads: TransactionThreads, path: Path) -> None:
     busy = Busy()
 

@@ -23,6 +23,7 @@ from djp_gateway.templates.making import Made
 
 if TYPE_CHECKING:
     from djp_gateway.adapters.leaves import Leaves
+    from djp_gateway.door import Entry
     from djp_gateway.ports import RunStore
     from djp_gateway.resolving import Resolver
     from djp_gateway.runner import Runner
@@ -42,8 +43,8 @@ class Replaying:
     leaves: Leaves
     templates: Templates
 
-    async def replay(self, request: run_pb2.ReplayRunRequest) -> run_pb2.ReplayRunResponse:
-        """Start the replay, or on a dry run only say what it would be.
+    async def replay(self, request: run_pb2.ReplayRunRequest, entry: Entry) -> run_pb2.ReplayRunResponse:
+        """Start the replay, which has come in by that entry, or on a dry run only say what it would be.
 
         Raises:
             NotFound: the tenant has no such run, or the corpus that it read is gone.
@@ -77,7 +78,7 @@ class Replaying:
             replay=replay,
         )
         run.created_at.GetCurrentTime()
-        stored = await self.runner.accept(run, request_id=request.request_id, request_sha256=body)
+        stored, entry.waits = await self.runner.accept(run, request_id=request.request_id, request_sha256=body)
         return _answer(stored.spec, stored.replay, stored)
 
     def _spec(self, earlier: run_pb2.Run, request: run_pb2.ReplayRunRequest) -> run_pb2.RunSpec:

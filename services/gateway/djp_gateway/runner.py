@@ -17,6 +17,7 @@ from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, run_pb2
 from djp_gateway import steps
 from djp_gateway.approving import Approvals
+from djp_gateway.door import Door
 from djp_gateway.ending import INTERRUPTED, Ending, cancelled
 from djp_gateway.live import LiveRun
 from djp_gateway.patience import to_the_end
@@ -81,6 +82,8 @@ class Runner:
         self._look_s = look_s
         self._gates = steps.Gates(queue, Approvals(orders, timedelta(seconds=approval_s)), dead)
         self._ending = Ending(store, leaves, watchers, outside=executor != COMMAND)
+        self.door = Door()
+        """What a caller who starts a run comes through, before anything is done for it."""
         self._lines = WeakValueDictionary[str, asyncio.Lock]()
         """By tenant, where its runs stand that are to be accepted."""
         self._accepting: set[asyncio.Task[Any]] = set()
@@ -97,8 +100,8 @@ class Runner:
         self.when_ended: Callable[[], None] = lambda: None
         """Called when this gateway has nothing more to do with a run: it has ended, or waits for somebody."""
 
-    async def accept(self, run: run_pb2.Run, *, request_id: str, request_sha256: str) -> run_pb2.Run:
-        """Store a run and queue it, both even if the caller goes away; answers with the run of that request_id.
+    async def accept(self, run: run_pb2.Run, *, request_id: str, request_sha256: str) -> tuple[run_pb2.Run, bool]:
+        """Store a run and queue it, both even if the caller goes away; that request_id's run, and whether it waits.
 
         A tenant's runs are accepted one after the other, so that nobody else's waits behind more than one of them.
 
@@ -108,7 +111,7 @@ class Runner:
         async with self._lines.setdefault(run.tenant, asyncio.Lock()):
             return await asyncio.shield(_keep(self._accepting, self._accept(run, request_id, request_sha256)))
 
-    async def _accept(self, run: run_pb2.Run, request_id: str, request_sha256: str) -> run_pb2.Run:
+    async def _accept(self, run: run_pb2.Run, request_id: str, request_sha256: str) -> tuple[run_pb2.Run, bool]:
         # With a place for it, it begins at once, and nobody has to look for it in the queue.
         room = self._room()
         with self._places.held(run.run_id) if room else nullcontext():
@@ -126,7 +129,7 @@ class Runner:
                 self._begin(Claim(run.tenant, run.run_id, run.attempt, takeovers=0), accepted)
         if not taken:
             self.wake()
-        return stored
+        return stored, not taken
 
     def wake(self) -> None:
         """Something may wait that can begin."""
@@ -210,6 +213,7 @@ class Runner:
     def take_no_more(self) -> None:
         """Begin no further run: this gateway is about to stop."""
         self._stopping = True
+        self.door.close()
 
     async def stop(self) -> None:
         """Hand the runs back; those of a command end as interrupted, and each gives its money back."""

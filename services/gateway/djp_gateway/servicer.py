@@ -69,24 +69,25 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     async def StartRun(self, request: run_pb2.StartRunRequest, context: Context) -> run_pb2.StartRunResponse:
         tenant, request_id = current_identity().tenant, request.request_id
         request_sha256 = sha256(request.run.SerializeToString(deterministic=True)).hexdigest()
-        try:
-            spec = await self._resolver.resolve(request.run)
-        except DjpError:
-            # A preset may have changed since, or a leaf be away, but the answer to an earlier request has not. One that
-            # can be done is found when it is to be stored.
-            if earlier := await self._store.earlier(tenant, request_id, request_sha256):
-                return run_pb2.StartRunResponse(run=earlier)
-            raise
-        run = run_pb2.Run(
-            run_id=str(uuid.uuid4()),
-            tenant=tenant,
-            state=run_pb2.RUN_STATE_QUEUED,
-            spec=spec,
-            attempt=1,
-        )
-        run.created_at.GetCurrentTime()
-        stored = await self._runner.accept(run, request_id=request_id, request_sha256=request_sha256)
-        return run_pb2.StartRunResponse(run=stored)
+        async with self._runner.door.entered(tenant) as entry:
+            try:
+                spec = await self._resolver.resolve(request.run)
+            except DjpError:
+                # A preset may have changed since, or a leaf be away, but the answer to an earlier request has not. One
+                # that can be done is found when it is to be stored.
+                if earlier := await self._store.earlier(tenant, request_id, request_sha256):
+                    return run_pb2.StartRunResponse(run=earlier)
+                raise
+            run = run_pb2.Run(
+                run_id=str(uuid.uuid4()),
+                tenant=tenant,
+                state=run_pb2.RUN_STATE_QUEUED,
+                spec=spec,
+                attempt=1,
+            )
+            run.created_at.GetCurrentTime()
+            stored, entry.waits = await self._runner.accept(run, request_id=request_id, request_sha256=request_sha256)
+            return run_pb2.StartRunResponse(run=stored)
 
     async def ProjectRun(self, request: run_pb2.ProjectRunRequest, context: Context) -> run_pb2.ProjectRunResponse:
         return await self.project(request.run)
@@ -161,7 +162,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         return run_pb2.CancelRunResponse(run=await self._ordering.give(CANCEL, request))
 
     async def ReplayRun(self, request: run_pb2.ReplayRunRequest, context: Context) -> run_pb2.ReplayRunResponse:
-        return await self._replaying.replay(request)
+        async with self._runner.door.entered(current_identity().tenant) as entry:
+            return await self._replaying.replay(request, entry)
 
     async def ApproveRun(self, request: run_pb2.ApproveRunRequest, context: Context) -> run_pb2.ApproveRunResponse:
         return run_pb2.ApproveRunResponse(run=await self._ordering.give(APPROVE, request))

@@ -112,19 +112,25 @@ class SqlRunQueue:
             made = (await connection.execute(new, {**row, "waiting": not taken})).one_or_none()
             return None if made is None else taken
 
-        taken = await self._tables.change(added)
+        taken = await self._tables.change(added, urgent=True)
         if taken is None:  # the same request at the same time was quicker
             return cast("run_pb2.Run", await self._store.earlier(run.tenant, request_id, request_sha256)), False
         return run, taken
 
     async def _is_next(self, connection: AsyncConnection, tenant: str, executor: str, per_tenant: int) -> bool:
-        """Whether a new run of the tenant's comes next: no other one waits that might, and the tenant may have it."""
+        """Whether a new run of the tenant's comes next: the tenant may have it, and `claim` would find no other one."""
         if self._tables.dialect != "sqlite":
             asked = {"key": _CLAIM_LOCK, "of_tenant": tenant, "per_tenant": per_tenant}
             if not (await connection.execute(_TRY_LOCK, asked)).one()[0]:
                 return False  # somebody claims right now; so that one takes it, or whoever looks next
         waiting, counts = await _waiting(self._knows, command=executor == COMMAND).in_work(connection, tenant)
-        return counts[tenant] < per_tenant and all(counts[one] >= per_tenant for one in waiting)
+        if counts[tenant] >= per_tenant:
+            return False
+        others = [one for one in waiting if counts[one] < per_tenant]
+        if not others:
+            return True
+        late = await _late(connection)
+        return all((one in late, counts[one]) > (tenant in late, counts[tenant]) for one in others)
 
     async def may_claim(self, executor: str, *, per_tenant: int) -> bool:
         waiting = _waiting(self._knows, command=executor == COMMAND)
@@ -136,7 +142,7 @@ class SqlRunQueue:
         async def claimed(connection: AsyncConnection) -> Claim | None:
             if self._tables.dialect != "sqlite":
                 await connection.execute(_LOCK, {"key": _CLAIM_LOCK})
-            late = {row[0] for row in await connection.execute(_SLOWED, {"now": now_us()})}
+            late = await _late(connection)
             heads = []
             for tenant, count in (await waiting.with_room(connection, per_tenant)).items():
                 (head,) = await waiting.first(connection, tenant, 1)
@@ -147,7 +153,7 @@ class SqlRunQueue:
             await connection.execute(_TAKE, {"of_run": head.run_id, "waiting": False, "executor": executor})
             return Claim(head.tenant, head.run_id, head.attempt, head.takeovers, _age_s(head.queued_us))
 
-        return await self._tables.change(claimed)
+        return await self._tables.change(claimed, urgent=True)
 
     async def slow(self, tenant: str, pace: timedelta) -> None:
         until_us = now_us() + round(pace.total_seconds() * 1e6)
@@ -282,6 +288,11 @@ class _Waiting:
 
 
 _waiting = cache(_Waiting)
+
+
+async def _late(connection: AsyncConnection) -> set[str]:
+    """The tenants whose runs come after those of all others now."""
+    return {row[0] for row in await connection.execute(_SLOWED, {"now": now_us()})}
 
 
 def _age_s(since_us: int) -> float:

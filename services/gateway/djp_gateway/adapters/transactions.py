@@ -25,9 +25,11 @@ class Transactions:
         # A run's claim, say, does not count once if it is made twice: who made it takes care of an answer that is lost.
         self._threads = TransactionThreads(engine, repeatable=False)
 
-    async def change(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
+    async def change(
+        self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]], *, urgent: bool = False
+    ) -> Answer:
         """Do the work in a transaction; see TransactionThreads.run for what it may and must."""
-        return await self._threads.run(work)
+        return await self._threads.run(work, urgent=urgent)
 
     async def look(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, Answer]]) -> Answer:
         """Do a short work that only reads; on SQLite it waits for no writer."""
