@@ -46,11 +46,9 @@ impl Replacement {
                 } else {
                     mac.update(text::visible(value).as_bytes());
                 }
-                let mut name = format!("[{kind}_");
-                for byte in &mac.finalize().into_bytes()[..PSEUDONYM_DIGITS / 2] {
-                    name.push_str(&format!("{byte:02x}"));
-                }
-                Cow::Owned(name + "]")
+                let digits = mac.finalize().into_bytes();
+                let digits = u32::from_be_bytes([digits[0], digits[1], digits[2], digits[3]]);
+                Cow::Owned(format!("[{kind}_{digits:0PSEUDONYM_DIGITS$x}]"))
             }
         }
     }
