@@ -8,7 +8,7 @@ For custom rules a pattern is drawn together with what it matches, from the cons
 Many may stand beside each other, with a validation, and the pieces of the text may be shuffled, so that automata have
 no rhythm to follow. What the service refuses is no candidate; what it takes to refuse it is measured by patterns that
 are dear to compile.
-Streams are searched apart: the text comes in pieces of 256 characters.
+Streams are searched apart, without and with custom rules: the text comes in pieces of 256 characters.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
     scored: dict[Candidate, float] = {}
 
     def judge(candidate: Candidate) -> None:
+        candidate = replace(candidate, piece=piece)
         if candidate not in scored:
             with contextlib.suppress(InvalidInput):
                 redactor_for(candidate.patterns, candidate.validation)
@@ -144,11 +145,11 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
             judge(Candidate(letters, patterns=(pattern,), shuffled=True))
     else:
         for recipe in KNOWN.values():
-            judge(Candidate(recipe, piece=piece))
+            judge(Candidate(recipe))
     while time.monotonic() < ends:
         best = sorted(scored, key=lambda candidate: -scored[candidate])[:POPULATION]
         if len(best) < POPULATION or source.random() < 0.15:
-            judge(_drawn_rule(source) if custom else Candidate(draw(source, pieces), piece=piece))
+            judge(_drawn_rule(source) if custom else Candidate(draw(source, pieces)))
             continue
         candidate = best[min(source.choice(range(len(best))) for _ in range(2))]
         if custom and source.random() < 0.5:
@@ -220,6 +221,7 @@ def measure_worst(seconds: float, most: int) -> dict[str, float]:
         ("built_in", search(1, seconds, most)),
         ("stream", search(3, seconds, most, piece=256)),
         ("custom", [*search(2, seconds, most, custom=True), many]),
+        ("custom_stream", search(4, seconds, most, custom=True, piece=256)),
     ):
         print(f"{group}: CPU seconds of 1 MB, the worst first")
         rows = sorted(((measured_s(one), _shown(one, names)) for one in candidates), reverse=True)

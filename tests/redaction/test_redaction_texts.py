@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from djp_redaction import _engine
 from djp_redaction.model import Options, Strategy
@@ -133,6 +135,21 @@ def test_leaves_numbers_and_names_alone(redactor, text):
 def test_a_kept_title_comes_through_byte_for_byte_and_nothing_else_does(redactor, title, text, redacted):
     assert redactor.redact(text, Options(titles=(title, "Another Title"))).text == redacted
     assert redactor.redact(redacted, Options(titles=(title,))).text == redacted
+
+
+_PARTS = st.lists(st.sampled_from(["[", "]", "é", "1.2.3.4"]), min_size=1, max_size=8).map("".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(titles=st.lists(_PARTS, max_size=6), text=st.lists(_PARTS, max_size=5).map("".join))
+def test_titles_in_each_other_are_all_kept_and_held_back(redactor, titles, text):
+    spans = [f"[{title}]" for title in titles]
+    starts = [(start, span) for start in range(len(text)) for span in spans if text.startswith(span, start)]
+    kept = {place for start, span in starts for place in range(start, start + len(span))}
+    for found in redactor.redact(text, Options(titles=tuple(titles))).findings:
+        assert kept.isdisjoint(range(found.start, found.end))
+    begun = [at for at in range(len(text)) if any(span != text[at:] and span.startswith(text[at:]) for span in spans)]
+    assert _engine.Titles(titles).unfinished(text) == min([*begun, len(text)])
 
 
 def test_offsets_are_code_points_of_the_original(redactor):

@@ -27,6 +27,12 @@ class PlainRules:
 
     def __init__(self, rules: Sequence[tuple[int, str, str]]) -> None: ...
 
+class Titles:
+    """Titles that come through as they are, each in its brackets."""
+
+    def __init__(self, titles: Sequence[str]) -> None: ...
+    def unfinished(self, text: str, /) -> int: ...
+
 class Replacements:
     """The replacements by one choice of strategies: of every rule ("fixed", text), ("partial", "") or a pseudonym."""
 
@@ -38,13 +44,13 @@ class Replacements:
         marks: Sequence[str],
         joining: bool,
     ) -> None: ...
-    def walls(self, text: str, literals: Sequence[str]) -> list[tuple[int, int]]: ...
+    def walls(self, text: str, titles: Titles) -> list[tuple[int, int]]: ...
 
 def redact(
     matcher: Matcher,
     plain: PlainRules | None,
     replacements: Replacements,
-    titles: Sequence[str],
+    titles: Titles,
     least: int,
     text: str,
     before: str,

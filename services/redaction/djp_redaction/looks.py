@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from djp.mesh.errors import Internal, ResourceExhausted
@@ -51,7 +50,7 @@ class Looks:
         self._replacements = replacements
         self._plain_left = MOST_PLAIN
         self._least = least
-        self.titles = sorted({f"[{title}]" for title in titles}) if titles else []
+        self._titles = _engine.Titles(titles)
 
     def redact(self, text: str, before: str = "", offset: int = 0) -> Redacted:
         """The piece redacted; `before` stands in front of it, and `offset` is where it stands in the whole text.
@@ -64,7 +63,7 @@ class Looks:
         rules, least, left = plain.engine if plain else None, self._least, self._plain_left
         try:
             redacted = _engine.redact(
-                matcher, rules, replacements, self.titles, least, text, before, offset, left, MOST_PLAIN
+                matcher, rules, replacements, self._titles, least, text, before, offset, left, MOST_PLAIN
             )
         except _engine.TooManyMatches as error:
             rule = self._rules[error.args[0]].name
@@ -93,7 +92,7 @@ class Looks:
 
     def walls(self, text: str) -> list[tuple[int, int]]:
         """Where replacements and kept titles stand, as disjoint spans in order."""
-        return self._replacements.engine.walls(text, self.titles)
+        return self._replacements.engine.walls(text, self._titles)
 
     def unfinished(self, text: str, searched: str, end: int, *, unseen: bool) -> int:
         """Where before `end` something begins that may be found, or be a wall, once more text comes; or `end`.
@@ -106,7 +105,7 @@ class Looks:
             begun = self._begun(seen_text)
             if begun < len(seen_text):
                 least = min(least, place_of_seen(searched, begun))
-        return min(least, self._open_title(text, end))
+        return min(least, self._titles.unfinished(text[:end]))
 
     def _begun(self, text: str) -> int:
         """Where in this text the first thing begins that its end does not finish; or its length."""
@@ -114,16 +113,3 @@ class Looks:
         endings = [one.unfinished for one in (self._matcher, self._plain, self._replacements) if one]
         begun = min(ending.search(data).start() for ending in endings)
         return begun if len(data) == len(text) else len(data[:begun].decode())
-
-    def _open_title(self, text: str, end: int) -> int:
-        """Where before `end` the first title begins that the text up to `end` does not finish; or `end`."""
-        if not self.titles:
-            return end
-        at = text.find("[", max(0, end - max(map(len, self.titles))), end)
-        while at >= 0:
-            begun = text[at:end]
-            index = bisect_right(self.titles, begun)
-            if index < len(self.titles) and self.titles[index].startswith(begun):
-                return at
-            at = text.find("[", at + 1, end)
-        return end

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from djp_redaction.redactor import Redactor
     from djp_redaction.stream import RedactionStream
 
-MAX_TITLE = 4096
+MAX_TITLE = 256
 """Characters of one kept title: so many may be held back in a stream until it is clear whether it is one."""
 
 _INLINE_CHARACTERS = 16 * 1024  # a shorter text is redacted in less time than a hop to a thread costs the loop

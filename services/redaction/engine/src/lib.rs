@@ -9,6 +9,7 @@ mod pattern;
 mod plain;
 mod replacements;
 mod text;
+mod titles;
 mod triggers;
 mod validators;
 
@@ -23,6 +24,7 @@ use looks::{Looks, Redacted};
 use matcher::{Matcher, Rule};
 use plain::{Plain, TooMany};
 use replacements::{Replacement, Replacements};
+use titles::Titles;
 use triggers::Triggers;
 
 create_exception!(_engine, Refused, PyValueError, "A rule cannot be compiled: (its number, what is at fault, why).");
@@ -86,15 +88,15 @@ impl PyReplacements {
         Ok(Self(Replacements::new(of_rules, known, &marks, joining).map_err(PyValueError::new_err)?))
     }
 
-    /// Where replacements and these literals stand in a text, in code points: disjoint places in order.
-    fn walls(&self, text: &str, literals: Vec<String>) -> Vec<(usize, usize)> {
+    /// Where replacements and titles stand in a text, in code points: disjoint places in order.
+    fn walls(&self, text: &str, titles: &PyTitles) -> Vec<(usize, usize)> {
         let (mut done, mut characters) = (0, 0);
         let mut character = |at: usize| {
             characters += text::length(&text[done..at]);
             done = at;
             characters
         };
-        let walls = self.0.walls(text, &literals).into_iter();
+        let walls = self.0.walls(text, &titles.0).into_iter();
         walls.map(|(start, end)| (character(start), character(end))).collect()
     }
 }
@@ -129,11 +131,28 @@ impl PyPlainRules {
     }
 }
 
+/// Titles that come through as they are, each in its brackets.
+#[pyclass(frozen, name = "Titles")]
+struct PyTitles(Titles);
+
+#[pymethods]
+impl PyTitles {
+    #[new]
+    fn new(titles: Vec<String>) -> Self {
+        Self(Titles::new(&titles))
+    }
+
+    /// Where in a text, in code points, the first title begins that its end does not finish; or its length.
+    fn unfinished(&self, text: &str) -> usize {
+        text::length(&text[..self.0.unfinished(text.as_bytes())])
+    }
+}
+
 /// The text redacted, and of all findings the rules, the starts and the ends, in code points, and the replacements: None
 /// for what is fixed for its rule; and what is left of the matches of rules without a trigger. Nothing at all if the text
 /// was read too often, and more was still found.
 ///
-/// `before` stands in front of the text, whose place is `offset`; `titles` come through as they are. No finding has
+/// `before` stands in front of the text, whose place is `offset`; titles come through as they are. No finding has
 /// fewer than `least` characters. `left` matches of rules without a trigger may be found, of `most` in a block of text. A
 /// text that is not short is searched without the GIL. Raises TooMany.
 #[pyfunction]
@@ -143,7 +162,7 @@ fn redact(
     matcher: &PyMatcher,
     plain: Option<&PyPlainRules>,
     replacements: &PyReplacements,
-    titles: Vec<String>,
+    titles: &PyTitles,
     least: usize,
     text: &str,
     before: &str,
@@ -151,7 +170,7 @@ fn redact(
     left: usize,
     most: usize,
 ) -> PyResult<Option<PyRedacted>> {
-    let (matcher, replacements, titles) = (&matcher.0, &replacements.0, titles.as_slice());
+    let (matcher, replacements, titles) = (&matcher.0, &replacements.0, &titles.0);
     let rules = plain.map_or(&[][..], |plain| &plain.0);
     let work = || {
         let looks = Looks { matcher, replacements, titles, plain: Plain::new(rules, left, most), least };
@@ -220,8 +239,8 @@ fn searched_bytes() -> u64 {
 mod _engine {
     #[pymodule_export]
     use super::{
-        PyMatcher, PyPlainRules, PyReplacements, Refused, TooManyMatches, continues, place_of_seen, prepared, redact,
-        searched_bytes, validate, visible,
+        PyMatcher, PyPlainRules, PyReplacements, PyTitles, Refused, TooManyMatches, continues, place_of_seen, prepared,
+        redact, searched_bytes, validate, visible,
     };
 
     #[pymodule_init]

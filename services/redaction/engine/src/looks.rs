@@ -11,6 +11,7 @@ use crate::matcher::{Match, Matcher};
 use crate::plain::{Pass, Plain, TooMany};
 use crate::replacements::{Place, Replacements};
 use crate::text;
+use crate::titles::Titles;
 
 /// How many times a text may be read, by looks beside findings, before they end, and how many bytes more. Most texts need
 /// one or two looks. Rules that free one finding after the other would take quadratic time; a short text may have many.
@@ -44,8 +45,8 @@ pub struct Redacted<'a> {
 pub struct Looks<'a> {
     pub matcher: &'a Matcher,
     pub replacements: &'a Replacements,
-    /// Titles in their brackets, which come through as they are.
-    pub titles: &'a [String],
+    /// They come through as they are.
+    pub titles: &'a Titles,
     /// What rules without a trigger find.
     pub plain: Plain<'a>,
     /// How many characters the shortest finding has.

@@ -9,6 +9,7 @@ use sha2::Sha256;
 
 use crate::pattern;
 use crate::text;
+use crate::titles::Titles;
 
 /// Hexadecimal ones of a pseudonym.
 pub const PSEUDONYM_DIGITS: usize = 8;
@@ -104,21 +105,13 @@ impl Replacements {
         self.of_rules[rule as usize].of(value)
     }
 
-    /// Where replacements and these literals stand, as disjoint places in order.
-    pub fn walls(&self, text: &str, literals: &[String]) -> Vec<Place> {
-        let mut walls: Vec<Place> = Vec::new();
+    /// Where replacements and titles stand, as disjoint places in order.
+    pub fn walls(&self, text: &str, titles: &Titles) -> Vec<Place> {
+        let mut walls: Vec<Place> = titles.places(text.as_bytes()).collect();
         if self.marks.iter().any(|mark| mark.find(text.as_bytes()).is_some()) {
             walls.extend(self.known.find_iter(text).map(|found| (found.start(), found.end())));
         }
-        for literal in literals {
-            let finder = memmem::Finder::new(literal.as_bytes());
-            let mut from = 0;
-            while let Some(at) = finder.find(&text.as_bytes()[from..]) {
-                walls.push((from + at, from + at + literal.len()));
-                from += at + 1;
-            }
-        }
-        if !literals.is_empty() {
+        if !titles.is_empty() {
             walls.sort_unstable();
             walls.dedup_by(|next, last| {
                 let overlap = next.0 < last.1;
