@@ -14,12 +14,13 @@ from djp_storage.object_names import id_of, names_of
 from djp_storage.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from djp_storage.model import ObjectName, Stored
     from djp_storage.ports import ObjectStore
 
 _INLINE = 1 << 16  # hashing so little takes less than going to a thread
+_AT_ONCE = 4 << 20  # a thread that hashes more at a time gets less in the way of the loop
 
 
 async def content(store: ObjectStore, artifact: Artifact) -> AsyncGenerator[bytes, None]:
@@ -28,6 +29,8 @@ async def content(store: ObjectStore, artifact: Artifact) -> AsyncGenerator[byte
     Raises HashMismatch, ObjectMissing.
     """
     digest, size, held = hashlib.sha256(), 0, b""
+    unhashed: list[bytes] = []
+    hashed = 0
     async with aclosing(decoded(store.read(artifact.object_name), artifact.encoding)) as chunks:
         async for chunk in chunks:
             size += len(chunk)
@@ -36,10 +39,14 @@ async def content(store: ObjectStore, artifact: Artifact) -> AsyncGenerator[byte
             if held:
                 yield held
             held = chunk
-            if len(chunk) < _INLINE:
-                digest.update(chunk)
-            else:
-                await in_thread(digest.update, chunk)
+            unhashed.append(chunk)
+            if size - hashed >= _AT_ONCE:
+                await in_thread(_hash, digest, unhashed)
+                unhashed, hashed = [], size
+    if size - hashed < _INLINE:
+        _hash(digest, unhashed)
+    else:
+        await in_thread(_hash, digest, unhashed)
     if size != artifact.size or digest.hexdigest() != artifact.sha256:
         raise HashMismatch(
             f"{store.location(artifact.object_name)} was changed since it was stored: its hash is not that "
@@ -47,6 +54,11 @@ async def content(store: ObjectStore, artifact: Artifact) -> AsyncGenerator[byte
         )
     if held:
         yield held
+
+
+def _hash(digest: hashlib._Hash, chunks: Sequence[bytes]) -> None:
+    for chunk in chunks:
+        digest.update(chunk)
 
 
 async def verify(store: ObjectStore, artifact: Artifact) -> None:

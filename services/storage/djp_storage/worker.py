@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OF_A_BATCH = 100
+_OF_A_BATCH = 1000
 """So many objects are made of a batch: what a process leaves at its death is found in lists as long as that."""
 _MANY = 100
 _AT_ONCE = 8
