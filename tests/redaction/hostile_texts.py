@@ -102,6 +102,9 @@ DEAR_TO_COMPILE: tuple[str, ...] = (
     "|".join(["ab", "cd", "ef"] * 200),
     "[^a]" * 490,
     "(" * 900 + "a" + ")" * 900,
+    "a[ab]{900}c",
+    "[ab]*a[ab]{10}[ab]*c",
+    "(?s)a.{0,14}b.{0,14}c",
 )
 """Patterns that an engine works on for long before it takes or refuses them."""
 

@@ -65,6 +65,8 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
             _check(rule, number, names)
             instructions += _size(rule)
             _check_length(rule)
+            if instructions > MAX_PROGRAMS or automata > MAX_AUTOMATA or tried > MAX_TRIED:
+                continue  # to compile more would only take time
             engine = PlainRules({0: rule}).engine
             automata, tried = automata + engine.bytes, tried + engine.tried
             _try_examples(rule)
@@ -75,8 +77,8 @@ def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefus
         names.add(rule.name)
     for together, size, most, remedy in (
         (instructions, "programs of {} instructions together", MAX_PROGRAMS, _FEWER),
-        (automata, "automata of {} bytes together", MAX_AUTOMATA, _FEWER),
-        (tried, "matches of {} bytes together that may begin inside of each other", MAX_TRIED, _TRIED_REMEDY),
+        (automata, "automata of {} bytes or more together", MAX_AUTOMATA, _FEWER),
+        (tried, "matches of {} bytes or more together that may begin inside of each other", MAX_TRIED, _TRIED_REMEDY),
     ):
         if together > most:
             found.append(RuleRefused(rules[-1].name, size.format(together), f"at most {most} are taken; {remedy}"))
