@@ -23,7 +23,7 @@ _ENDLESS = (
 )
 MOST_PLAIN = 1024
 """Matches of rules without a trigger in one block: a rule that finds more would find nearly everything. One counts once
-more for each 32 bytes of it, and eight that the rule's validation refuses count as one."""
+more for each 32 bytes read for it, and eight that the rule's validation refuses count as one."""
 
 
 class Looks:

@@ -247,7 +247,7 @@ impl<'p, 'a> Piece<'p, 'a> {
                 continue;
             }
             let stretch = &self.searched[start..end];
-            let matches = self.search(stretch.as_bytes(), before, pass)?;
+            let matches = self.search(stretch.as_bytes(), before, None, pass)?;
             let spans =
                 matches.iter().map(|one| Span { start: start + one.start, end: start + one.end, rule: one.rule });
             if self.ascii {
@@ -274,11 +274,16 @@ impl<'p, 'a> Piece<'p, 'a> {
     ) -> Result<(), TooMany> {
         let mut shown = String::with_capacity(stretch.len());
         let mut places = Vec::with_capacity(stretch.len()); // of each byte that is shown: its place in the piece
-        for (at, character) in stretch.char_indices().filter(|&(_, character)| !text::is_unseen(character)) {
-            places.extend(start + at..start + at + character.len_utf8());
-            shown.push(character);
+        let mut seams = Vec::new(); // before which of them something was that nobody sees
+        for (at, character) in stretch.char_indices() {
+            if text::is_unseen(character) {
+                seams.push(before.len() + shown.len());
+            } else {
+                places.extend(start + at..start + at + character.len_utf8());
+                shown.push(character);
+            }
         }
-        for one in self.search(shown.as_bytes(), before, Pass { counts: false, ..pass })? {
+        for one in self.search(shown.as_bytes(), before, Some(&seams), Pass { counts: false, ..pass })? {
             spans.push(Span { start: places[one.start], end: places[one.end - 1] + 1, rule: one.rule });
         }
         spans.sort_unstable();
@@ -286,7 +291,7 @@ impl<'p, 'a> Piece<'p, 'a> {
     }
 
     /// What is found in a stretch: what overlaps becomes one, ruled by the first of them.
-    fn search(&self, data: &[u8], before: &str, pass: Pass) -> Result<Vec<Match>, TooMany> {
+    fn search(&self, data: &[u8], before: &str, seams: Option<&[usize]>, pass: Pass) -> Result<Vec<Match>, TooMany> {
         let mut matches = Vec::new();
         let ahead = before.len();
         let joined;
@@ -296,7 +301,7 @@ impl<'p, 'a> Piece<'p, 'a> {
         } else {
             data
         };
-        self.looks.matcher.matches(data, &mut matches);
+        self.looks.matcher.matches(data, seams, &mut matches);
         self.looks.plain.matches(data, pass, &mut matches)?;
         matches.sort_unstable();
         let mut result: Vec<Match> = Vec::with_capacity(matches.len());

@@ -27,6 +27,8 @@ const INTRODUCTION: usize = 64;
 const MOST_REFUSED: usize = 8;
 /// Bytes: numbers and names are shorter, so that what is like one stays as it is, whatever stands beside it.
 const LONG: usize = 128;
+/// Bytes beside a match that a rule may look at, with some to spare.
+const BESIDE: usize = 16;
 /// Bytes of the automaton that one rule builds while it searches.
 const LAZY_AUTOMATON: usize = 1 << 20;
 
@@ -66,6 +68,12 @@ impl Rule {
         let parsed = pattern::parsed(pattern)?;
         let regex = Regex::builder().configure(config).build_from_hir(&parsed).map_err(|error| error.to_string())?;
         Ok(Self { number, regex, group: Group::new(&parsed), check, reach, solid, window })
+    }
+
+    /// Whether one of these places is where a look from here may read.
+    fn near(&self, place: usize, seams: &[usize]) -> bool {
+        let first = seams.partition_point(|&seam| seam + self.reach + BESIDE < place);
+        seams.get(first).is_some_and(|&seam| seam <= place + 2 * self.window + BESIDE)
     }
 
     /// Where the finding stands in a match; None if it has no part in it. `stops` is room for places.
@@ -120,8 +128,9 @@ impl Matcher {
         Self { rules, triggers, idle: Mutex::default() }
     }
 
-    /// All matches in valid UTF-8; those of one rule are disjoint.
-    pub fn matches(&self, data: &[u8], found: &mut Vec<Match>) {
+    /// All matches in valid UTF-8; those of one rule are disjoint. With `seams`, places in order, those of rules whose matches
+    /// are short are only told where one of these is near.
+    pub fn matches(&self, data: &[u8], seams: Option<&[usize]>, found: &mut Vec<Match>) {
         let idle = self.idle.lock().map_or(None, |mut idle| idle.pop());
         let mut scratch = idle.unwrap_or_else(|| Scratch {
             places: Vec::new(),
@@ -131,7 +140,7 @@ impl Matcher {
         });
         self.triggers.places(data, &mut scratch.places);
         if !scratch.places.is_empty() {
-            self.look(data, &mut scratch, found);
+            self.look(data, seams, &mut scratch, found);
         }
         if let Ok(mut idle) = self.idle.lock() {
             idle.push(scratch);
@@ -140,13 +149,16 @@ impl Matcher {
         SEARCHED.fetch_add((data.len() + spanned) as u64, Ordering::Relaxed);
     }
 
-    fn look(&self, data: &[u8], scratch: &mut Scratch, found: &mut Vec<Match>) {
+    fn look(&self, data: &[u8], seams: Option<&[usize]>, scratch: &mut Scratch, found: &mut Vec<Match>) {
         let Scratch { places, stops, caches, states } = scratch;
         states.clear();
         states.resize(self.rules.len(), State::default());
         let (mut first, mut known, mut by) = (0, 0, 0); // what reaches furthest of all that is found: start, end, rule
         for &(place, at) in places.iter() {
             let (rule, state, cache) = (&self.rules[at], &mut states[at], &mut caches[at]);
+            if rule.window > 0 && seams.is_some_and(|seams| !rule.near(place, seams)) {
+                continue;
+            }
             let finding = if rule.reach > 0 {
                 // What is found already hides its middle: the host of an address is found with the address.
                 if (first <= place && place < known && by <= at) || place < state.clear {

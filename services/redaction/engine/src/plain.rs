@@ -7,7 +7,6 @@
 use std::cell::{Cell, OnceCell};
 
 use regex_automata::dfa::Automaton;
-use regex_automata::dfa::regex::{Builder, Regex};
 use regex_automata::util::prefilter::Prefilter;
 use regex_automata::{Anchored, Input, MatchKind, Span};
 use regex_syntax::hir::{Hir, HirKind, Repetition};
@@ -21,7 +20,7 @@ use crate::validators::Check;
 pub const MOST_AUTOMATON: usize = 1 << 18;
 /// Why a rule is refused that has one of more.
 pub const TOO_LARGE: &str = "too large";
-/// A match counts once, and once more for each of so many bytes, for all that a long one is read for.
+/// A match counts once, and once more for each of so many bytes that were read from its start on.
 const LONG: usize = 32;
 /// So many matches that the rule's validation refuses count as one.
 const REFUSED: usize = 8;
@@ -40,10 +39,31 @@ pub struct Pass {
 
 /// How a rule is searched.
 enum Search {
-    /// In one pass, and back; from where the literal stands first that every match begins with, if there is one.
-    Through(Box<(Regex<Automata>, Option<Prefilter>)>),
-    /// By a try at every place where one of these bytes stands.
-    Tries(Box<(Automata, [bool; 256])>),
+    Through(Box<Through>),
+    Tries(Box<Tries>),
+}
+
+/// In one pass.
+struct Through {
+    /// Tells where the first match ends, and, back from there, where it starts.
+    ends: Automata,
+    starts: Automata,
+    /// What every match begins with, if that is one of a few literals.
+    literal: Option<Prefilter>,
+}
+
+/// By a try at every place where a match may begin.
+struct Tries {
+    ends: Automata,
+    /// With which bytes.
+    first: [bool; 256],
+}
+
+/// A match, and how far the text was read to find it.
+struct Found {
+    start: usize,
+    end: usize,
+    read: usize,
 }
 
 impl Search {
@@ -55,56 +75,81 @@ impl Search {
         if let (Ok(ends), Ok(starts)) = (ends, compiled(true, Anchored::Yes, MatchKind::All)) {
             let bytes = ends.memory_usage() + starts.memory_usage();
             let literal = Prefilter::from_hir_prefix(MatchKind::LeftmostFirst, pattern);
-            return Ok((Self::Through(Box::new((Builder::new().build_from_dfas(ends, starts), literal))), bytes, 0));
+            return Ok((Self::Through(Box::new(Through { ends, starts, literal })), bytes, 0));
         }
         let most = pattern.properties().maximum_len().ok_or(TOO_LARGE)?;
-        let tried = compiled(false, Anchored::Yes, MatchKind::LeftmostFirst).map_err(|_| TOO_LARGE)?;
+        let ends = compiled(false, Anchored::Yes, MatchKind::LeftmostFirst).map_err(|_| TOO_LARGE)?;
         let mut first = [false; 256];
         for ahead in pattern::AHEAD {
-            let start = pattern::start(&tried, ahead)?;
+            let start = pattern::start(&ends, ahead)?;
             for (byte, first) in (0..).zip(&mut first) {
-                *first |= !tried.is_dead_state(tried.next_state(start, byte));
+                *first |= !ends.is_dead_state(ends.next_state(start, byte));
             }
         }
-        let bytes = tried.memory_usage();
-        Ok((Self::Tries(Box::new((tried, first))), bytes, most))
+        let bytes = ends.memory_usage();
+        Ok((Self::Tries(Box::new(Tries { ends, first })), bytes, most))
     }
 
     /// Whether there is a match anywhere.
     fn any(&self, data: &[u8]) -> bool {
         match self {
-            Self::Through(through) => stretch(&through.1, data, 0).is_some_and(|input| through.0.is_match(input)),
-            Self::Tries(_) => self.next(data, 0).is_some(),
+            Self::Through(through) => through.end(data, 0, true).is_some(),
+            Self::Tries(tries) => tries.next(data, 0).is_some(),
         }
     }
 
     /// The first match that begins at a place or behind it.
-    fn next(&self, data: &[u8], from: usize) -> Option<(usize, usize)> {
+    fn next(&self, data: &[u8], from: usize) -> Option<Found> {
         match self {
-            Self::Through(through) => {
-                let found = through.0.find(stretch(&through.1, data, from)?)?;
-                Some((found.start(), found.end()))
-            }
-            Self::Tries(tries) => {
-                let (automaton, first) = tries.as_ref();
-                let mut places = (from..data.len()).filter(|&place| first[usize::from(data[place])]);
-                places.find_map(|place| {
-                    let input = Input::new(data).range(place..).anchored(Anchored::Yes);
-                    let found = automaton.try_search_fwd(&input).ok()??;
-                    Some((place, found.offset()))
-                })
-            }
+            Self::Through(through) => through.next(data, from),
+            Self::Tries(tries) => tries.next(data, from),
         }
     }
 }
 
-/// From where on there may be a match.
-fn stretch<'t>(literal: &Option<Prefilter>, data: &'t [u8], from: usize) -> Option<Input<'t>> {
-    let place = match literal {
-        Some(literal) => literal.find(data, Span { start: from, end: data.len() })?.start,
-        None => from,
-    };
-    Some(Input::new(data).range(place..))
+impl Through {
+    fn next(&self, data: &[u8], from: usize) -> Option<Found> {
+        let (end, read) = self.end(data, from, false)?;
+        let input = Input::new(data).range(from..end).anchored(Anchored::Yes);
+        let start = self.starts.try_search_rev(&input).ok()??.offset();
+        Some(Found { start, end, read })
+    }
+
+    /// Where the first match ends, or another if `any` will do, and how far the text was read.
+    fn end(&self, data: &[u8], from: usize, any: bool) -> Option<(usize, usize)> {
+        let from = match &self.literal {
+            Some(literal) => literal.find(data, Span { start: from, end: data.len() })?.start,
+            None => from,
+        };
+        let mut state = self.ends.start_state_forward(&Input::new(data).range(from..)).ok()?;
+        let mut end = None;
+        for (at, &byte) in (from..).zip(&data[from..]) {
+            state = self.ends.next_state(state, byte);
+            if self.ends.is_special_state(state) {
+                if self.ends.is_match_state(state) {
+                    end = Some(at); // it tells so one byte late
+                }
+                if self.ends.is_dead_state(state) || any {
+                    return Some((end?, at));
+                }
+            }
+        }
+        if self.ends.is_match_state(self.ends.next_eoi_state(state)) {
+            end = Some(data.len());
+        }
+        Some((end?, data.len()))
+    }
+}
+
+impl Tries {
+    fn next(&self, data: &[u8], from: usize) -> Option<Found> {
+        let mut places = (from..data.len()).filter(|&place| self.first[usize::from(data[place])]);
+        places.find_map(|start| {
+            let input = Input::new(data).range(start..).anchored(Anchored::Yes);
+            let end = self.ends.try_search_fwd(&input).ok()??.offset();
+            Some(Found { start, end, read: end })
+        })
+    }
 }
 
 /// The pattern as if all that looks at the surroundings were fulfilled.
@@ -199,9 +244,9 @@ impl<'r> Plain<'r> {
         let mut stops = <[Vec<usize>; 2]>::default();
         for rule in self.chosen.get().into_iter().flatten().filter(|rule| rule.minds || !pass.beside) {
             let mut at = 0;
-            while let Some((start, end)) = rule.search.next(data, at) {
+            while let Some(Found { start, end, read }) = rule.search.next(data, at) {
                 at = end;
-                let weight = 1 + (end - start) / LONG;
+                let weight = 1 + (read - start) / LONG;
                 let finding = match &rule.group {
                     Some(group) => group.find(data, start, end, &mut stops),
                     None => Some((start, end)),
