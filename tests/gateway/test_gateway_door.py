@@ -65,6 +65,18 @@ async def test_once_a_run_has_begun_at_once_the_next_is_not_kept() -> None:
 
 
 @pytest.mark.usefixtures("held")
+async def test_once_a_run_has_begun_at_once_all_who_stand_in_line_come_in() -> None:
+    door = Door()
+    async with door.entered("t") as early:
+        await enter(door, "t", waits=True)
+        tasks = await standing(door, "t", 5)
+        early.waits = False
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+    (task,) = await standing(door, "t")  # for theirs wait again
+    task.cancel()
+
+
+@pytest.mark.usefixtures("held")
 async def test_a_run_that_is_refused_says_nothing_of_the_queue() -> None:
     door = Door()
     with pytest.raises(ValueError, match="bad"):

@@ -25,11 +25,13 @@ class Door:
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
         """Of the tenants whose last run had to wait."""
-        self._closed = asyncio.Event()
+        self._closed = False
 
     def close(self) -> None:
         """Who stands in a line is sent away: this gateway is about to stop."""
-        self._closed.set()
+        self._closed = True
+        for line in self._lines.values():
+            line.over.set()
 
     @asynccontextmanager
     async def entered(self, tenant: str) -> AsyncIterator[Entry]:
@@ -47,15 +49,16 @@ class Door:
             if entry.waits:
                 line = self._lines.setdefault(tenant, _Line())
                 line.pause_s = min(_PAUSES * (time.monotonic() - began), _MOST_S)
-            elif entry.waits is not None:
-                self._lines.pop(tenant, None)
+            elif entry.waits is not None and (line := self._lines.pop(tenant, None)):
+                line.over.set()
 
     async def _turn(self, line: _Line) -> None:
         async with line.turn:
             with suppress(TimeoutError):
                 async with asyncio.timeout(line.entered_at + line.pause_s - time.monotonic()):
-                    await self._closed.wait()
-                    raise Unavailable("the gateway stops; try again", retry_after_s=1.0)
+                    await line.over.wait()
+            if self._closed:
+                raise Unavailable("the gateway stops; try again", retry_after_s=1.0)
             line.entered_at = time.monotonic()
 
 
@@ -68,5 +71,7 @@ class Entry:
 class _Line:
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
+        self.over = asyncio.Event()
+        """Set when who stands in it has no pause to wait for any more."""
         self.entered_at = time.monotonic()
         self.pause_s = 0.0
