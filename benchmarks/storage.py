@@ -133,7 +133,7 @@ class Cpu:
 
 
 async def rates(scale: float) -> dict[str, Any]:
-    """Ours and the peer's, in turns; medians of three."""
+    """Ours and the peer's, in turns; medians of five. A ratio is that of each turn, so that both had the same load."""
     found: dict[str, Any] = {}
     with new_postgres() as url, tempfile.TemporaryDirectory(prefix="djp-") as folder:
         minio = MinioServer(Path(folder))
@@ -154,7 +154,7 @@ async def _rates(parts: Parts, bare: Bare, cpu: Cpu, content: bytes, count: int)
     measured: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]] = {
         deed: ([], []) for deed in ("put", "get", "promote")
     }
-    for turn in range(3):
+    for turn in range(5):
         mark = uuid.uuid4().hex
 
         def key(number: int, mark: str = mark) -> ArtifactKey:
@@ -189,10 +189,12 @@ async def _rates(parts: Parts, bare: Bare, cpu: Cpu, content: bytes, count: int)
         told[deed] = {
             "ours_per_s": round(ours_, 1),
             "bare_per_s": round(peer, 1),
-            "ratio": round(ours_ / peer, 2),
+            "ratio": round(statistics.median(us / them for (us, _), (them, _) in zip(mine, peers, strict=True)), 2),
             "ours_cpu_us": round(ours_cpu),
             "bare_cpu_us": round(peer_cpu),
-            "ratio_of_cpu": round(peer_cpu / ours_cpu, 2),
+            "ratio_of_cpu": round(
+                statistics.median(them / us for (_, us), (_, them) in zip(mine, peers, strict=True)), 2
+            ),
         }
     return told
 
