@@ -107,8 +107,9 @@ struct State {
     end: usize,
     /// No match begins before.
     clear: usize,
-    /// The match that begins next.
+    /// The match that begins next, or began last, and whether the validation refuses it.
     ahead: Option<Look>,
+    ahead_refused: bool,
     /// How many matches in a row were refused that overlap, and up to where they reach.
     refused: usize,
     refused_up_to: usize,
@@ -166,13 +167,16 @@ impl Matcher {
                 }
                 let begin = state.end.max(place.saturating_sub(rule.reach));
                 let mut look = state.ahead.filter(|ahead| ahead.start >= begin && ahead.end > place);
+                if look.is_some() && state.ahead_refused {
+                    continue;
+                }
                 if look.is_none() {
                     if rule.solid && state.blank <= place {
                         state.blank = memchr(b' ', &data[place..]).map_or(data.len(), |blank| place + blank);
                     }
                     (look, state.clear) = around(rule, cache, data, begin, place, state.blank);
+                    (state.ahead, state.ahead_refused) = (look, false);
                     if look.is_some_and(|look| look.start > place) {
-                        state.ahead = look;
                         continue;
                     }
                 }
@@ -204,6 +208,8 @@ impl Matcher {
                     (first, known, by) = (start, end, at);
                 }
                 found.push(Match { start, rule: rule.number, end });
+            } else {
+                state.ahead_refused = true;
             }
         }
     }
