@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import hashlib
 import io
 import json
@@ -211,6 +212,7 @@ async def rows(count: int) -> dict[str, Any]:
                 await _run_cost(parts, 50)  # what a first run does once
                 few = {moved: await _run_cost(parts, moved) for moved in MOVED}
                 await asyncio.to_thread(_fill, url, kind, count)
+                gc.freeze()  # as a service does when it has started
                 found[kind] = {
                     "rows": count,
                     **await _reads(parts),

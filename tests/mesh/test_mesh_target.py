@@ -22,7 +22,7 @@ from djp.mesh.rpc_errors import error_from_rpc
 
 TARGET = textwrap.dedent(
     """
-    import asyncio, os, sys
+    import asyncio, gc, os, sys
     from contextlib import asynccontextmanager
     from types import SimpleNamespace
     import grpc
@@ -30,6 +30,8 @@ TARGET = textwrap.dedent(
     from djp.mesh.server import Service, run_target
 
     async def slow(request, context):
+        if request.value == "frozen":
+            return StringValue(value=str(gc.get_freeze_count()))
         print("entered", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         return request
@@ -105,6 +107,11 @@ def test_a_signal_drains_lets_the_call_in_flight_end_and_closes_the_service(star
         assert answer.result(timeout=20).value == "mine"
     assert process.wait(20) == 0
     assert "closed" in process.stdout.read()
+
+
+def test_what_a_start_makes_is_no_garbage_to_look_through(start):
+    with grpc.insecure_channel(_address(start("127.0.0.1:0"))) as channel:
+        assert int(_slow(channel)(StringValue(value="frozen"), timeout=20).value) > 0
 
 
 def test_a_taken_port_is_one_line_and_exit_1(start):
