@@ -153,14 +153,14 @@ class RedactionStream:
             return start if start > room - AHEAD or given > self._block else end
 
         cut = outside(room if match else nothing_near)
+        if match and not bisect_right(ends, cut):
+            cut = outside(match.end())
         # Behind a finding, which a second redaction sees as a replacement, so that its blocks end at the same places.
         before = bisect_right(ends, cut)
         if before:
             # The first one behind a block that would be short goes out with it, so that less is read again.
             beyond = ends[before] if before < len(ends) and cut == room else len(near)
             cut = beyond if ends[before - 1] < room - AHEAD and beyond <= room + AHEAD // 2 else ends[before - 1]
-        elif match:
-            cut = outside(match.end())
         if redacted.ends and redacted.ends[-1] == cut == len(near):  # it goes on, and so does its search
             start = redacted.starts[-1]
             if start or not self._before:
