@@ -137,12 +137,12 @@ async def test_good_rules_are_valid_and_every_problem_is_told(stub):
 
 def test_count_and_size_are_bounded(redactors):
     many = tuple(Rule(f"r{number}", "R", f"abc{number}") for number in range(custom.MAX_RULES + 1))
-    with pytest.raises(InvalidInput, match="give at most 64"):
+    with pytest.raises(InvalidInput, match="give at most 24"):
         redactors.of("", many)
-    large = tuple(Rule(f"r{number}", "R", f"{number}[a-z]{{300}}[^x]") for number in range(40))
+    large = tuple(Rule(f"r{number}", "R", f"{number}[a-z]{{600}}[^x]") for number in range(20))
     with pytest.raises(InvalidInput, match="instructions together"):
         redactors.of("", large)
-    assert redactors.of("", many[:-1]).redact("abc63x").text == "[REDACTED:R]x"
+    assert redactors.of("", many[:-1]).redact("abc23x").text == "[REDACTED:R]x"
 
 
 def test_the_same_rules_are_compiled_once_and_not_all_are_kept(redactors):
@@ -170,7 +170,7 @@ def test_a_rule_that_finds_nearly_everything_is_an_error_and_never_the_text(reda
 
 
 def test_many_matches_that_a_validation_refuses_are_too_many(redactors):
-    rules = tuple(Rule(f"r{number}", "R", f"[0-9]{{3,{number + 4}}}", validation="luhn") for number in range(40))
+    rules = tuple(Rule(f"r{number}", "R", f"[0-9]{{3,{number + 4}}}", validation="luhn") for number in range(20))
     assert redactors.of("", rules).redact("123 456 " * 100).text == "123 456 " * 100
     with pytest.raises(ResourceExhausted, match="find more than"):
         redactors.of("", rules).redact("123 456 " * 1000)

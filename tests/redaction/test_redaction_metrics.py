@@ -53,14 +53,14 @@ async def test_findings_are_counted_by_type(serving: Any, counted: Callable[[], 
 async def test_types_that_somebody_made_up_are_counted_together(
     serving: Any, counted: Callable[[], dict[str, float]]
 ) -> None:
-    rules = [RedactionRule(name=f"r{n}", type=f"JANE_ROE_{n}", pattern=f"SECRET-{n}-[0-9]{{4}}") for n in range(50)]
+    rules = [RedactionRule(name=f"r{n}", type=f"JANE_ROE_{n}", pattern=f"SECRET-{n}-[0-9]{{4}}") for n in range(20)]
     rules.append(RedactionRule(name="ours", type="EMAIL", pattern="MAIL-[0-9]{4}"))
-    text = " ".join(f"SECRET-{n}-1234" for n in range(50)) + " MAIL-1234"
+    text = " ".join(f"SECRET-{n}-1234" for n in range(20)) + " MAIL-1234"
     async with serving(open_service(RedactionSettings())) as channel:
         stub = redaction_pb2_grpc.RedactionServiceStub(channel)
         answer = await stub.Redact(RedactRequest(text=text, options=RedactionOptions(custom_rules=rules)))
-        assert len(answer.counts) == 51
-        assert counted() == {"custom": 50, "EMAIL": 1}
+        assert len(answer.counts) == 21
+        assert counted() == {"custom": 20, "EMAIL": 1}
 
 
 async def test_without_the_port_nothing_is_counted(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from djp_redaction.model import Rule
 
-MAX_RULES = 64
+MAX_RULES = 24
 MIN_LENGTH = 3
 """Characters of the shortest finding that a custom rule may have: shorter ones would be nearly everything."""
 MAX_PROGRAM = 1000
