@@ -17,7 +17,7 @@ from djp.v1 import run_pb2
 from djp_gateway.command_line import command_of
 from djp_gateway.comparing import Comparison
 from djp_gateway.resolving import ANSWER_S, fields_named
-from djp_gateway.spec import SPEC_VERSION, asked_of, check_size
+from djp_gateway.spec import SPEC_VERSION, asked_of, check_size, new_run
 from djp_gateway.templates.files import NotATemplate, template_of
 from djp_gateway.templates.making import Made
 
@@ -69,15 +69,7 @@ class Replaying:
         replay = run_pb2.Replay(run_id=earlier.run_id, differences=differences)
         if request.dry_run:
             return _answer(spec, replay)
-        run = run_pb2.Run(
-            run_id=str(uuid.uuid4()),
-            tenant=tenant,
-            state=run_pb2.RUN_STATE_QUEUED,
-            spec=spec,
-            attempt=1,
-            replay=replay,
-        )
-        run.created_at.GetCurrentTime()
+        run = new_run(str(uuid.uuid4()), tenant, spec, replay)
         stored, entry.waits = await self.runner.accept(run, request_id=request.request_id, request_sha256=body)
         return _answer(stored.spec, stored.replay, stored)
 

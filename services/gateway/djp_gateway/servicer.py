@@ -21,6 +21,7 @@ from djp_gateway.ordering import Ordering
 from djp_gateway.ports import APPROVE, CANCEL, REJECT
 from djp_gateway.replaying import Replaying
 from djp_gateway.resolving import ANSWER_S
+from djp_gateway.spec import new_run
 from djp_gateway.steps import bound
 
 if TYPE_CHECKING:
@@ -78,14 +79,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                 if earlier := await self._store.earlier(tenant, request_id, request_sha256):
                     return run_pb2.StartRunResponse(run=earlier)
                 raise
-            run = run_pb2.Run(
-                run_id=str(uuid.uuid4()),
-                tenant=tenant,
-                state=run_pb2.RUN_STATE_QUEUED,
-                spec=spec,
-                attempt=1,
-            )
-            run.created_at.GetCurrentTime()
+            run = new_run(str(uuid.uuid4()), tenant, spec)
             stored, entry.waits = await self._runner.accept(run, request_id=request_id, request_sha256=request_sha256)
             return run_pb2.StartRunResponse(run=stored)
 

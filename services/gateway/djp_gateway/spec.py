@@ -42,6 +42,14 @@ clarity is worth in all (2 points), so that a lead in style alone is never enoug
 DEFAULT_PRESET: Mapping[str, Any] = {"max_tokens": 1200, "temperature": 0.3, "max_debaters": 3, "timeout_s": 300}
 
 
+def new_run(run_id: str, tenant: str, spec: run_pb2.RunSpec, replay: run_pb2.Replay | None = None) -> run_pb2.Run:
+    """A run of that spec as it stands in the queue first."""
+    state = run_pb2.RUN_STATE_QUEUED
+    run = run_pb2.Run(run_id=run_id, tenant=tenant, state=state, spec=spec, attempt=1, replay=replay)
+    run.created_at.GetCurrentTime()
+    return run
+
+
 def resolve(
     request: run_pb2.RunRequest,
     catalogue: Catalogue,

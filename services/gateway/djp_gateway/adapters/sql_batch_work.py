@@ -27,6 +27,7 @@ from djp_gateway.adapters.sql_batches import (
 from djp_gateway.adapters.tables import batch_rows, batches, runs
 from djp_gateway.batches.ports import BatchKey
 from djp_gateway.ports import COMMAND
+from djp_gateway.spec import new_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,14 +200,7 @@ class SqlBatchWork:
         query = select(runs.c.run_id).where(runs.c.tenant == key.tenant, runs.c.request_id == request_id)
         if found := (await connection.execute(query)).one_or_none():
             return str(found.run_id)
-        run = run_pb2.Run(
-            run_id=str(uuid.uuid5(uuid.UUID(request_id), "run")),
-            tenant=key.tenant,
-            state=run_pb2.RUN_STATE_QUEUED,
-            spec=spec,
-            attempt=1,
-        )
-        run.created_at.GetCurrentTime()
+        run = new_run(str(uuid.uuid5(uuid.UUID(request_id), "run")), key.tenant, spec)
         made = self._store.row_of(run, request_id=request_id, request_sha256=row.fingerprint, executor=executor)
         await connection.execute(insert(runs), made)
         return run.run_id

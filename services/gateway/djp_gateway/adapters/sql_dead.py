@@ -15,6 +15,7 @@ from djp.v1 import run_pb2
 from djp_gateway.adapters.pages import read_page
 from djp_gateway.adapters.tables import runs
 from djp_gateway.ports import DeadRun
+from djp_gateway.spec import new_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,16 +133,8 @@ class SqlDeadLetters:
 
 def _again(dead: run_pb2.Run, window_share: float) -> run_pb2.Run:
     """The one run that replays a dead one: its id comes from that one's, so there can be no second."""
-    run = run_pb2.Run(
-        run_id=str(uuid.uuid5(uuid.UUID(dead.run_id), "replay")),
-        tenant=dead.tenant,
-        state=run_pb2.RUN_STATE_QUEUED,
-        spec=dead.spec,
-        attempt=1,
-        replay=run_pb2.Replay(run_id=dead.run_id, window_share=window_share),
-    )
-    run.created_at.GetCurrentTime()
-    return run
+    replay = run_pb2.Replay(run_id=dead.run_id, window_share=window_share)
+    return new_run(str(uuid.uuid5(uuid.UUID(dead.run_id), "replay")), dead.tenant, dead.spec, replay)
 
 
 def _fitting(
