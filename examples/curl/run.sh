@@ -49,7 +49,8 @@ started=$(patiently "$api/runs" --json "$request")
 jq -e .run >/dev/null <<<"$started" || refused <<<"$started"
 run=$(jq -r .run.runId <<<"$started")
 
-# Server-sent events, one JSON message a line. A stream that breaks is taken up after the last number that was seen.
+# Server-sent events, one JSON message a line. A stream that breaks is taken up after the last number that was seen;
+# curl's own words about that would be written into the lines of the events.
 seen=0 tries=0 last=""
 until [[ -n $last ]]; do
   ((++tries <= 10)) || { echo "the gateway was lost; run $run goes on there" >&2; exit 1; }
@@ -60,7 +61,7 @@ until [[ -n $last ]]; do
     seen=$number tries=0
     echo "$number $kind" >&2
     case $state in PUBLISHED | ADVISORY | NO_RESULT | DENIED | FAILED | CANCELLED | REJECTED) last=$state ;; esac
-  done < <(call -N "$api/runs/$run:watch?afterSequence=$seen" | sed -un 's/^data: //p; /^{/p' | jq --unbuffered -r "$delay"'
+  done < <(call -N --no-show-error "$api/runs/$run:watch?afterSequence=$seen" | sed -un 's/^data: //p; /^{/p' | jq --unbuffered -r "$delay"'
       if .event then .event |
         "\(.sequence) \(del(.sequence, .at) | keys[0]) \(.state.state // "" | ltrimstr("RUN_STATE_"))"
       else "wait \(delay)" end' 2>/dev/null)
