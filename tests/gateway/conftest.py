@@ -520,6 +520,7 @@ class FakeStorage(storage_pb2_grpc.StorageServiceServicer):
         assert sha256(content).hexdigest() == header.sha256
         tenant = current_identity().tenant
         self.leaves.artifacts[tenant, header.key.workflow, header.key.artifact] = content
+        await self.leaves.take("PutArtifactRest", header)
         return storage_pb2.PutArtifactResponse(
             artifact=storage_pb2.ArtifactInfo(
                 key=header.key, tenant=tenant, size=len(content), sha256=header.sha256, location="/somewhere"

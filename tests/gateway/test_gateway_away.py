@@ -133,7 +133,7 @@ async def test_an_error_that_a_leaf_explains_itself_is_passed_on_as_it_is(mesh: 
 
 @pytest.mark.parametrize(
     ("leaf", "gate"),
-    [("debate", "Reserve"), ("judge", "VerifyCitations"), ("governance", "Debate"), ("storage", "Redact")],
+    [("debate", "Reserve"), ("judge", "VerifyCitations"), ("governance", "Debate")],
 )
 async def test_a_run_that_fails_for_a_leaf_that_is_away_says_which(
     mesh: Any,
@@ -157,6 +157,23 @@ async def test_a_run_that_fails_for_a_leaf_that_is_away_says_which(
     assert not [word for word in PRIVATE if word in f"{run.warnings}{events}"]
     assert f"run {run.run_id} fails" in caplog.text
     assert f"{leaf}.sock" in caplog.text
+
+
+async def test_a_run_whose_storage_is_away_says_so_and_ends_when_it_is_back(
+    mesh: Any, leaves: Any, until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", (0.01,))
+    gateway = await mesh.gateway()
+    run = await _begun_without(gateway, leaves, "storage", "Redact")
+    await until(lambda: "cannot be ended yet" in caplog.text)
+    run = await gateway.get(run.run_id)
+    assert run.state == run_pb2.RUN_STATE_RUNNING
+    away = "the storage service does not answer; try again in a moment"
+    assert run.warnings == [f"the artifact cannot be stored yet, trying again: {away}"]
+    await leaves.start("storage")
+    assert (await gateway.finish(run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
+    events = await gateway.watch(run.run_id)
+    assert not [word for word in PRIVATE if word in f"{run.warnings}{events}"]
 
 
 async def test_in_a_mesh_for_one_command_a_run_that_fails_says_where_the_leaf_should_be(

@@ -345,7 +345,7 @@ async def test_a_store_that_cannot_now_is_asked_again_and_the_watcher_told(
     run = await gateway.do()
     assert run.state == run_pb2.RUN_STATE_PUBLISHED
     assert len(leaves.requests("PutArtifact")) == 3
-    assert list(run.warnings) == [f"the artifact cannot be stored yet, trying again for a minute: {error.message}"]
+    assert list(run.warnings) == [f"the artifact cannot be stored yet, trying again: {error.message}"]
 
 
 async def test_a_text_that_cannot_be_stored_is_kept_with_the_failed_run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,11 +16,11 @@ from djp.mesh.rpc_errors import error_from_rpc
 from djp.run_states import TERMINAL_STATES
 from djp.v1 import common_pb2, run_pb2
 from djp_gateway import ledger, publishing
-from djp_gateway.live import LiveRun
+from djp_gateway.live import ARTIFACT, LiveRun
 from djp_gateway.patience import may_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from djp_gateway.adapters.leaves import Leaves
     from djp_gateway.ports import Order, RunStore
@@ -34,6 +35,9 @@ _STATES = dict.fromkeys(_DENIALS, run_pb2.RUN_STATE_DENIED) | {
     common_pb2.ERROR_REASON_APPROVAL_EXPIRED: run_pb2.RUN_STATE_REJECTED,
 }
 """The state of a run that ends for such a reason; FAILED for every other."""
+_STOPPED = frozenset({common_pb2.ERROR_REASON_CANCELLED, common_pb2.ERROR_REASON_INTERRUPTED})
+"""Why a run ends that could have gone on."""
+_STORE_S = 30.0  # one attempt to store its artifact
 _END_S = 5.0  # one attempt to give a run's money back and to end it
 _ENDS_AT_ONCE = 8
 
@@ -45,7 +49,7 @@ INTERRUPTED = run_pb2.RunError(
 
 
 class Ending:
-    """Ends runs, a few at once."""
+    """Ends runs, settling a few at once."""
 
     def __init__(self, store: RunStore, leaves: Leaves, watchers: Watchers, *, outside: bool) -> None:
         """`outside`: a run may be somebody else's than the mesh's owner's, so its error tells nothing of the mesh."""
@@ -60,15 +64,13 @@ class Ending:
     ) -> None:
         """Give the run's money back, then end it as the store has it; tried again until it is done.
 
-        A run whose artifact is stored has only its settlement left: what could not be done in time is done now, and it
-        ends as it would have. One that another attempt has taken over is left to that.
+        A run whose artifact may be stored, heard of or not, ends as it would have: what is left of it is done now. One
+        that another attempt has taken over is left to that.
         """
         for delay_s in itertools.chain((0.3, 1.0, 3.0, 10.0), itertools.repeat(30.0)):
             try:
-                async with self._ends:
-                    run = await self._store.get(tenant, run_id)
-                    if run.state in TERMINAL_STATES or run.attempt != attempt:
-                        return
+                run = await self._store.get(tenant, run_id)
+                if run.state not in TERMINAL_STATES and run.attempt == attempt:
                     await self._end(run, error, owed)
                 return
             except Exception as failure:
@@ -82,31 +84,48 @@ class Ending:
     async def _end(self, run: run_pb2.Run, error: run_pb2.RunError, owed: Mapping[str, common_pb2.ModelCall]) -> None:
         live = LiveRun(run, self._store, self._watchers)
         try:
-            await self._end_as(live, error, owed)
+            await live.recall()
+            async with self._turn():
+                await ledger.pay_owed(live, self._leaves, {**live.kept_calls(), **owed}, live.events)
+            stopped = error.reason in _STOPPED
+            if _may_be_stored(run) and (stopped or error.retryable):
+                refusal = await self._finish(live)
+                if refusal is None:
+                    await live.enter(publishing.outcome(run.result))
+                    return
+                error = error if stopped else refusal
+            if error.reason not in _DENIALS:  # a denied run holds nothing
+                async with self._turn():
+                    await ledger.release(run, self._leaves, common_pb2.ErrorReason.Name(error.reason))
+            run.error.CopyFrom(error)
+            run.error.stage = run.stage
+            await live.enter(_STATES.get(error.reason, run_pb2.RUN_STATE_FAILED))
         finally:
             await live.close()
 
-    async def _end_as(self, live: LiveRun, error: run_pb2.RunError, owed: Mapping[str, common_pb2.ModelCall]) -> None:
+    async def _finish(self, live: LiveRun) -> run_pb2.RunError | None:
+        """Do what is left to do of a run: settle it, which gives back what it holds, and have its artifact stored. What
+        refuses that for good, if anything does.
+        """
         run = live.run
-        await live.recall()
-        stopped = error.reason == common_pb2.ERROR_REASON_CANCELLED
-        with deadline_scope(_END_S):
-            await ledger.pay_owed(live, self._leaves, {**live.kept_calls(), **owed}, live.events)
-            if run.result.artifact_sha256 and (error.retryable or stopped):
-                try:
-                    await ledger.close(run, self._leaves)
-                except grpc.aio.AioRpcError as refusal:
-                    if may_pass(refusal):
-                        raise
-                    error = await self.error_of(refusal, run)
-                else:
-                    await live.enter(publishing.outcome(run.result))
-                    return
-            if error.reason not in _DENIALS:  # a denied run holds nothing
-                await ledger.release(run, self._leaves, common_pb2.ErrorReason.Name(error.reason))
-        run.error.CopyFrom(error)
-        run.error.stage = run.stage
-        await live.enter(_STATES.get(error.reason, run_pb2.RUN_STATE_FAILED))
+        try:
+            async with self._turn():
+                await ledger.close(run, self._leaves)
+            if not run.result.artifact_sha256:
+                with deadline_scope(_STORE_S):
+                    await publishing.put(run, self._leaves, live.kept(ARTIFACT)[-1])
+        except grpc.aio.AioRpcError as failure:
+            if may_pass(failure):
+                raise
+            return await self.error_of(failure, run)
+        return None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The block asks the ledger, for not longer than an attempt may take."""
+        async with self._ends:
+            with deadline_scope(_END_S):
+                yield
 
     async def error_of(self, failure: Exception, run: run_pb2.Run) -> run_pb2.RunError:
         """What the failure of a step means to the run's owner."""
@@ -133,6 +152,10 @@ class Ending:
             return error.message
         _log.warning("run %s fails: %s", run.run_id, error.message)
         return error.outside
+
+
+def _may_be_stored(run: run_pb2.Run) -> bool:
+    return run.stage == common_pb2.STAGE_STORE or bool(run.result.artifact_sha256)
 
 
 def cancelled(order: Order) -> run_pb2.RunError:

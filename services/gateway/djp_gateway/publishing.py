@@ -103,36 +103,43 @@ def artifact_bytes(record: RunRecord) -> bytes:
 
 
 async def store(live: LiveRun, leaves: Leaves, content: bytes) -> None:
-    """Store the artifact."""
-    run = live.run
+    """Store the artifact. From the stage's beginning on it may be stored, whatever is heard of that."""
     async with live.stage(common_pb2.STAGE_STORE) as finished:
-        key = storage_pb2.ArtifactKey(workflow=run.spec.workflow, artifact=f"{run.run_id}.json")
-        header = storage_pb2.ArtifactHeader(
-            request_id=step_id(run.run_id, "store"),
-            key=key,
-            content_type="application/json",
-            sha256=sha256(content).hexdigest(),
-            run_id=run.run_id,
-            tags={"preset": run.spec.preset, "status": _STATUS.get(outcome(run.result), "none")},
-        )
-
-        def parts() -> Iterator[storage_pb2.PutArtifactRequest]:
-            yield storage_pb2.PutArtifactRequest(header=header)
-            for start in range(0, len(content), _CHUNK_BYTES):
-                yield storage_pb2.PutArtifactRequest(chunk=content[start : start + _CHUNK_BYTES])
-
-        async def put() -> storage_pb2.PutArtifactResponse:
-            try:
-                return await leaves.storage.PutArtifact(parts())
-            except grpc.aio.AioRpcError as error:
-                raise named(error, "storage") from error
 
         def tell(problem: str) -> None:
-            live.warn(f"the artifact cannot be stored yet, trying again for a minute: {problem}")
+            live.warn(f"the artifact cannot be stored yet, trying again: {problem}")
 
-        stored = (await persistently(put, tell)).artifact
-        run.result.artifact_workflow = key.workflow
-        run.result.artifact_name = key.artifact
-        run.result.artifact_location = stored.location
-        run.result.artifact_sha256 = stored.sha256
+        stored = await persistently(lambda: put(live.run, leaves, content), tell)
         finished.summary = f"{stored.size} bytes"
+
+
+async def put(run: run_pb2.Run, leaves: Leaves, content: bytes) -> storage_pb2.ArtifactInfo:
+    """Have the artifact stored, and note in the run's result where; done again, it changes nothing more.
+
+    Raises:
+        grpc.aio.AioRpcError: storage refuses it, or cannot take it now.
+    """
+    key = storage_pb2.ArtifactKey(workflow=run.spec.workflow, artifact=f"{run.run_id}.json")
+    header = storage_pb2.ArtifactHeader(
+        request_id=step_id(run.run_id, "store"),
+        key=key,
+        content_type="application/json",
+        sha256=sha256(content).hexdigest(),
+        run_id=run.run_id,
+        tags={"preset": run.spec.preset, "status": _STATUS.get(outcome(run.result), "none")},
+    )
+
+    def parts() -> Iterator[storage_pb2.PutArtifactRequest]:
+        yield storage_pb2.PutArtifactRequest(header=header)
+        for start in range(0, len(content), _CHUNK_BYTES):
+            yield storage_pb2.PutArtifactRequest(chunk=content[start : start + _CHUNK_BYTES])
+
+    try:
+        stored = (await leaves.storage.PutArtifact(parts())).artifact
+    except grpc.aio.AioRpcError as error:
+        raise named(error, "storage") from error
+    run.result.artifact_workflow = key.workflow
+    run.result.artifact_name = key.artifact
+    run.result.artifact_location = stored.location
+    run.result.artifact_sha256 = stored.sha256
+    return stored
