@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -143,6 +144,27 @@ def test_count_and_size_are_bounded(redactors):
     with pytest.raises(InvalidInput, match="instructions together"):
         redactors.of("", large)
     assert redactors.of("", many[:-1]).redact("abc23x").text == "[REDACTED:R]x"
+
+
+def test_the_bounds_are_those_of_a_request_and_its_tenant_together(rule_set):
+    def rules(names, pattern):
+        return tuple(Rule(f"{names}{number}", "R", pattern.format(number + 6)) for number in range(12))
+
+    def joined(own, given):
+        return Redactors(rule_set, {"acme": replace(rule_set, rules=(*rule_set.rules, *own))}).of("acme", given)
+
+    own, given = rules("own", "abc{}x"), rules("given", "def{}x")
+    found = joined(own, given).redact("abc11x def17x").text
+    assert found == "[REDACTED:R] [REDACTED:R]"
+    with pytest.raises(InvalidInput, match="13 rules beside the 12 of the tenant's own: give at most 12"):
+        joined(own, (*given, Rule("one.more", "R", "ghi")))
+    with pytest.raises(InvalidInput, match="name: a rule before it"):
+        joined(own, own[:1])
+    for pattern, told in (("{}[a-z]{{500}}[^x]", "instructions together"), ("a[ab]{{{}}}c", "begin inside of each")):
+        half = rules("half", pattern)
+        assert joined((), half)
+        with pytest.raises(InvalidInput, match=told):
+            joined(half, rules("other", pattern))
 
 
 def test_the_same_rules_are_compiled_once_and_not_all_are_kept(redactors):

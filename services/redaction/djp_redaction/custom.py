@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from djp_redaction.model import Rule
 
 MAX_RULES = 24
+"""Of a request and its tenant's own together, like all bounds on what rules may have together."""
 MIN_LENGTH = 3
 """Characters of the shortest finding that a custom rule may have: shorter ones would be nearly everything."""
 MAX_PROGRAM = 1000
 """Instructions of one compiled pattern. A class of characters costs about 1 to 10, a repeat {n} n times as many."""
 MAX_PROGRAMS = 10_000
-"""Instructions of all patterns of a request or a tenant together: what one text costs grows with them."""
+"""Instructions of all patterns together: what one text costs grows with them."""
 MAX_AUTOMATA = 4 * 2**20
-"""Bytes of the automata of all patterns of a request or a tenant together, which are built when the rules are taken."""
+"""Bytes of the automata of all patterns together, which are built when the rules are taken."""
 MAX_TRIED = 160
 """How often a byte of a text may be read for rules whose automaton for one pass would be too large: their matches are
 tried everywhere. A read takes about a nanosecond."""
@@ -35,7 +36,7 @@ KEPT = 64
 """Sets of rules that stay compiled; each takes a few MiB at most."""
 
 MAX_CHARACTERS = 32_768
-"""Of all patterns of a request or a tenant together: reading and compiling them takes time, too."""
+"""Of all patterns together: reading and compiling them takes time, too."""
 _FEWER = "give fewer or smaller rules"
 _TRIED_REMEDY = (
     "shorten what is counted, repeat without a count (* or +), or begin a pattern with a character that does not occur "
@@ -48,18 +49,23 @@ _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}")
 _TYPE = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,63}")
 
 
-def problems(rules: Sequence[Rule], taken: Sequence[str] = ()) -> list[RuleRefused]:
-    """Why these rules cannot be custom rules beside those whose names are taken; empty when they can."""
+def problems(rules: Sequence[Rule], base: Sequence[Rule] = (), own: Sequence[Rule] = ()) -> list[RuleRefused]:
+    """Why these rules cannot be custom rules beside those of all and of a tenant's own; empty when they can."""
     found: list[RuleRefused] = []
-    if len(rules) > MAX_RULES:
-        return [RuleRefused(rules[MAX_RULES].name[:100], f"{len(rules)} rules", f"give at most {MAX_RULES}")]
-    if (characters := sum(len(rule.pattern) for rule in rules)) > MAX_CHARACTERS:
+    if len(rules) > (most := max(0, MAX_RULES - len(own))):
+        beside = f" beside the {len(own)} of the tenant's own" if own else ""
+        return [RuleRefused(rules[most].name[:100], f"{len(rules)} rules{beside}", f"give at most {most}")]
+    if (characters := sum(len(rule.pattern) for rule in (*own, *rules))) > MAX_CHARACTERS:
         size = f"patterns of {characters} characters together"
         return [
             RuleRefused(rules[-1].name[:100], size, f"at most {MAX_CHARACTERS} are taken; give fewer or shorter ones")
         ]
-    names = set(taken)
+    names = {rule.name for rule in (*base, *own)}
     instructions = automata = tried = 0
+    if own:
+        instructions = sum(map(_size, own))
+        engine = PlainRules(dict(enumerate(own))).engine
+        automata, tried = engine.bytes, engine.tried
     for number, rule in enumerate(rules, 1):
         try:
             _check(rule, number, names)
@@ -150,12 +156,16 @@ class Redactors:
 
     def problems(self, tenant: str, custom: Sequence[Rule]) -> list[RuleRefused]:
         """Why these custom rules would be refused for that tenant."""
-        return problems(custom, [rule.name for rule in self.of(tenant).rule_set.rules])
+        base = self._base.rule_set.rules
+        return problems(custom, base, self._rule_set(tenant).rules[len(base) :])
+
+    def _rule_set(self, tenant: str) -> RuleSet:
+        return self._tenants.get(tenant, self._base.rule_set)
 
     def _compile(self, tenant: str, custom: tuple[Rule, ...]) -> Redactor:
-        rule_set = self._tenants.get(tenant, self._base.rule_set)
+        rule_set = self._rule_set(tenant)
         if custom:
-            refused = problems(custom, [rule.name for rule in rule_set.rules])
+            refused = self.problems(tenant, custom)
             if refused:
                 raise InvalidInput(
                     f"options.custom_rules: {'; '.join(str(problem) for problem in refused[:5])}",

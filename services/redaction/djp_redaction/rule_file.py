@@ -65,7 +65,7 @@ def load_tenants(folder: Path, base: RuleSet) -> dict[str, RuleSet]:
     of_tenants = {}
     for path in paths:
         own = load_rules(path, "DJP_REDACTION_TENANT_RULES")
-        refused = problems(own.rules, [rule.name for rule in base.rules])
+        refused = problems(own.rules, base.rules)
         if refused:
             raise FailedPrecondition(f"{path}: {refused[0]}")
         of_tenants[path.stem] = replace(own, rules=(*base.rules, *own.rules))
