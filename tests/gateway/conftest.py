@@ -527,6 +527,14 @@ class FakeStorage(storage_pb2_grpc.StorageServiceServicer):
             )
         )
 
+    async def StatArtifact(self, request: Any, context: Any) -> Any:
+        await self.leaves.take("StatArtifact", request)
+        content = self.leaves.artifacts.get((current_identity().tenant, request.key.workflow, request.key.artifact))
+        if content is None:
+            raise NotFound("there is no such artifact", field="key.artifact")
+        info = storage_pb2.ArtifactInfo(key=request.key, size=len(content), sha256=sha256(content).hexdigest())
+        return storage_pb2.StatArtifactResponse(artifact=info)
+
     async def GetArtifact(self, request: Any, context: Any) -> AsyncIterator[Any]:
         await self.leaves.take("GetArtifact", request)
         key = (current_identity().tenant, request.key.workflow, request.key.artifact)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from djp.mesh.errors import FailedPrecondition, Unavailable
 from djp.mesh.identity import Identity, identity_scope
 from djp.v1 import common_pb2, debate_pb2, governance_pb2, run_pb2
 from tests.gateway.test_gateway_calls import BOUND, a_call
@@ -139,53 +137,6 @@ async def test_a_run_whose_artifact_is_stored_ends_as_published(
     await gate.entered.wait()
     del leaves.before["Settle"]
     assert (await cancel(gateway, run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
-    assert not held(leaves)
-
-
-async def test_a_run_whose_artifact_may_be_stored_ends_as_published(gateway: Any, leaves: Any) -> None:
-    """It was stored, but the answer never came: only storage knows."""
-    gate = leaves.hold("PutArtifactRest")
-    run = await gateway.start()
-    await gate.entered.wait()
-    del leaves.before["PutArtifactRest"]
-    leaves.fail("PutArtifact", Unavailable("storage was killed"), times=2)
-    assert (await cancel(gateway, run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
-    (content,) = leaves.artifacts.values()
-    ended = await gateway.finish(run.run_id)
-    assert ended.result.artifact_sha256 == sha256(content).hexdigest()
-    assert not ended.HasField("error")
-    assert len({request.request_id for request in leaves.requests("PutArtifact")}) == 1
-    assert not held(leaves)
-
-
-async def test_a_cancelled_run_whose_artifact_is_refused_leaves_none(gateway: Any, leaves: Any) -> None:
-    gate = leaves.hold("PutArtifact")
-    run = await gateway.start()
-    await gate.entered.wait()
-    leaves.fail("PutArtifact", FailedPrecondition("no"))
-    ended = await cancel(gateway, run.run_id)
-    assert (ended.state, ended.error.stage) == (run_pb2.RUN_STATE_CANCELLED, common_pb2.STAGE_STORE)
-    assert ended.error.message == "cancelled by tenant default"
-    assert not leaves.artifacts
-    assert not held(leaves)
-
-
-async def test_who_takes_over_a_cancelled_run_learns_whether_its_artifact_is_stored(mesh: Any, leaves: Any) -> None:
-    first = await mesh.gateway(executor_id="first")
-    gate = leaves.hold("PutArtifactRest")
-    run = await first.start()
-    await gate.entered.wait()
-    leaves.fail("PutArtifact", Unavailable("storage was killed"))
-    await first.close()
-    second = await mesh.gateway(executor_id="second")
-    asked = asyncio.create_task(cancel(second, run.run_id))
-    async with asyncio.timeout(60):
-        while len(leaves.requests("PutArtifact")) < 3:  # noqa: ASYNC110  the leaf rings no bell
-            await asyncio.sleep(0.01)
-    assert (await second.get(run.run_id)).state == run_pb2.RUN_STATE_RUNNING
-    del leaves.before["PutArtifact"], leaves.before["PutArtifactRest"]
-    assert (await second.finish(run.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
-    await asked
     assert not held(leaves)
 
 

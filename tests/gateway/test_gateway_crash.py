@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from djp.mesh.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from djp.mesh.errors import ResourceExhausted, Unavailable
 from djp.mesh.rpc_errors import error_from_rpc
 from djp.v1 import common_pb2, governance_pb2, run_pb2
 from djp_gateway.adapters.sql_store import SqlRunStore
@@ -50,18 +50,6 @@ def assert_finished(run: run_pb2.Run, leaves: Any) -> None:
     assert run.result.total_nano_usd == reservation.message.charged_nano_usd == 3506
     assert sum(total.cost_nano_usd for total in run.result.totals) == 3506
     assert run.result.total_tokens == 4 * 140
-
-
-async def test_a_command_that_stops_while_it_stores_gives_the_money_back(mesh: Any, leaves: Any) -> None:
-    first = await mesh.command()
-    gate = leaves.hold("PutArtifact")
-    run = await first.start()
-    await gate.entered.wait()
-    await first.close()
-    assert not held(leaves)
-    gate.opened.set()
-    second = await mesh.command()
-    assert_finished(await second.finish(run.run_id), leaves)
 
 
 @pytest.mark.parametrize("method", ["Debate", "Judge", "Redact"])
@@ -122,23 +110,6 @@ async def test_a_settlement_that_takes_longer_than_its_time_is_made_after_all(
     assert len({request.request_id for request in leaves.requests("Settle")}) == 1
 
 
-async def test_a_settlement_that_is_refused_for_good_fails_the_run_once(
-    mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", ())
-    errors = [Unavailable("governance is away"), FailedPrecondition("the ledger is closed")]
-
-    async def refuse(_request: Any) -> None:
-        raise errors.pop(0)
-
-    leaves.before["Settle"] = refuse
-    run = await gateway.do()
-    assert run.state == run_pb2.RUN_STATE_FAILED
-    assert run.error.message == "the ledger is closed"
-    assert run.result.text
-    assert not held(leaves)
-
-
 async def test_a_charge_that_governance_could_not_take_is_paid_before_the_rest_goes_back(
     mesh: Any, leaves: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,24 +135,6 @@ async def test_a_leaf_that_is_frozen_does_not_hold_the_end_of_a_run_for_ever(
     await gate.cancelled.wait()  # the first attempt was given up
     gate.opened.set()
     assert (await gateway.finish(run.run_id)).state == run_pb2.RUN_STATE_FAILED
-    assert not held(leaves)
-
-
-async def test_a_run_whose_artifact_cannot_be_stored_for_long_ends_when_it_can(
-    gateway: Any, leaves: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may be stored already, so that to end it otherwise would leave an artifact of a run that failed."""
-    monkeypatch.setattr("djp_gateway.patience.RETRY_DELAYS_S", ())  # a minute otherwise
-    monkeypatch.setattr("djp_gateway.patience._ATTEMPT_S", 0.5)  # half a minute otherwise
-    monkeypatch.setattr("djp_gateway.ending._STORE_S", 0.5)  # half a minute otherwise
-    gate = leaves.hold("PutArtifact")
-    run = await gateway.start()
-    await gate.cancelled.wait()
-    other = await gateway.start()
-    gate.opened.set()
-    for run_id in (run.run_id, other.run_id):
-        assert (await gateway.finish(run_id)).state == run_pb2.RUN_STATE_PUBLISHED
-    assert len(leaves.artifacts) == 2
     assert not held(leaves)
 
 

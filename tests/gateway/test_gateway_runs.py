@@ -170,8 +170,6 @@ FAILURES = [
     ("VerifyCitations", common_pb2.STAGE_CITE, 3006),
     ("Judge", common_pb2.STAGE_JUDGE, 3006),
     ("Redact", common_pb2.STAGE_REDACT, 3506),
-    ("PutArtifact", common_pb2.STAGE_STORE, 3506),
-    ("Settle", common_pb2.STAGE_SETTLE, 3506),
 ]
 
 
@@ -193,7 +191,7 @@ async def test_a_leaf_that_fails_fails_the_run(gateway: Any, leaves: Any, method
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert run.error.stage == stage
     assert run.error.reason == common_pb2.ERROR_REASON_PROVIDER_FAILED
-    sees_texts = method not in ("Reserve", "PutArtifact", "Settle")
+    sees_texts = method != "Reserve"
     assert run.error.message == (WITHHELD if method == "Redact" else f"broken for {LABEL if sees_texts else SECRET}")
     assert run.result.total_nano_usd == cost
     assert not held(leaves)

@@ -158,9 +158,14 @@ def test_the_bounds_are_those_of_a_request_and_its_tenant_together(rule_set):
     assert found == "[REDACTED:R] [REDACTED:R]"
     with pytest.raises(InvalidInput, match="13 rules beside the 12 of the tenant's own: give at most 12"):
         joined(own, (*given, Rule("one.more", "R", "ghi")))
+    with pytest.raises(InvalidInput, match=r"1 rules beside the 24 .*: leave them out"):
+        joined((*own, *rules("more", "jkl{}x")), given[:1])
     with pytest.raises(InvalidInput, match="name: a rule before it"):
         joined(own, own[:1])
-    for pattern, told in (("{}[a-z]{{500}}[^x]", "instructions together"), ("a[ab]{{{}}}c", "begin inside of each")):
+    for pattern, told in (
+        ("{}[a-z]{{500}}[^x]", "together with the tenant's own"),
+        ("a[ab]{{{}}}c", "begin inside of each"),
+    ):
         half = rules("half", pattern)
         assert joined((), half)
         with pytest.raises(InvalidInput, match=told):

@@ -35,9 +35,7 @@ _STATES = dict.fromkeys(_DENIALS, run_pb2.RUN_STATE_DENIED) | {
     common_pb2.ERROR_REASON_APPROVAL_EXPIRED: run_pb2.RUN_STATE_REJECTED,
 }
 """The state of a run that ends for such a reason; FAILED for every other."""
-_STOPPED = frozenset({common_pb2.ERROR_REASON_CANCELLED, common_pb2.ERROR_REASON_INTERRUPTED})
-"""Why a run ends that could have gone on."""
-_STORE_S = 30.0  # one attempt to store its artifact
+_PUT_S = 30.0  # one attempt to store its artifact
 _END_S = 5.0  # one attempt to give a run's money back and to end it
 _ENDS_AT_ONCE = 8
 
@@ -58,14 +56,16 @@ class Ending:
         self._leaves = leaves
         self._watchers = watchers
         self._ends = asyncio.Semaphore(_ENDS_AT_ONCE)
+        self._puts = asyncio.Semaphore(_ENDS_AT_ONCE)
+        """Apart, so that a storage that is frozen does not hold up those who need none."""
 
     async def end(
         self, tenant: str, run_id: str, attempt: int, error: run_pb2.RunError, owed: Mapping[str, common_pb2.ModelCall]
     ) -> None:
         """Give the run's money back, then end it as the store has it; tried again until it is done.
 
-        A run whose artifact may be stored, heard of or not, ends as it would have: what is left of it is done now. One
-        that another attempt has taken over is left to that.
+        A run whose artifact may be stored, heard of or not, ends as it would have, whatever stopped it, unless storage
+        refuses the artifact: what is left of it is done now. One that another attempt has taken over is left to that.
         """
         for delay_s in itertools.chain((0.3, 1.0, 3.0, 10.0), itertools.repeat(30.0)):
             try:
@@ -84,16 +84,17 @@ class Ending:
     async def _end(self, run: run_pb2.Run, error: run_pb2.RunError, owed: Mapping[str, common_pb2.ModelCall]) -> None:
         live = LiveRun(run, self._store, self._watchers)
         try:
-            await live.recall()
             async with self._turn():
+                await live.recall()
                 await ledger.pay_owed(live, self._leaves, {**live.kept_calls(), **owed}, live.events)
-            stopped = error.reason in _STOPPED
-            if _may_be_stored(run) and (stopped or error.retryable):
-                refusal = await self._finish(live)
+            if run.stage == common_pb2.STAGE_STORE or run.result.artifact_sha256:
+                await self._settle(live)
+                refusal = None if run.result.artifact_sha256 else await self._put(live)
                 if refusal is None:
                     await live.enter(publishing.outcome(run.result))
                     return
-                error = error if stopped else refusal
+                if error.reason != common_pb2.ERROR_REASON_CANCELLED:
+                    error = refusal
             if error.reason not in _DENIALS:  # a denied run holds nothing
                 async with self._turn():
                     await ledger.release(run, self._leaves, common_pb2.ErrorReason.Name(error.reason))
@@ -103,26 +104,38 @@ class Ending:
         finally:
             await live.close()
 
-    async def _finish(self, live: LiveRun) -> run_pb2.RunError | None:
-        """Do what is left to do of a run: settle it, which gives back what it holds, and have its artifact stored. What
-        refuses that for good, if anything does.
-        """
+    async def _settle(self, live: LiveRun) -> None:
+        """Settle the run, which gives back what it holds; if that is refused for good, only give it back."""
         run = live.run
-        try:
-            async with self._turn():
+        async with self._turn():
+            try:
                 await ledger.close(run, self._leaves)
-            if not run.result.artifact_sha256:
-                with deadline_scope(_STORE_S):
-                    await publishing.put(run, self._leaves, live.kept(ARTIFACT)[-1])
-        except grpc.aio.AioRpcError as failure:
-            if may_pass(failure):
-                raise
-            return await self.error_of(failure, run)
+            except grpc.aio.AioRpcError as refusal:
+                if may_pass(refusal):
+                    raise
+                error = await self.error_of(refusal, run)
+                await ledger.release(run, self._leaves, common_pb2.ErrorReason.Name(error.reason))
+                warning = f"the run could not be settled, so what it held was given back: {error.message}"
+                if warning not in run.warnings:
+                    live.warn(warning)
+
+    async def _put(self, live: LiveRun) -> run_pb2.RunError | None:
+        """Have the artifact stored, if an attempt before has not; why storage does not take it for good."""
+        run, content = live.run, live.kept(ARTIFACT)[-1]
+        async with self._puts:
+            with deadline_scope(_PUT_S):
+                try:
+                    await publishing.put(run, self._leaves, content)
+                except grpc.aio.AioRpcError as failure:
+                    refusal = await self.error_of(failure, run)
+                    if refusal.retryable:
+                        raise
+                    return None if await publishing.is_stored(run, self._leaves, content) else refusal
         return None
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """The block asks the ledger, for not longer than an attempt may take."""
+        """The block reads the run or asks the ledger, for not longer than an attempt may take."""
         async with self._ends:
             with deadline_scope(_END_S):
                 yield
@@ -152,10 +165,6 @@ class Ending:
             return error.message
         _log.warning("run %s fails: %s", run.run_id, error.message)
         return error.outside
-
-
-def _may_be_stored(run: run_pb2.Run) -> bool:
-    return run.stage == common_pb2.STAGE_STORE or bool(run.result.artifact_sha256)
 
 
 def cancelled(order: Order) -> run_pb2.RunError:

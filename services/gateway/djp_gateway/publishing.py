@@ -14,7 +14,7 @@ from djp_gateway.artifact import build_artifact
 from djp_gateway.away import named
 from djp_gateway.hiding import redacted
 from djp_gateway.live import count
-from djp_gateway.patience import persistently, step_id
+from djp_gateway.patience import may_pass, persistently, step_id
 from djp_gateway.placeholders import type_of
 from djp_gateway.policy import Publication, Ranked, choose
 from djp_gateway.record import build_result
@@ -119,10 +119,9 @@ async def put(run: run_pb2.Run, leaves: Leaves, content: bytes) -> storage_pb2.A
     Raises:
         grpc.aio.AioRpcError: storage refuses it, or cannot take it now.
     """
-    key = storage_pb2.ArtifactKey(workflow=run.spec.workflow, artifact=f"{run.run_id}.json")
     header = storage_pb2.ArtifactHeader(
         request_id=step_id(run.run_id, "store"),
-        key=key,
+        key=_key(run),
         content_type="application/json",
         sha256=sha256(content).hexdigest(),
         run_id=run.run_id,
@@ -138,8 +137,34 @@ async def put(run: run_pb2.Run, leaves: Leaves, content: bytes) -> storage_pb2.A
         stored = (await leaves.storage.PutArtifact(parts())).artifact
     except grpc.aio.AioRpcError as error:
         raise named(error, "storage") from error
-    run.result.artifact_workflow = key.workflow
-    run.result.artifact_name = key.artifact
+    _note(run, stored)
+    return stored
+
+
+async def is_stored(run: run_pb2.Run, leaves: Leaves, content: bytes) -> bool:
+    """Whether storage has the artifact after all, although it was last refused; then it is noted in the run's result.
+
+    Raises:
+        grpc.aio.AioRpcError: storage cannot say now.
+    """
+    try:
+        stored = (await leaves.storage.StatArtifact(storage_pb2.StatArtifactRequest(key=_key(run)))).artifact
+    except grpc.aio.AioRpcError as error:
+        if may_pass(error):
+            raise
+        return False
+    if stored.sha256 != sha256(content).hexdigest():
+        return False
+    _note(run, stored)
+    return True
+
+
+def _key(run: run_pb2.Run) -> storage_pb2.ArtifactKey:
+    return storage_pb2.ArtifactKey(workflow=run.spec.workflow, artifact=f"{run.run_id}.json")
+
+
+def _note(run: run_pb2.Run, stored: storage_pb2.ArtifactInfo) -> None:
+    run.result.artifact_workflow = stored.key.workflow
+    run.result.artifact_name = stored.key.artifact
     run.result.artifact_location = stored.location
     run.result.artifact_sha256 = stored.sha256
-    return stored

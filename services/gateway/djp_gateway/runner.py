@@ -92,6 +92,8 @@ class Runner:
         self._runs: dict[str, asyncio.Task[None]] = {}
         """By id, the tasks of those that this gateway has begun to work on."""
         self._cancelled: dict[str, Order] = {}
+        self._left: set[str] = set()
+        """Runs that this process had time enough to end, and could not; a later one will."""
         self._claiming = asyncio.Lock()
         self._adrift = False
         """The database may have runs as this gateway's that nobody here works on."""
@@ -206,6 +208,7 @@ class Runner:
     async def end_left_over(self, *, wait_s: float) -> None:
         """Begin to end the runs that an earlier command left; wait for that, but not longer than given."""
         left = await self._queue.left_by_commands()
+        self._left |= {claim.run_id for claim in left}
         tasks = [_keep(self._tasks, self._end_left_over(claim)) for claim in left]
         if tasks:
             await asyncio.wait(tasks, timeout=wait_s)
@@ -226,7 +229,8 @@ class Runner:
         if self._executor != COMMAND:
             await self._queue.hand_back(self._executor)
             return
-        waiting = [self._end_left_over(claim) for claim in await self._queue.left_by_commands()]
+        left = await self._queue.left_by_commands()
+        waiting = [self._end_left_over(claim) for claim in left if claim.run_id not in self._left]
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_S):
                 await asyncio.gather(*waiting)
@@ -296,6 +300,7 @@ class Runner:
                 async with asyncio.timeout(_END_S):
                     await self._ending.end(tenant, run_id, claim.attempt, error, live.owed)
             except TimeoutError:
+                self._left.add(run_id)
                 _log.warning("run %s is left to be ended at the next start", run_id)
 
     async def _end_left_over(self, claim: Claim) -> None:

@@ -70,8 +70,9 @@ async def work(live: LiveRun, leaves: Leaves, gates: Gates) -> None:
                     await settle(live, leaves)  # no model is called any more, and a decision may take days
             if not await gates.approvals.approved(live):
                 return
-        with deadline_scope(_STEP_S):
-            await store(live, leaves, content)
+        if not live.run.result.artifact_sha256:  # or else an earlier attempt has heard that it is stored
+            with deadline_scope(_STEP_S):
+                await store(live, leaves, content)
         with deadline_scope(_STEP_S):
             await settle(live, leaves)
         await live.enter(outcome(live.run.result))

@@ -54,9 +54,11 @@ def problems(rules: Sequence[Rule], base: Sequence[Rule] = (), own: Sequence[Rul
     found: list[RuleRefused] = []
     if len(rules) > (most := max(0, MAX_RULES - len(own))):
         beside = f" beside the {len(own)} of the tenant's own" if own else ""
-        return [RuleRefused(rules[most].name[:100], f"{len(rules)} rules{beside}", f"give at most {most}")]
+        remedy = f"give at most {most}" if most else "leave them out, or take some out of the tenant's file"
+        return [RuleRefused(rules[most].name[:100], f"{len(rules)} rules{beside}", remedy)]
+    together = "together with the tenant's own" if own else "together"
     if (characters := sum(len(rule.pattern) for rule in (*own, *rules))) > MAX_CHARACTERS:
-        size = f"patterns of {characters} characters together"
+        size = f"patterns of {characters} characters {together}"
         return [
             RuleRefused(rules[-1].name[:100], size, f"at most {MAX_CHARACTERS} are taken; give fewer or shorter ones")
         ]
@@ -81,13 +83,18 @@ def problems(rules: Sequence[Rule], base: Sequence[Rule] = (), own: Sequence[Rul
             if len(found) == _TOLD:
                 break
         names.add(rule.name)
-    for together, size, most, remedy in (
-        (instructions, "programs of {} instructions together", MAX_PROGRAMS, _FEWER),
-        (automata, "automata of {} bytes or more together", MAX_AUTOMATA, _FEWER),
-        (tried, "matches of {} bytes or more together that may begin inside of each other", MAX_TRIED, _TRIED_REMEDY),
+    for count, size, most, remedy in (
+        (instructions, f"programs of {instructions} instructions {together}", MAX_PROGRAMS, _FEWER),
+        (automata, f"automata of {automata} bytes or more {together}", MAX_AUTOMATA, _FEWER),
+        (
+            tried,
+            f"matches of {tried} bytes or more {together} that may begin inside of each other",
+            MAX_TRIED,
+            _TRIED_REMEDY,
+        ),
     ):
-        if together > most:
-            found.append(RuleRefused(rules[-1].name, size.format(together), f"at most {most} are taken; {remedy}"))
+        if count > most:
+            found.append(RuleRefused(rules[-1].name, size, f"at most {most} are taken; {remedy}"))
             break
     return found
 
