@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from djp.mesh.channel import open_channel
+from djp.scaling.settings import ScalingSettings
 from djp.v1 import common_pb2, governance_pb2, run_pb2, run_pb2_grpc
 from tests.gateway.test_gateway_cancel import cancel
 from tests.gateway.test_gateway_crash import METHODS, held
@@ -113,6 +114,28 @@ async def test_the_runs_of_a_gateway_that_shows_no_life_are_taken_over(mesh: Any
     assert_whole(ended, leaves)
     assert len(leaves.requests("Debate")) == 1
     assert any("it goes on with 3 drafts" in warning for warning in ended.warnings)
+
+
+async def test_a_run_that_is_taken_over_waits_for_no_autoscaler(mesh: Any, leaves: Any) -> None:
+    """The only place is taken by a run of the same tenant."""
+    never = ScalingSettings(min_workers=1, max_workers=2, interval_ms=3_600_000)
+    lively = await mesh.gateway(executor_id="lively", executor_silence_s=SILENCE_S, scaling=never)
+    debate, judge = leaves.hold("Debate"), leaves.hold("Judge")
+    busy = await lively.start()
+    await debate.entered.wait()
+    del leaves.before["Debate"]
+    address = f"unix:{mesh.folder}/killed.sock"
+    process = await killable(leaves, address)
+    async with open_channel(address) as channel:
+        request = run_pb2.StartRunRequest(request_id=str(uuid.uuid4()), run=run_pb2.RunRequest(task="Go on."))
+        run = (await run_pb2_grpc.RunServiceStub(channel).StartRun(request, wait_for_ready=True)).run
+        await judge.entered.wait()
+    del leaves.before["Judge"]
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    assert_whole(await lively.finish(run.run_id), leaves)
+    debate.opened.set()
+    assert (await lively.finish(busy.run_id)).state == run_pb2.RUN_STATE_PUBLISHED
 
 
 async def test_a_gateway_that_is_told_to_stop_hands_its_runs_over_and_takes_no_more(mesh: Any, leaves: Any) -> None:

@@ -434,8 +434,8 @@ async def test_the_dead_are_found_by_their_silence_and_the_living_left_alone(bas
     await base.queue.claim("dead", per_tenant=5)
     await base.queue.claim("living", per_tenant=5)
     taken = asyncio.Event()
-    watcher = Keeper(base.queue, "watcher", silence_s=0.5, taken=taken.set)
-    other = Keeper(base.queue, "living", silence_s=0.5, taken=lambda: None)
+    watcher = Keeper(base.queue, "watcher", silence_s=0.5, taken=lambda _: taken.set())
+    other = Keeper(base.queue, "living", silence_s=0.5, taken=lambda _: None)
     tasks = [asyncio.create_task(work) for work in (watcher.look(), other.beat())]
     async with asyncio.timeout(60):
         await taken.wait()

@@ -25,7 +25,8 @@ class Keeper:
     """One executor's part in it. Nobody's clock is compared with another's: what counts is how long a beat stayed the
     same while this process was there to see it."""
 
-    def __init__(self, queue: RunQueue, executor: str, *, silence_s: float, taken: Callable[[], None]) -> None:
+    def __init__(self, queue: RunQueue, executor: str, *, silence_s: float, taken: Callable[[int], None]) -> None:
+        """`taken` is told how many runs it took over."""
         self._queue = queue
         self._executor = executor
         self._silence_s = silence_s
@@ -78,4 +79,4 @@ class Keeper:
         taken = await self._queue.take_from(executor, beat, taker=self._executor)
         if taken:
             _log.warning("%d runs of gateway %r, which shows no life, go on here or elsewhere", taken, executor)
-            self._taken()
+            self._taken(taken)

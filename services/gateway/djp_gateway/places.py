@@ -46,6 +46,11 @@ class Places:
             return per_tenant
         return 1 if working < self._most else 0
 
+    def replace(self, lost: int) -> None:
+        """Have as many more, up to `most`, for so many runs that a dead gateway had places for: they had begun, so they
+        are not to wait for an autoscaler."""
+        self.count = min(self.count + lost, self._most)
+
     @contextmanager
     def held(self, run_id: str = "") -> Iterator[None]:
         """Within the block a place is kept for that run, or for another one, that may get it."""

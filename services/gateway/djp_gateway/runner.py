@@ -137,6 +137,11 @@ class Runner:
         """Something may wait that can begin."""
         self._wake.set()
 
+    def took_over(self, count: int) -> None:
+        """So many runs of a dead executor wait, for this gateway or another."""
+        self._places.replace(count)
+        self.wake()
+
     def has(self, run_id: str) -> bool:
         """Whether the run is this gateway's: then its watchers hear of every change."""
         return run_id in self._runs

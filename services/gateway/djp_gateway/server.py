@@ -143,7 +143,7 @@ async def open_service(
             look_s=look_s,
         )
         stack.push_async_callback(runner.stop)
-        keeper = Keeper(queue, settings.executor_id, silence_s=settings.executor_silence_s, taken=runner.wake)
+        keeper = Keeper(queue, settings.executor_id, silence_s=settings.executor_silence_s, taken=runner.took_over)
         background = [runner.take, runner.listen, keeper.beat, refusals.keep]
         if alone:
             # The leaves are up already: then nothing is left held when the first call comes in.
