@@ -72,7 +72,7 @@ async def test_the_trace_of_a_run_whose_gateway_was_killed_has_no_hole(
     ]
 
 
-@pytest.mark.parametrize("method", ["ProjectDebate", "Debate", "Settle"])
+@pytest.mark.parametrize("method", ["ProjectDebate", "Debate", "PutArtifact"])
 async def test_the_stage_in_which_a_run_fails_and_the_run_say_why(
     mesh: Any, leaves: Any, spans: Path, until: Any, method: str
 ) -> None:
@@ -84,7 +84,7 @@ async def test_the_stage_in_which_a_run_fails_and_the_run_say_why(
     found = read_spans(spans, ended.run_id)
     assert_whole(found, ended)
     failed = {span["name"] for span in found if span["status"] == "ERROR" and "/" not in span["name"]}
-    assert failed == {"run", {"ProjectDebate": "project", "Debate": "debate", "Settle": "settle"}[method]}
+    assert failed == {"run", {"ProjectDebate": "project", "Debate": "debate", "PutArtifact": "store"}[method]}
     assert {span["attributes"]["djp.error_reason"] for span in found if span["name"] in failed} == {
         "FAILED_PRECONDITION"
     }
