@@ -95,7 +95,7 @@ class Ending:
                     return
                 if error.reason != common_pb2.ERROR_REASON_CANCELLED:
                     error = refusal
-            if error.reason not in _DENIALS:  # a denied run holds nothing
+            elif error.reason not in _DENIALS:  # a denied run holds nothing
                 async with self._turn():
                     await ledger.release(run, self._leaves, common_pb2.ErrorReason.Name(error.reason))
             run.error.CopyFrom(error)
