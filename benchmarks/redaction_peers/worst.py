@@ -6,8 +6,11 @@ its growth, and the worst of those are run at 1 MB, each in a process of its own
 
 For custom rules a pattern is drawn together with what it matches, from the constructs of RE2, and both are changed.
 Many may stand beside each other, with a validation, and the pieces of the text may be shuffled, so that automata have
-no rhythm to follow. What the service refuses is no candidate; what it takes to refuse it is measured by patterns that
-are dear to compile.
+no rhythm to follow. Rules that the service refuses are no candidates; what it takes to refuse them is measured by
+patterns that are dear to compile.
+
+The service refuses a text that would be read too often. So that the search sees where this leads, a text may be read
+eight times as often here, and its time is scaled down to what the service lets through: as much of it may be so slow.
 Streams are searched apart, without and with custom rules: the text comes in pieces of 256 characters.
 """
 
@@ -23,12 +26,15 @@ from collections import deque
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from djp.mesh.errors import DjpError, InvalidInput
+from djp_redaction import _engine, looks
 from djp_redaction.custom import MAX_RULES, Redactors, problems
 from djp_redaction.model import Options, Rule, Strategy
 from djp_redaction.rule_file import load_rules
 from djp_redaction.settings import RedactionSettings
+from djp_redaction.stream import AHEAD, BLOCK
 from djp_redaction.validators import VALIDATORS
 from tests.redaction.hostile_texts import (
     DEAR_TO_COMPILE,
@@ -53,6 +59,9 @@ CPU_LIMIT_S = 20
 GOAL_S = 0.5
 POPULATION = 16
 _KEY = b"the key of a tenant, 32 bytes or more"
+_MOST_READS = _engine.MOST_READS * (1 + AHEAD / BLOCK)  # what is behind a block may be read with it, and then again
+_TIMES = 8
+_MORE = (looks.MOST_PLAIN, _TIMES * _engine.MOST_READS * (BLOCK + AHEAD))
 
 
 @dataclass(frozen=True)
@@ -79,12 +88,15 @@ def redactor_for(patterns: Sequence[str], validation: str = "") -> Redactor:
 
 
 def cpu_s(candidate: Candidate, size: int) -> float:
-    """CPU seconds of one redaction of so many bytes; a refusal counts by what it cost."""
+    """CPU seconds of one redaction of so many bytes, scaled down to what the service lets be read.
+
+    A refusal counts by what it cost.
+    """
     redactor = redactor_for(candidate.patterns, candidate.validation)
     text = write(candidate.recipe, size, shuffled=candidate.shuffled)
     options = Options(strategy=candidate.strategy)
-    before = time.process_time()
-    with contextlib.suppress(DjpError):
+    before, reads, refused = time.process_time(), _engine.reads(), True
+    with contextlib.suppress(DjpError), patch.object(looks, "OF_A_BLOCK", _MORE):
         if candidate.piece:
             stream = redactor.stream(options, _KEY)
             for at in range(0, len(text), candidate.piece):
@@ -92,7 +104,9 @@ def cpu_s(candidate: Candidate, size: int) -> float:
             deque(stream.finish(), maxlen=0)
         else:
             redactor.redact(text, options, _KEY)
-    return time.process_time() - before
+        refused = False
+    taken, reads = time.process_time() - before, _engine.reads() - reads
+    return taken / _TIMES if refused else taken * min(1.0, _MOST_READS * size / reads)
 
 
 def expected_s(candidate: Candidate, small_s: float) -> float:
@@ -140,7 +154,8 @@ def search(seed: int, seconds: float, most: int, *, custom: bool = False, piece:
     ends = time.monotonic() + seconds
     if custom:
         for pattern, dear in KNOWN_RULES.items():
-            judge(Candidate((Block(dear, 1),), patterns=(pattern,)))
+            for strategy in (Strategy.LABEL, Strategy.PARTIAL):
+                judge(Candidate((Block(dear, 1),), strategy, (pattern,)))
             letters = tuple(Block(letter, 1) for letter in dear)
             judge(Candidate(letters, patterns=(pattern,), shuffled=True))
     else:

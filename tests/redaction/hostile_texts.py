@@ -44,6 +44,7 @@ KNOWN: dict[str, Recipe] = {
         "addresses of hosts": [("1.1.1.1.", 1)],
         "IPv6": [("1:2:", 1)],
         "colons": [(":", 1)],
+        "short findings, and what nobody sees": [("[::1", 300), ("\u00ad\U0001f468", 1)],
         "brackets": [("[", 1)],
         "brackets of both kinds": [("[[a](", 1)],
         "deep URLs": [("http://a/((((", 1)],
@@ -88,6 +89,9 @@ KNOWN_RULES: dict[str, str] = {
     "a[ab]{200}c": "ab",
     "AIza[0-9A-Za-z]{35}": "AIza",
     "[a-z]*([a-z]{3,})[a-z]*1": "abc",
+    r"(?:b){30}0\w\w|[^b]ab(?:b|\s)|b(?:\w){30}": "b",
+    r"(?:\s|ab)\d(?:a|ab)(?:a){30}|ab.ab[a-z]?01": "0\n",
+    r"\bab(?:(?:a|ab)|\s)[^b](?:(?:ab|\b))*": "ab",
 }
 """Patterns of custom rules that are dear, each with a piece of the texts that make them so."""
 

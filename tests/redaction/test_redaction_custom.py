@@ -26,7 +26,7 @@ from djp_redaction import custom
 from djp_redaction.beginnings import beginnings, least_length
 from djp_redaction.custom import Redactors
 from djp_redaction.looks import MOST_PLAIN
-from djp_redaction.model import Rule, RuleSet
+from djp_redaction.model import Options, Rule, RuleSet, Strategy
 from djp_redaction.patterns import RuleRefused
 from djp_redaction.redactor import Redactor
 from djp_redaction.server import open_service
@@ -196,11 +196,29 @@ def test_a_rule_that_finds_nearly_everything_is_an_error_and_never_the_text(reda
     assert redactors.of("", (Rule("abc", "G", "abc"),)).redact(few * (MOST_PLAIN // 100)).text.count("[REDACTED:G]")
 
 
-def test_many_matches_that_a_validation_refuses_are_too_many(redactors):
+def test_rules_for_which_a_text_is_read_too_often_fail_closed_however_it_comes(redactors):
+    """Matches that a validation refuses take their time as well: every byte of these is read for every rule."""
     rules = tuple(Rule(f"r{number}", "R", f"[0-9]{{3,{number + 4}}}", validation="luhn") for number in range(20))
-    assert redactors.of("", rules).redact("123 456 " * 100).text == "123 456 " * 100
-    with pytest.raises(ResourceExhausted, match="find more than"):
-        redactors.of("", rules).redact("123 456 " * 1000)
+    redactor = redactors.of("", rules)
+    assert redactor.redact("123 456 " * 10).text == "123 456 " * 10
+    text = "123 456 " * 10_000
+    for size in (len(text), 1, 100):
+        stream, given = redactor.stream(), 0
+        with pytest.raises(ResourceExhausted, match="read more than") as caught:
+            for start in range(0, len(text), size):
+                given += sum(len(piece.text) for piece in stream.feed(text[start : start + size]))
+        assert caught.value.reason == "REDACTION_FAILED"
+        assert given < BLOCK
+    assert redactor.redact("123 456 " * 10).text == "123 456 " * 10
+
+
+def test_findings_that_free_each_other_by_their_replacements_fail_closed(redactors):
+    """`a***` and the letters behind it are one replacement, beside which the next match begins."""
+    redactor = redactors.of("", (Rule("r", "R", r"\bab(?:a|ab|\s)[^b](?:ab|\b)*"),))
+    options = Options(strategy=Strategy.PARTIAL)
+    assert redactor.redact("\n" + "ab" * 10, options).counts["R"] == 3
+    with pytest.raises(ResourceExhausted, match="read more than"):
+        redactor.redact("\n" + "ab" * 400 + "a 1111 1111" * 1000, options)
 
 
 def _folder(tmp_path, **files):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 MOST_AUTOMATON: int
-MOST_TIMES: int
+MOST_READS: int
 PSEUDONYM_DIGITS: int
 TOO_LARGE: str
 VALIDATIONS: list[str]
@@ -11,8 +11,8 @@ VALIDATIONS: list[str]
 class Refused(ValueError):  # noqa: N818
     """A rule that cannot be compiled: its number, what is at fault, and why."""
 
-class TooManyMatches(ValueError):  # noqa: N818
-    """More matches of rules without a trigger than wanted: the number of the rule."""
+class Exceeded(ValueError):  # noqa: N818
+    """Too many matches of rules without a trigger: the number of the rule. Or too many reads: None."""
 
 class Matcher:
     """The compiled rules with a trigger: number, pattern, trigger, validation, reach, solid, window."""
@@ -55,10 +55,9 @@ def redact(
     text: str,
     before: str,
     offset: int,
-    left: int,
-    most: int,
-) -> tuple[str, list[int], list[int], list[int], list[str | None] | None, int] | None: ...
-def searched_bytes() -> int: ...
+    left: tuple[int, int],
+) -> tuple[str, list[int], list[int], list[int], list[str | None] | None, tuple[int, int]]: ...
+def reads() -> int: ...
 def validate(name: str, value: bytes, /) -> int: ...
 def prepared(text: str, /) -> tuple[str, bool]: ...
 def visible(text: str, /) -> str: ...

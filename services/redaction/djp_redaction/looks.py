@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djp.mesh.errors import Internal, ResourceExhausted
+from djp.mesh.errors import ResourceExhausted
 from djp_redaction import _engine
 from djp_redaction._engine import place_of_seen, visible
 from djp_redaction.model import Redacted
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from djp_redaction.plain_rules import PlainRules
     from djp_redaction.replacements import Replacements
 
-_ENDLESS = (
-    f"text: read {_engine.MOST_TIMES} times, there is still more to find, because findings of these rules touch each "
-    "other; nothing is returned; let the rules accept what stands directly beside another finding"
+_TOO_MUCH = (
+    f"text: a part of it would have to be read more than {_engine.MOST_READS} times for these rules; nothing is "
+    "returned; give fewer or shorter custom rules, and let them accept what stands directly beside another finding"
 )
 MOST_PLAIN = 1024
-"""Matches of rules without a trigger in one block: a rule that finds more would find nearly everything. One counts once
-more for each 32 bytes read for it, and eight that the rule's validation refuses count as one."""
+"""Matches of rules without a trigger in one block: a rule that finds more would find nearly everything."""
+_SHORT = 1024  # bytes: what is shorter may be read as often as what is as long
+OF_A_BLOCK = (MOST_PLAIN, _SHORT * _engine.MOST_READS)
+"""How many matches of rules without a trigger there may be in one, and reads beside those for its length."""
+
+
+class Meter:
+    """What may still be done for a block of text."""
+
+    def __init__(self) -> None:
+        self.left = OF_A_BLOCK
 
 
 class Looks:
@@ -48,47 +57,44 @@ class Looks:
         self._matcher = matcher
         self._plain = plain
         self._replacements = replacements
-        self._plain_left = MOST_PLAIN
         self._least = least
         self._titles = _engine.Titles(titles)
 
-    def redact(self, text: str, before: str = "", offset: int = 0) -> Redacted:
+    def redact(self, text: str, before: str = "", offset: int = 0, meter: Meter | None = None) -> Redacted:
         """The piece redacted; `before` stands in front of it, and `offset` is where it stands in the whole text.
 
+        `meter` is that of its block, which it may be a part of.
+
         Raises:
-            Internal: the rules free one finding after the other without an end in sight.
-            ResourceExhausted: rules without a trigger find too much.
+            ResourceExhausted: rules without a trigger find too much, or a part of the text was read too often.
         """
         matcher, plain, replacements = self._matcher.engine, self._plain, self._replacements.engine
-        rules, least, left = plain.engine if plain else None, self._least, self._plain_left
+        rules, left = plain.engine if plain else None, meter.left if meter else OF_A_BLOCK
         try:
             redacted = _engine.redact(
-                matcher, rules, replacements, self._titles, least, text, before, offset, left, MOST_PLAIN
+                matcher, rules, replacements, self._titles, self._least, text, before, offset, left
             )
-        except _engine.TooManyMatches as error:
+        except _engine.Exceeded as error:
+            if error.args[0] is None:
+                raise ResourceExhausted(_TOO_MUCH, field="text", reason="REDACTION_FAILED") from None
             rule = self._rules[error.args[0]].name
             raise ResourceExhausted(
                 f"text: rules up to {rule!r} find more than {MOST_PLAIN} places in a part of it; let the patterns ask "
                 "for more",
                 field="text",
             ) from None
-        if redacted is None:
-            raise Internal(_ENDLESS, reason="REDACTION_FAILED")
-        result, numbers, starts, ends, own, self._plain_left = redacted
-        fixed = self._replacements.fixed
-        replaced = [fixed[number] for number in numbers]
+        result, numbers, starts, ends, own, left = redacted
+        if meter:
+            meter.left = left
+        replaced = list(map(self._replacements.fixed.__getitem__, numbers))
         if own:
             replaced = [one or other for one, other in zip(own, replaced, strict=True)]
-        return Redacted(result, [self._rules[number] for number in numbers], starts, ends, replaced)
+        return Redacted(result, list(map(self._rules.__getitem__, numbers)), starts, ends, replaced)
 
     @property
     def surroundings(self) -> int:
         """How many characters in front of a calm place a rule may ask about: those with a trigger mind none."""
         return 1 if self._plain else 0
-
-    def begin_block(self) -> None:
-        """From here on the matches of rules without a trigger are counted anew."""
-        self._plain_left = MOST_PLAIN
 
     def walls(self, text: str) -> list[tuple[int, int]]:
         """Where replacements and kept titles stand, as disjoint spans in order."""

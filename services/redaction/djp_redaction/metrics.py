@@ -40,7 +40,7 @@ def _findings() -> Counter:
 def _searched() -> None:
     from prometheus_client import Gauge
 
-    from djp_redaction._engine import searched_bytes
+    from djp_redaction._engine import reads
 
-    told = "Bytes read for rules' triggers and spanned by matches; much more than came are of texts made to be slow."
-    Gauge("djp_redaction_searched_bytes", told).set_function(searched_bytes)
+    told = "How often rules read bytes of texts: most some times, those of texts made to be slow up to 128 times."
+    Gauge("djp_redaction_searched_bytes", told).set_function(reads)

@@ -44,12 +44,12 @@ class Redactor:
         secret for pseudonyms.
 
         Raises:
-            Internal: the rules free one finding after the other without an end in sight.
+            ResourceExhausted: custom rules find too much, or a part of the text was read too often.
             FailedPrecondition: pseudonyms are asked for without a key.
         """
         if len(text) <= stream.BLOCK:
-            plain = options is None and key is None and self._plain is None
-            return (self._by_default if plain else self._looks(options or _DEFAULT, key)).redact(text)
+            looks = self._by_default if options is None and key is None else self._looks(options or _DEFAULT, key)
+            return looks.redact(text)
         pieces = list(self.stream(options, key).feed(text, last=True))
         columns = [[*chain(*column)] for column in zip(*(piece[1:] for piece in pieces), strict=True)]
         return Redacted("".join(piece.text for piece in pieces), *columns)
@@ -64,9 +64,9 @@ class Redactor:
 
     def _looks(self, options: Options, key: bytes | None) -> Looks:
         by_type = frozenset(options.strategy_by_type.items()) if options.strategy_by_type else _NONE
-        if options.titles or self._plain:
+        if options.titles:
             return self._looks_by(options.strategy, by_type, key, options.titles)
-        return self._shared(options.strategy, by_type, key)  # nothing changes in it
+        return self._shared(options.strategy, by_type, key)
 
     def _looks_by(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from djp_redaction._engine import continues, prepared
+from djp_redaction.looks import Meter
 from djp_redaction.model import Redacted
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class RedactionStream:
         self._before = ""  # what stands in front of what is held
         self._given = 0  # how much of the text was given out
         self._block = 0  # where in the text the block begins
+        self._meter = Meter()  # of the block
         self._restless = False  # whether the rest of a block, all of which is held, is known to have no calm place
 
     def warm_up(self) -> None:
@@ -94,12 +95,12 @@ class RedactionStream:
             else:
                 return
             self._block = self._given
-            self._looks.begin_block()
+            self._meter = Meter()
 
     def _give(self, length: int) -> Iterator[Redacted]:
         """So much of what is held, redacted."""
         if length:
-            redacted = self._looks.redact(self._held[:length], self._before, self._given)
+            redacted = self._looks.redact(self._held[:length], self._before, self._given, self._meter)
             self._before = self._held[length - self._looks.surroundings : length]
             self._move_on(length)
             yield redacted
@@ -141,15 +142,17 @@ class RedactionStream:
         match = _LAST_CUT.match(near, max(0, room - AHEAD), room)
         nothing_near = 0 if self._given > self._block and room < AHEAD else room
         given = self._given
-        redacted = self._looks.redact(near, self._before)
-        spans = sorted([*self._looks.walls(near), *zip(redacted.starts, redacted.ends, strict=True)])
-        ends = [end for _, end in spans]
+        redacted = self._looks.redact(near, self._before, meter=self._meter)
+        # What is disjoint begins in the order in which it ends.
+        walls = self._looks.walls(near)
+        starts = sorted([*(start for start, _ in walls), *redacted.starts]) if walls else redacted.starts
+        ends = sorted([*(end for _, end in walls), *redacted.ends]) if walls else redacted.ends
 
         def outside(cut: int) -> int:
             over = bisect_right(ends, cut)
-            if over == len(spans) or spans[over][0] >= cut:
+            if over == len(ends) or starts[over] >= cut:
                 return cut
-            start, end = spans[over]  # what begins long before goes out whole: every block is long
+            start, end = starts[over], ends[over]  # what begins long before goes out whole: every block is long
             return start if start > room - AHEAD or given > self._block else end
 
         cut = outside(room if match else nothing_near)
@@ -169,14 +172,13 @@ class RedactionStream:
             self._before = "" if before else near[max(0, cut - _INTRODUCTION) : cut]
         if cut:
             self._move_on(cut)
-            yield _up_to(cut, near, redacted, given)
+            yield _up_to(cut, redacted, given)
 
 
-def _up_to(cut: int, text: str, redacted: Redacted, offset: int) -> Redacted:
+def _up_to(cut: int, redacted: Redacted, offset: int) -> Redacted:
     """The beginning of a redacted piece, which stands at `offset`; no finding reaches over its end."""
     known = bisect_right(redacted.ends, cut)
     starts, ends, replacements = redacted.starts[:known], redacted.ends[:known], redacted.replacements[:known]
-    kept = map(text.__getitem__, map(slice, [0, *ends], [*starts, cut]))
-    parts = chain.from_iterable(zip(kept, [*replacements, ""], strict=True))
+    longer = sum(map(len, replacements)) - (sum(ends) - sum(starts))
     starts, ends = [offset + start for start in starts], [offset + end for end in ends]
-    return Redacted("".join(parts), redacted.rules[:known], starts, ends, replacements)
+    return Redacted(redacted.text[: cut + longer], redacted.rules[:known], starts, ends, replacements)

@@ -5,6 +5,7 @@
 mod group;
 mod looks;
 mod matcher;
+mod meter;
 mod pattern;
 mod plain;
 mod replacements;
@@ -22,19 +23,20 @@ use pyo3::prelude::*;
 
 use looks::{Looks, Redacted};
 use matcher::{Matcher, Rule};
-use plain::{Plain, TooMany};
+use meter::{Left, Meter, TooMuch};
+use plain::Plain;
 use replacements::{Replacement, Replacements};
 use titles::Titles;
 use triggers::Triggers;
 
 create_exception!(_engine, Refused, PyValueError, "A rule cannot be compiled: (its number, what is at fault, why).");
-create_exception!(_engine, TooManyMatches, PyValueError, "More matches than wanted: the number of the rule.");
+create_exception!(_engine, Exceeded, PyValueError, "Too many matches, or reads: the number of the rule, or None.");
 
 /// Bytes: a shorter text is done before another thread could make much of the GIL.
 const SHORT: usize = 4096;
 
 type PyRule = (u32, String, String, String, usize, bool, usize);
-type PyRedacted = (String, Vec<u32>, Vec<usize>, Vec<usize>, Option<Vec<Option<String>>>, usize);
+type PyRedacted = (String, Vec<u32>, Vec<usize>, Vec<usize>, Option<Vec<Option<String>>>, Left);
 
 /// The compiled rules with a trigger; safe to use from several threads.
 #[pyclass(frozen, name = "Matcher")]
@@ -149,12 +151,12 @@ impl PyTitles {
 }
 
 /// The text redacted, and of all findings the rules, the starts and the ends, in code points, and the replacements: None
-/// for what is fixed for its rule; and what is left of the matches of rules without a trigger. Nothing at all if the text
-/// was read too often, and more was still found.
+/// for what is fixed for its rule; and what is left for the block.
 ///
 /// `before` stands in front of the text, whose place is `offset`; titles come through as they are. No finding has
-/// fewer than `least` characters. `left` matches of rules without a trigger may be found, of `most` in a block of text. A
-/// text that is not short is searched without the GIL. Raises TooMany.
+/// fewer than `least` characters. `left` is what is left for the block of text: how many matches of rules without a
+/// trigger, and how many reads, MOST_READS more for each byte of this text. A text that is not short is searched without
+/// the GIL. Raises Exceeded.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 fn redact(
@@ -167,20 +169,29 @@ fn redact(
     text: &str,
     before: &str,
     offset: usize,
-    left: usize,
-    most: usize,
-) -> PyResult<Option<PyRedacted>> {
+    left: Left,
+) -> PyResult<PyRedacted> {
     let (matcher, replacements, titles) = (&matcher.0, &replacements.0, &titles.0);
     let rules = plain.map_or(&[][..], |plain| &plain.0);
     let work = || {
-        let looks = Looks { matcher, replacements, titles, plain: Plain::new(rules, left, most), least };
-        let redacted = looks.redact(text, before).map_err(|TooMany(rule)| TooManyMatches::new_err(rule))?;
-        Ok(redacted.map(|redacted| for_python(redacted, offset, looks.plain.left())))
+        let looks = Looks {
+            matcher,
+            replacements,
+            titles,
+            plain: Plain::new(rules),
+            meter: Meter::new(left, text.len()),
+            least,
+        };
+        let redacted = looks.redact(text, before).map_err(|what| match what {
+            TooMuch::Matches(rule) => Exceeded::new_err((Some(rule),)),
+            TooMuch::Reads => Exceeded::new_err((None::<u32>,)),
+        })?;
+        Ok(for_python(redacted, offset, looks.meter.left()))
     };
     if text.len() < SHORT { guarded(work) } else { py.detach(|| guarded(work)) }
 }
 
-fn for_python(Redacted { text, findings }: Redacted<'_>, offset: usize, left: usize) -> PyRedacted {
+fn for_python(Redacted { text, findings }: Redacted<'_>, offset: usize, left: Left) -> PyRedacted {
     let rules = findings.iter().map(|one| one.rule).collect();
     let starts = findings.iter().map(|one| offset + one.start).collect();
     let ends = findings.iter().map(|one| offset + one.end).collect();
@@ -229,18 +240,18 @@ fn continues(character: char) -> bool {
     text::continues(character)
 }
 
-/// Bytes that were read for triggers, and that matches span, since the process began.
+/// How much was read since the process began.
 #[pyfunction]
-fn searched_bytes() -> u64 {
-    matcher::searched_bytes()
+fn reads() -> u64 {
+    meter::reads()
 }
 
 #[pymodule]
 mod _engine {
     #[pymodule_export]
     use super::{
-        PyMatcher, PyPlainRules, PyReplacements, PyTitles, Refused, TooManyMatches, continues, place_of_seen, prepared,
-        redact, searched_bytes, validate, visible,
+        Exceeded, PyMatcher, PyPlainRules, PyReplacements, PyTitles, Refused, continues, place_of_seen, prepared,
+        reads, redact, validate, visible,
     };
 
     #[pymodule_init]
@@ -248,7 +259,7 @@ mod _engine {
         use pyo3::types::PyModuleMethods;
         let names: Vec<&str> = super::validators::CHECKS.iter().map(|(name, _)| *name).collect();
         module.add("VALIDATIONS", names)?;
-        module.add("MOST_TIMES", super::looks::MOST_TIMES)?;
+        module.add("MOST_READS", super::meter::MOST_READS)?;
         module.add("MOST_AUTOMATON", super::plain::MOST_AUTOMATON)?;
         module.add("TOO_LARGE", super::plain::TOO_LARGE)?;
         module.add("PSEUDONYM_DIGITS", super::replacements::PSEUDONYM_DIGITS)?;

@@ -8,15 +8,11 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::matcher::{Match, Matcher};
-use crate::plain::{Pass, Plain, TooMany};
+use crate::meter::{FINDING, Meter, STEP, TooMuch};
+use crate::plain::{Pass, Plain};
 use crate::replacements::{Place, Replacements};
 use crate::text;
 use crate::titles::Titles;
-
-/// How many times a text may be read, by looks beside findings, before they end, and how many bytes more. Most texts need
-/// one or two looks. Rules that free one finding after the other would take quadratic time; a short text may have many.
-pub const MOST_TIMES: usize = 16;
-const MOST_MORE: usize = 1 << 16;
 
 /// Where a finding stands, in bytes, and the number of its rule.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +45,8 @@ pub struct Looks<'a> {
     pub titles: &'a Titles,
     /// What rules without a trigger find.
     pub plain: Plain<'a>,
+    /// What is done.
+    pub meter: Meter,
     /// How many characters the shortest finding has.
     pub least: usize,
 }
@@ -70,37 +68,44 @@ fn touches(behind: &[u8]) -> bool {
 }
 
 impl<'a> Looks<'a> {
-    /// The text redacted; `before` stands in front of it. None if it was read too often, and more was still found.
-    pub fn redact(&self, text: &str, before: &str) -> Result<Option<Redacted<'a>>, TooMany> {
+    /// The text redacted; `before` stands in front of it.
+    ///
+    /// Rules that free one finding after the other would take quadratic time: they are stopped by the meter.
+    pub fn redact(&self, text: &str, before: &str) -> Result<Redacted<'a>, TooMuch> {
         let piece = Piece::new(self, text, before);
         if self.plain.any() {
             let text = [before, &piece.searched].concat();
             let shown = if piece.unseen { text::visible(&text) } else { String::new() };
-            self.plain.choose(&[text.as_bytes(), shown.as_bytes()]);
+            self.plain.choose(&[text.as_bytes(), shown.as_bytes()], &self.meter);
         }
-        let walls = piece.searched_places(&self.replacements.walls(text, self.titles));
-        let mut spans = piece.within(&between(&walls, piece.searched.len()), Pass { beside: false, counts: true })?;
+        let walls = piece.searched_places(&self.walls(text));
+        let mut spans = piece.within(&between(&walls, piece.searched.len()), Pass::First)?;
         let mut fresh = spans.clone();
         let mut looked = false;
-        let mut read = 0;
-        while read <= MOST_TIMES * piece.searched.len() + MOST_MORE {
+        loop {
+            self.meter.read(piece.searched.len() + FINDING * spans.len());
+            self.meter.check()?;
             let beside = piece.beside(&fresh, &spans, &walls);
-            read += piece.searched.len() + beside.iter().map(|&(start, end)| end - start).sum::<usize>();
             looked = looked || !beside.is_empty();
-            fresh = piece.within(&beside, Pass { beside: true, counts: true })?;
+            fresh = piece.within(&beside, Pass::Beside)?;
             if fresh.is_empty() {
                 let replaced = piece.replaced(&spans);
                 if looked && (self.replacements.joining || !self.titles.is_empty()) {
                     fresh = self.joined(&piece, &replaced, &spans, &walls)?;
                 }
                 if fresh.is_empty() {
-                    return Ok(Some(replaced));
+                    return Ok(replaced);
                 }
             }
             spans.extend(&fresh);
             spans.sort_unstable();
         }
-        Ok(None)
+    }
+
+    fn walls(&self, text: &str) -> Vec<Place> {
+        let walls = self.replacements.walls(text, self.titles);
+        self.meter.read(STEP * (walls.len() + 2 * self.titles.tries(text.as_bytes())));
+        walls
     }
 
     /// What is found beside replacements and titles that became one with what stood beside them.
@@ -110,13 +115,13 @@ impl<'a> Looks<'a> {
         replaced: &Redacted<'_>,
         spans: &[Span],
         walls: &[Place],
-    ) -> Result<Vec<Span>, TooMany> {
+    ) -> Result<Vec<Span>, TooMuch> {
         let current = replaced.text.as_str();
         let mut taken: Vec<Place> =
             spans.iter().map(|span| (span.start, span.end)).chain(walls.iter().copied()).collect();
         taken.sort_unstable();
         let before = between(&taken, piece.searched.len());
-        let after = between(&self.replacements.walls(current, self.titles), current.len());
+        let after = between(&self.walls(current), current.len());
         let kept = before.iter().map(|&(start, end)| &piece.text[piece.in_text(start)..piece.in_text(end)]);
         if kept.eq(after.iter().map(|&(start, end)| &current[start..end])) {
             return Ok(Vec::new());
@@ -129,7 +134,7 @@ impl<'a> Looks<'a> {
             shifts.push((moved, end));
         }
         let now = Piece::new(self, current, piece.before);
-        let found = now.within(&now.searched_places(&after), Pass { beside: false, counts: false })?;
+        let found = now.within(&now.searched_places(&after), Pass::Joined)?;
         let place = |at: usize, from: usize| {
             let (now_at, now_from) = (now.in_text(at), now.in_text(from));
             let (end, began) = shifts[shifts.partition_point(|&(end, _)| end <= now_from) - 1];
@@ -239,7 +244,7 @@ impl<'p, 'a> Piece<'p, 'a> {
     }
 
     /// What is found in each of these stretches, as if the text began and ended there.
-    fn within(&self, places: &[Place], pass: Pass) -> Result<Vec<Span>, TooMany> {
+    fn within(&self, places: &[Place], pass: Pass) -> Result<Vec<Span>, TooMuch> {
         let mut found = Vec::new();
         for &(start, end) in places {
             let before = if start == 0 { self.before } else { "" };
@@ -271,7 +276,7 @@ impl<'p, 'a> Piece<'p, 'a> {
         before: &str,
         pass: Pass,
         spans: &mut Vec<Span>,
-    ) -> Result<(), TooMany> {
+    ) -> Result<(), TooMuch> {
         let mut shown = String::with_capacity(stretch.len());
         let mut places = Vec::with_capacity(stretch.len()); // of each byte that is shown: its place in the piece
         let mut seams = Vec::new(); // before which of them something was that nobody sees
@@ -283,7 +288,7 @@ impl<'p, 'a> Piece<'p, 'a> {
                 shown.push(character);
             }
         }
-        for one in self.search(shown.as_bytes(), before, Some(&seams), Pass { counts: false, ..pass })? {
+        for one in self.search(shown.as_bytes(), before, Some(&seams), pass)? {
             spans.push(Span { start: places[one.start], end: places[one.end - 1] + 1, rule: one.rule });
         }
         spans.sort_unstable();
@@ -291,7 +296,7 @@ impl<'p, 'a> Piece<'p, 'a> {
     }
 
     /// What is found in a stretch: what overlaps becomes one, ruled by the first of them.
-    fn search(&self, data: &[u8], before: &str, seams: Option<&[usize]>, pass: Pass) -> Result<Vec<Match>, TooMany> {
+    fn search(&self, data: &[u8], before: &str, seams: Option<&[usize]>, pass: Pass) -> Result<Vec<Match>, TooMuch> {
         let mut matches = Vec::new();
         let ahead = before.len();
         let joined;
@@ -301,8 +306,11 @@ impl<'p, 'a> Piece<'p, 'a> {
         } else {
             data
         };
-        self.looks.matcher.matches(data, seams, &mut matches);
-        self.looks.plain.matches(data, pass, &mut matches)?;
+        let Looks { matcher, plain, meter, .. } = self.looks;
+        meter.read(STEP + matcher.matches(data, seams, &mut matches));
+        let counts = pass != Pass::Joined && seams.is_none();
+        plain.matches(data, pass, counts, meter, &mut matches)?;
+        meter.check()?;
         matches.sort_unstable();
         let mut result: Vec<Match> = Vec::with_capacity(matches.len());
         for one in matches.into_iter().filter(|one| one.end > ahead) {

@@ -1,24 +1,16 @@
 //! Finds what rules with a trigger describe: one pass for the triggers, then an exact look at each place.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use memchr::{memchr, memrchr};
 use regex_automata::meta::{Cache, Regex};
 use regex_automata::{Anchored, Input};
 
 use crate::group::Group;
+use crate::meter::STEP;
 use crate::pattern;
 use crate::triggers::Triggers;
 use crate::validators::Check;
-
-/// Bytes that were read for triggers, and that matches span, since the process began.
-static SEARCHED: AtomicU64 = AtomicU64::new(0);
-
-/// How much work was done: beside the bytes that came, it tells whether somebody sends texts that are made to be slow.
-pub fn searched_bytes() -> u64 {
-    SEARCHED.load(Ordering::Relaxed)
-}
 
 /// Bytes: what says what a finding is, `secret key:`, is shorter.
 const INTRODUCTION: usize = 64;
@@ -130,8 +122,8 @@ impl Matcher {
     }
 
     /// All matches in valid UTF-8; those of one rule are disjoint. With `seams`, places in order, those of rules whose matches
-    /// are short are only told where one of these is near.
-    pub fn matches(&self, data: &[u8], seams: Option<&[usize]>, found: &mut Vec<Match>) {
+    /// are short are only told where one of these is near. Tells how much was read.
+    pub fn matches(&self, data: &[u8], seams: Option<&[usize]>, found: &mut Vec<Match>) -> usize {
         let idle = self.idle.lock().map_or(None, |mut idle| idle.pop());
         let mut scratch = idle.unwrap_or_else(|| Scratch {
             places: Vec::new(),
@@ -139,18 +131,24 @@ impl Matcher {
             caches: self.rules.iter().map(|rule| rule.regex.create_cache()).collect(),
             states: Vec::new(),
         });
-        self.triggers.places(data, &mut scratch.places);
+        let mut read = self.triggers.places(data, &mut scratch.places);
         if !scratch.places.is_empty() {
-            self.look(data, seams, &mut scratch, found);
+            self.look(data, seams, &mut scratch, found, &mut read);
         }
         if let Ok(mut idle) = self.idle.lock() {
             idle.push(scratch);
         }
-        let spanned: usize = found.iter().map(|one| 1 + one.end - one.start).sum();
-        SEARCHED.fetch_add((data.len() + spanned) as u64, Ordering::Relaxed);
+        read
     }
 
-    fn look(&self, data: &[u8], seams: Option<&[usize]>, scratch: &mut Scratch, found: &mut Vec<Match>) {
+    fn look(
+        &self,
+        data: &[u8],
+        seams: Option<&[usize]>,
+        scratch: &mut Scratch,
+        found: &mut Vec<Match>,
+        read: &mut usize,
+    ) {
         let Scratch { places, stops, caches, states } = scratch;
         states.clear();
         states.resize(self.rules.len(), State::default());
@@ -174,7 +172,7 @@ impl Matcher {
                     if rule.solid && state.blank <= place {
                         state.blank = memchr(b' ', &data[place..]).map_or(data.len(), |blank| place + blank);
                     }
-                    (look, state.clear) = around(rule, cache, data, begin, place, state.blank);
+                    (look, state.clear) = around(rule, cache, data, begin, place, state.blank, read);
                     (state.ahead, state.ahead_refused) = (look, false);
                     if look.is_some_and(|look| look.start > place) {
                         continue;
@@ -182,15 +180,18 @@ impl Matcher {
                 }
                 look.and_then(|look| rule.finding(data, look, stops))
             } else if place >= known || place >= state.end {
-                here(rule, cache, data, place, stops)
+                here(rule, cache, data, place, stops, read)
             } else {
                 // A place in the rule's last match stands for what is left behind it, so that no stretch is read again
                 // and again. What introduces a finding may stand in the last one, as may its first character.
                 let near = place + INTRODUCTION >= state.end;
-                let finding = if near { here(rule, cache, data, place, stops) } else { None };
-                finding.filter(|&(start, _)| start >= state.end).or_else(|| here(rule, cache, data, state.end, stops))
+                let finding = if near { here(rule, cache, data, place, stops, read) } else { None };
+                finding
+                    .filter(|&(start, _)| start >= state.end)
+                    .or_else(|| here(rule, cache, data, state.end, stops, read))
             };
             let Some((start, mut end)) = finding else { continue };
+            *read += STEP + 4 * (end - start);
             if let Some(check) = rule.check {
                 let found = check(&data[start..end]);
                 if found == 0 && end - start >= LONG {
@@ -215,8 +216,12 @@ impl Matcher {
     }
 }
 
-fn search(rule: &Rule, cache: &mut Cache, input: &Input<'_>) -> Option<Look> {
-    let found = rule.regex.search_with(cache, input)?;
+fn search(rule: &Rule, cache: &mut Cache, input: &Input<'_>, read: &mut usize) -> Option<Look> {
+    let found = rule.regex.search_with(cache, input);
+    // Without a match, one that begins here is soon ruled out; one that may begin anywhere, at the end.
+    let none = if input.get_anchored().is_anchored() { input.start() } else { input.end() };
+    *read += STEP + found.as_ref().map_or(none, |found| found.end()) - input.start();
+    let found = found?;
     Some(Look { start: found.start(), end: found.end() })
 }
 
@@ -226,8 +231,9 @@ fn here(
     data: &[u8],
     place: usize,
     stops: &mut [Vec<usize>; 2],
+    read: &mut usize,
 ) -> Option<(usize, usize)> {
-    let look = search(rule, cache, &Input::new(data).range(place..).anchored(Anchored::Yes))?;
+    let look = search(rule, cache, &Input::new(data).range(place..).anchored(Anchored::Yes), read)?;
     rule.finding(data, look, stops)
 }
 
@@ -241,6 +247,7 @@ fn around(
     first: usize,
     place: usize,
     blank: usize,
+    read: &mut usize,
 ) -> (Option<Look>, usize) {
     let (mut first, mut limit, window) = (first, data.len(), rule.window);
     if window > 0 {
@@ -255,7 +262,7 @@ fn around(
     }
     loop {
         // The last match of the rule may end behind all that is looked at here.
-        let look = if first < limit { search(rule, cache, &Input::new(data).range(first..limit)) } else { None };
+        let look = if first < limit { search(rule, cache, &Input::new(data).range(first..limit), read) } else { None };
         let Some(look) = look else {
             return (None, if whole { limit - 1 } else { limit - window }); // nothing that would end before the limit
         };

@@ -4,15 +4,17 @@
 //! that finds where its matches end in one pass, and one that goes back to where they start; or, if the first would be too
 //! large, its matches are short, and one is tried at every place where one may begin.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 
+use memchr::memmem::Finder;
 use regex_automata::dfa::Automaton;
-use regex_automata::util::prefilter::Prefilter;
-use regex_automata::{Anchored, Input, MatchKind, Span};
+use regex_automata::{Anchored, Input, MatchKind};
+use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
 use crate::group::Group;
 use crate::matcher::Match;
+use crate::meter::{Meter, STEP, TooMuch};
 use crate::pattern::{self, Automata};
 use crate::validators::Check;
 
@@ -20,21 +22,22 @@ use crate::validators::Check;
 pub const MOST_AUTOMATON: usize = 1 << 18;
 /// Why a rule is refused that has one of more.
 pub const TOO_LARGE: &str = "too large";
-/// A match counts once, and once more for each of so many bytes that were read from its start on.
-const LONG: usize = 32;
-/// So many matches that the rule's validation refuses count as one.
-const REFUSED: usize = 8;
+/// Bytes of an automaton that take one read more: they are further away from the processor.
+const FAR: usize = 1 << 16;
 
-/// More matches than wanted; the number of the rule that went too far.
-pub struct TooMany(pub u32);
+/// Reads that a try counts, beside what is read for it.
+const TRY: usize = 8;
+/// Bytes of a literal: the library looks for short ones faster.
+const LITERAL: usize = 32;
 
 /// What a look at a stretch of text is.
-#[derive(Clone, Copy)]
-pub struct Pass {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    First,
     /// The stretch stands beside a finding and was searched with it.
-    pub beside: bool,
-    /// What is found counts for the limit.
-    pub counts: bool,
+    Beside,
+    /// The stretch stands beside a replacement that became one with what stood beside it.
+    Joined,
 }
 
 /// How a rule is searched.
@@ -48,8 +51,8 @@ struct Through {
     /// Tells where the first match ends, and, back from there, where it starts.
     ends: Automata,
     starts: Automata,
-    /// What every match begins with, if that is one of a few literals.
-    literal: Option<Prefilter>,
+    /// What every match begins with.
+    literal: Option<Finder<'static>>,
 }
 
 /// By a try at every place where a match may begin.
@@ -57,13 +60,6 @@ struct Tries {
     ends: Automata,
     /// With which bytes.
     first: [bool; 256],
-}
-
-/// A match, and how far the text was read to find it.
-struct Found {
-    start: usize,
-    end: usize,
-    read: usize,
 }
 
 impl Search {
@@ -74,7 +70,9 @@ impl Search {
         let ends = compiled(false, Anchored::No, MatchKind::LeftmostFirst);
         if let (Ok(ends), Ok(starts)) = (ends, compiled(true, Anchored::Yes, MatchKind::All)) {
             let bytes = ends.memory_usage() + starts.memory_usage();
-            let literal = Prefilter::from_hir_prefix(MatchKind::LeftmostFirst, pattern);
+            let prefixes = Extractor::new().extract(pattern);
+            let literal = prefixes.longest_common_prefix().filter(|literal| !literal.is_empty());
+            let literal = literal.map(|literal| Finder::new(&literal[..literal.len().min(LITERAL)]).into_owned());
             return Ok((Self::Through(Box::new(Through { ends, starts, literal })), bytes, 0));
         }
         let most = pattern.properties().maximum_len().ok_or(TOO_LARGE)?;
@@ -91,65 +89,83 @@ impl Search {
     }
 
     /// Whether there is a match anywhere.
-    fn any(&self, data: &[u8]) -> bool {
+    fn any(&self, data: &[u8], meter: &Meter) -> bool {
         match self {
-            Self::Through(through) => through.end(data, 0, true).is_some(),
-            Self::Tries(tries) => tries.next(data, 0).is_some(),
+            Self::Through(through) => through.end(data, 0, true, meter).is_some(),
+            Self::Tries(tries) => tries.next(data, 0, meter).is_some(),
         }
     }
 
     /// The first match that begins at a place or behind it.
-    fn next(&self, data: &[u8], from: usize) -> Option<Found> {
+    fn next(&self, data: &[u8], from: usize, meter: &Meter) -> Option<(usize, usize)> {
         match self {
-            Self::Through(through) => through.next(data, from),
-            Self::Tries(tries) => tries.next(data, from),
+            Self::Through(through) => through.next(data, from, meter),
+            Self::Tries(tries) => tries.next(data, from, meter),
         }
     }
 }
 
 impl Through {
-    fn next(&self, data: &[u8], from: usize) -> Option<Found> {
-        let (end, read) = self.end(data, from, false)?;
+    fn next(&self, data: &[u8], from: usize, meter: &Meter) -> Option<(usize, usize)> {
+        let end = self.end(data, from, false, meter)?;
         let input = Input::new(data).range(from..end).anchored(Anchored::Yes);
         let start = self.starts.try_search_rev(&input).ok()??.offset();
-        Some(Found { start, end, read })
+        meter.read((end - start) * price(&self.starts));
+        Some((start, end))
     }
 
-    /// Where the first match ends, or another if `any` will do, and how far the text was read.
-    fn end(&self, data: &[u8], from: usize, any: bool) -> Option<(usize, usize)> {
+    /// Where the first match ends, or another if `any` will do.
+    fn end(&self, data: &[u8], from: usize, any: bool, meter: &Meter) -> Option<usize> {
         let from = match &self.literal {
-            Some(literal) => literal.find(data, Span { start: from, end: data.len() })?.start,
+            Some(literal) => {
+                let found = literal.find(&data[from..]);
+                meter.read(found.unwrap_or(data.len() - from) / 4); // many at once
+                from + found?
+            }
             None => from,
         };
-        let mut state = self.ends.start_state_forward(&Input::new(data).range(from..)).ok()?;
-        let mut end = None;
-        for (at, &byte) in (from..).zip(&data[from..]) {
-            state = self.ends.next_state(state, byte);
-            if self.ends.is_special_state(state) {
-                if self.ends.is_match_state(state) {
-                    end = Some(at); // it tells so one byte late
-                }
-                if self.ends.is_dead_state(state) || any {
-                    return Some((end?, at));
-                }
-            }
-        }
-        if self.ends.is_match_state(self.ends.next_eoi_state(state)) {
-            end = Some(data.len());
-        }
-        Some((end?, data.len()))
+        meter.read(STEP);
+        end(&self.ends, &Input::new(data).range(from..), any, meter)
     }
 }
 
 impl Tries {
-    fn next(&self, data: &[u8], from: usize) -> Option<Found> {
+    fn next(&self, data: &[u8], from: usize, meter: &Meter) -> Option<(usize, usize)> {
         let mut places = (from..data.len()).filter(|&place| self.first[usize::from(data[place])]);
         places.find_map(|start| {
             let input = Input::new(data).range(start..).anchored(Anchored::Yes);
-            let end = self.ends.try_search_fwd(&input).ok()??.offset();
-            Some(Found { start, end, read: end })
+            meter.read(TRY);
+            Some((start, end(&self.ends, &input, false, meter)?))
         })
     }
+}
+
+/// How many reads one of this automaton counts.
+fn price(automaton: &Automata) -> usize {
+    1 + automaton.memory_usage() / FAR
+}
+
+/// Where the first match ends, or another if `any` will do.
+fn end(automaton: &Automata, input: &Input<'_>, any: bool, meter: &Meter) -> Option<usize> {
+    let mut state = automaton.start_state_forward(input).ok()?;
+    let (mut end, mut read) = (None, input.end());
+    for (at, &byte) in input.get_range().zip(&input.haystack()[input.get_range()]) {
+        state = automaton.next_state(state, byte);
+        if automaton.is_special_state(state) {
+            if automaton.is_match_state(state) {
+                end = Some(at); // it tells so one byte late
+            }
+            if automaton.is_dead_state(state) || any && end.is_some() {
+                read = at;
+                break;
+            }
+        }
+    }
+    meter.read((read - input.start()) * price(automaton));
+    if read == input.end() && automaton.is_match_state(automaton.next_eoi_state(state)) {
+        end = Some(read);
+    }
+    end
 }
 
 /// The pattern as if all that looks at the surroundings were fulfilled.
@@ -202,26 +218,23 @@ impl Rule {
     }
 }
 
-/// What the rules find in one text, and how many more matches may be found.
+/// What the rules find in one text.
 pub struct Plain<'r> {
     rules: &'r [Rule],
     /// Those of which the text may hold matches.
     chosen: OnceCell<Vec<&'r Rule>>,
-    left: Cell<usize>,
-    most: usize,
 }
 
 impl<'r> Plain<'r> {
-    /// `left` matches may still be found of the `most` for a block of text.
-    pub fn new(rules: &'r [Rule], left: usize, most: usize) -> Self {
-        Self { rules, chosen: OnceCell::new(), left: Cell::new(left), most }
+    pub fn new(rules: &'r [Rule]) -> Self {
+        Self { rules, chosen: OnceCell::new() }
     }
 
     /// Leaves out rules of which no part of these texts holds a match: most rules, for most texts.
-    pub fn choose(&self, texts: &[&[u8]]) {
+    pub fn choose(&self, texts: &[&[u8]], meter: &Meter) {
         let may = |rule: &&Rule| {
             let search = rule.anywhere.as_ref().unwrap_or(&rule.search);
-            texts.iter().any(|text| search.any(text))
+            texts.iter().any(|text| search.any(text, meter))
         };
         self.chosen.get_or_init(|| self.rules.iter().filter(may).collect());
     }
@@ -231,43 +244,47 @@ impl<'r> Plain<'r> {
         self.chosen.get().map_or(!self.rules.is_empty(), |chosen| !chosen.is_empty())
     }
 
-    pub fn left(&self) -> usize {
-        self.left.get()
-    }
-
-    /// All matches in valid UTF-8, those of one rule disjoint.
-    ///
-    /// Matches in which the group that is the finding has no part count as well, and those that are refused a little.
-    pub fn matches(&self, data: &[u8], pass: Pass, found: &mut Vec<Match>) -> Result<(), TooMany> {
-        let most = if pass.counts { self.left.get() } else { 2 * self.most };
-        let (mut many, mut refused) = (0, 0);
+    /// All matches in valid UTF-8, those of one rule disjoint. With `counts` they count, also if the group that is the
+    /// finding has no part in them, but not if they are refused.
+    pub fn matches(
+        &self,
+        data: &[u8],
+        pass: Pass,
+        counts: bool,
+        meter: &Meter,
+        found: &mut Vec<Match>,
+    ) -> Result<(), TooMuch> {
         let mut stops = <[Vec<usize>; 2]>::default();
-        for rule in self.chosen.get().into_iter().flatten().filter(|rule| rule.minds || !pass.beside) {
+        let rules = self.chosen.get().into_iter().flatten().filter(|rule| rule.minds || pass != Pass::Beside);
+        for rule in rules {
             let mut at = 0;
-            while let Some(Found { start, end, read }) = rule.search.next(data, at) {
+            while let Some((start, end)) = rule.search.next(data, at, meter) {
                 at = end;
-                let weight = 1 + (read - start) / LONG;
                 let finding = match &rule.group {
-                    Some(group) => group.find(data, start, end, &mut stops),
+                    Some(group) => {
+                        meter.read(STEP + 6 * (end - start));
+                        group.find(data, start, end, &mut stops)
+                    }
                     None => Some((start, end)),
                 };
-                let checked =
-                    |(start, end)| (start, start + rule.check.map_or(end - start, |check| check(&data[start..end])));
-                match finding.map(checked) {
-                    Some((start, end)) if start == end => refused += weight,
-                    Some((start, end)) => {
-                        many += weight;
+                let mut refused = false;
+                if let Some((start, mut end)) = finding {
+                    if let Some(check) = rule.check {
+                        meter.read(STEP + 4 * (end - start));
+                        end = start + check(&data[start..end]);
+                    }
+                    refused = start == end;
+                    if !refused {
+                        meter.read(STEP);
                         found.push(Match { start, rule: rule.number, end });
                     }
-                    None => many += weight,
                 }
-                if many + refused / REFUSED > most {
-                    return Err(TooMany(rule.number));
+                if counts && !refused {
+                    meter.matched(rule.number)?;
                 }
+                meter.check()?;
             }
-        }
-        if pass.counts {
-            self.left.set(most - many - refused / REFUSED);
+            meter.check()?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Finds kept titles in a text, each in its brackets: what stands there comes through as it is.
 
-use memchr::memchr_iter;
+use memchr::{Memchr, memchr_iter};
 
 use crate::replacements::Place;
 
@@ -36,19 +36,42 @@ impl Titles {
 
     /// Where titles stand in a text: at each bracket the longest.
     pub fn places(&self, text: &[u8]) -> impl Iterator<Item = Place> {
-        let brackets = memchr_iter(b'[', if self.is_empty() { b"" } else { text });
-        brackets.filter_map(|at| Some((at, at + self.longest_at(&text[at..])?)))
+        self.brackets(text).filter_map(|at| Some((at, at + self.longest_at(&text[at..])?)))
+    }
+
+    /// At how many places of a text they are looked for.
+    pub fn tries(&self, text: &[u8]) -> usize {
+        self.brackets(text).count()
+    }
+
+    fn brackets<'t>(&self, text: &'t [u8]) -> Memchr<'t> {
+        memchr_iter(b'[', if self.is_empty() { b"" } else { text })
+    }
+
+    /// How many titles are not greater than a text, and how many bytes the last of them begins with as the text does.
+    fn rank(&self, text: &[u8]) -> (usize, usize) {
+        // What both ends of a stretch of titles begin with as the text does, all between them begin with.
+        let (mut least, mut most) = ((0, 0), (self.titles.len(), 0));
+        while least.0 < most.0 {
+            let middle = usize::midpoint(least.0, most.0);
+            let (title, known) = (&self.titles[middle], least.1.min(most.1));
+            let same = known + same(&text[known..], &title[known..]);
+            if title.get(same) <= text.get(same) {
+                least = (middle + 1, same);
+            } else {
+                most = (middle, same);
+            }
+        }
+        least
     }
 
     /// How many bytes the longest title has that a text begins with.
     fn longest_at(&self, text: &[u8]) -> Option<usize> {
         // The last title that is not greater than the text begins with every title that the text begins with.
-        let mut title = self.titles.partition_point(|title| title.as_slice() <= text).checked_sub(1)?;
-        if !text.starts_with(&self.titles[title]) {
-            let same = same(text, &self.titles[title]);
-            while self.titles[title].len() > same {
-                title = self.inner[title]?;
-            }
+        let (not_greater, same) = self.rank(text);
+        let mut title = not_greater.checked_sub(1)?;
+        while self.titles[title].len() > same {
+            title = self.inner[title]?;
         }
         Some(self.titles[title].len())
     }
@@ -57,12 +80,10 @@ impl Titles {
     pub fn unfinished(&self, text: &[u8]) -> usize {
         let first = (text.len() + 1).saturating_sub(self.longest);
         let begun = |&at: &usize| {
-            let begun = &text[at..];
-            let next = self.titles.partition_point(|title| title.as_slice() <= begun);
-            self.titles.get(next).is_some_and(|title| title.starts_with(begun))
+            let next = self.titles.get(self.rank(&text[at..]).0);
+            next.is_some_and(|title| title.starts_with(&text[at..]))
         };
-        let mut brackets = memchr_iter(b'[', if self.is_empty() { b"" } else { &text[first..] });
-        brackets.by_ref().map(|at| first + at).find(begun).unwrap_or(text.len())
+        self.brackets(text.get(first..).unwrap_or_default()).map(|at| first + at).find(begun).unwrap_or(text.len())
     }
 }
 

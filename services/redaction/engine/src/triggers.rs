@@ -10,6 +10,8 @@ use crate::pattern::{self, AHEAD, Automata};
 const MOST_AUTOMATON: usize = 1 << 20;
 /// How many sets of triggers are kept for the pairs of bytes that a trigger may have first, and second.
 const PAIRS: usize = 1 << 14;
+/// Reads that a try counts: triggers are short.
+const TRY: usize = 4;
 
 fn ahead_of(data: &[u8], place: usize) -> usize {
     match place.checked_sub(1).map(|at| data[at]) {
@@ -91,11 +93,12 @@ impl Triggers {
         Ok(result)
     }
 
-    /// Every place where a trigger starts, with the trigger's number, in order.
-    pub fn places(&self, data: &[u8], places: &mut Vec<(usize, usize)>) {
+    /// Every place where a trigger starts, with the trigger's number, in order. Tells how much was read.
+    pub fn places(&self, data: &[u8], places: &mut Vec<(usize, usize)>) -> usize {
         places.clear();
+        let mut tries = 0;
         if let Some((head, rest)) = data.split_first_chunk::<4>() {
-            self.add(self.begin[usize::from(head[0])], data, 0, places);
+            tries += self.add(self.begin[usize::from(head[0])], data, 0, places);
             // The pairs that end at the byte in front of this one, and here.
             let (mut last, mut now) = (pair(pair(0, head[1]), head[2]), pair(pair(0, head[2]), head[3]));
             for (place, &byte) in (1..).zip(rest) {
@@ -103,16 +106,18 @@ impl Triggers {
                 (last, now) = (now, pair(now, byte));
                 let may = self.first[before] & self.second[now];
                 if may != 0 {
-                    self.add(may, data, place, places);
+                    tries += self.add(may, data, place, places);
                 }
             }
         }
         for left in (1..=data.len().min(3)).rev() {
-            self.add(self.short[left], data, data.len() - left, places); // there are not two pairs
+            tries += self.add(self.short[left], data, data.len() - left, places); // there are not two pairs
         }
+        data.len() + TRY * tries
     }
 
-    fn add(&self, may: u32, data: &[u8], place: usize, places: &mut Vec<(usize, usize)>) {
+    /// How many triggers were tried.
+    fn add(&self, may: u32, data: &[u8], place: usize, places: &mut Vec<(usize, usize)>) -> usize {
         let ahead = ahead_of(data, place);
         for (group, triggers) in self.triggers.chunks(32).enumerate() {
             let mut may = may;
@@ -124,6 +129,7 @@ impl Triggers {
                 }
             }
         }
+        may.count_ones() as usize * self.triggers.len().div_ceil(32)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each check says how many bytes of a match are the finding, from its start; 0 refuses the match. A user's pattern may
 //! find what a check was not made for: that is not what it checks, and is refused.
 
+use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -79,6 +80,11 @@ const IBAN_LENGTHS: [(usize, &str); 18] = [
     (33, "RU"),
 ];
 
+static IBAN_LENGTH: LazyLock<HashMap<&[u8], usize>> = LazyLock::new(|| {
+    let of_all = IBAN_LENGTHS.iter();
+    of_all.flat_map(|&(length, countries)| countries.split(' ').map(move |one| (one.as_bytes(), length))).collect()
+});
+
 /// Country codes of the telephone network (ITU-T E.164); those that begin with another digit have one, two or three.
 static CALLING_CODES: LazyLock<Regex> = LazyLock::new(|| {
     own(concat!(
@@ -138,8 +144,7 @@ fn is_card(number: &[u8]) -> bool {
 fn iban(value: &[u8]) -> usize {
     let compact = without(value, b" ");
     let country = compact.get(..2).unwrap_or_default();
-    let of_country = |countries: &str| countries.split(' ').any(|known| known.as_bytes() == country);
-    let Some(&(length, _)) = IBAN_LENGTHS.iter().find(|(_, countries)| of_country(countries)) else { return 0 };
+    let Some(&length) = IBAN_LENGTH.get(country) else { return 0 };
     if compact.len() < length || !compact.iter().all(u8::is_ascii_alphanumeric) {
         return 0;
     }
