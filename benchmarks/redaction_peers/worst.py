@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from djp.mesh.errors import DjpError, InvalidInput
-from djp_redaction import _engine, looks
+from djp_redaction import _engine
 from djp_redaction.custom import MAX_RULES, Redactors, problems
+from djp_redaction.looks import Meter
 from djp_redaction.model import Options, Rule, Strategy
 from djp_redaction.rule_file import load_rules
 from djp_redaction.settings import RedactionSettings
@@ -61,7 +62,7 @@ POPULATION = 16
 _KEY = b"the key of a tenant, 32 bytes or more"
 _MOST_READS = _engine.MOST_READS * (1 + AHEAD / BLOCK)  # what is behind a block may be read with it, and then again
 _TIMES = 8
-_MORE = (looks.MOST_PLAIN, _TIMES * _engine.MOST_READS * (BLOCK + AHEAD))
+_MORE = (_engine.MOST_MATCHES, _TIMES * _engine.MOST_READS * (BLOCK + AHEAD))
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def cpu_s(candidate: Candidate, size: int) -> float:
     text = write(candidate.recipe, size, shuffled=candidate.shuffled)
     options = Options(strategy=candidate.strategy)
     before, reads, refused = time.process_time(), _engine.reads(), True
-    with contextlib.suppress(DjpError), patch.object(looks, "OF_A_BLOCK", _MORE):
+    with contextlib.suppress(DjpError), patch.object(Meter, "left", _MORE):
         if candidate.piece:
             stream = redactor.stream(options, _KEY)
             for at in range(0, len(text), candidate.piece):

@@ -22,10 +22,9 @@ from djp.v1.redaction_pb2 import (
     RedactRequest,
     ValidateRulesRequest,
 )
-from djp_redaction import custom
+from djp_redaction import _engine, custom
 from djp_redaction.beginnings import beginnings, least_length
 from djp_redaction.custom import Redactors
-from djp_redaction.looks import MOST_PLAIN
 from djp_redaction.model import Options, Rule, RuleSet, Strategy
 from djp_redaction.patterns import RuleRefused
 from djp_redaction.redactor import Redactor
@@ -193,7 +192,11 @@ def test_a_rule_that_finds_nearly_everything_is_an_error_and_never_the_text(reda
         for start in range(0, len(text), 100):
             list(stream.feed(text[start : start + 100]))
     few = "abc " * 10 + "-" * BLOCK
-    assert redactors.of("", (Rule("abc", "G", "abc"),)).redact(few * (MOST_PLAIN // 100)).text.count("[REDACTED:G]")
+    assert (
+        redactors.of("", (Rule("abc", "G", "abc"),))
+        .redact(few * (_engine.MOST_MATCHES // 100))
+        .text.count("[REDACTED:G]")
+    )
 
 
 def test_rules_for_which_a_text_is_read_too_often_fail_closed_however_it_comes(redactors):
@@ -210,6 +213,16 @@ def test_rules_for_which_a_text_is_read_too_often_fail_closed_however_it_comes(r
         assert caught.value.reason == "REDACTION_FAILED"
         assert given < BLOCK
     assert redactor.redact("123 456 " * 10).text == "123 456 " * 10
+
+
+@pytest.mark.parametrize("size", [1, 6, 100_000])
+def test_as_many_rules_as_there_may_be_leave_room_for_prose_however_it_comes(redactors, size):
+    rules = tuple(Rule(f"r{n}", "R", rf"(?i)\bcase-{n}-[0-9]{{4}}\b") for n in range(custom.MAX_RULES))
+    text = "The led\u00adger holds what CASE-7-1234 may cost before it starts, and gives the rest back. " * 220
+    stream = redactors.of("", rules).stream()
+    pieces = [piece for at in range(0, len(text), size) for piece in stream.feed(text[at : at + size])]
+    pieces += stream.finish()
+    assert "".join(piece.text for piece in pieces) == text.replace("CASE-7-1234", "[REDACTED:R]")
 
 
 def test_findings_that_free_each_other_by_their_replacements_fail_closed(redactors):

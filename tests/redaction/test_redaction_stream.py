@@ -141,6 +141,14 @@ def custom(rule_set):
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS, sizes=CUTS, titles=TITLES)
 @example(text="phone: 2125550123 and [Title 10.0.0.1] 10.0.0.1 ", sizes=[1], titles=["Title 10.0.0.1"])
+# The first three of `****23::` are a replacement; of the rest something is found with what was behind it.
+@example(text="*(212) 555-0123::", sizes=[1], titles=[])
+# What is found stands beside no letter, and becomes one with the replacement behind it.
+@example(text="**a::***a@b.co*", sizes=[1], titles=[])
+# The mark between two matches has three bytes.
+@example(text="x.comjo@ex.org12\uff11http://*::1\uff0a23::", sizes=[1], titles=[])
+# What a card hides, far from what nobody sees.
+@example(text="a\u200bab***12http://ab***12\n[4111 1111 1111 1111::]**[", sizes=[1], titles=[])
 def test_every_way_of_cutting_gives_what_the_whole_text_gives(redactor, custom, strategy, text, sizes, titles):
     options = Options(strategy, titles=tuple(titles))
     for redactor_ in (redactor, custom):

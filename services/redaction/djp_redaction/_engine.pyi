@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 MOST_AUTOMATON: int
+MOST_MATCHES: int
 MOST_READS: int
 PSEUDONYM_DIGITS: int
 TOO_LARGE: str
@@ -55,7 +56,7 @@ def redact(
     text: str,
     before: str,
     offset: int,
-    left: tuple[int, int],
+    left: tuple[int, int] | None,
 ) -> tuple[str, list[int], list[int], list[int], list[str | None] | None, tuple[int, int]]: ...
 def reads() -> int: ...
 def validate(name: str, value: bytes, /) -> int: ...

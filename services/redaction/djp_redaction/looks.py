@@ -21,18 +21,13 @@ _TOO_MUCH = (
     f"text: a part of it would have to be read more than {_engine.MOST_READS} times for these rules; nothing is "
     "returned; give fewer or shorter custom rules, and let them accept what stands directly beside another finding"
 )
-MOST_PLAIN = 1024
-"""Matches of rules without a trigger in one block: a rule that finds more would find nearly everything."""
-_SHORT = 1024  # bytes: what is shorter may be read as often as what is as long
-OF_A_BLOCK = (MOST_PLAIN, _SHORT * _engine.MOST_READS)
-"""How many matches of rules without a trigger there may be in one, and reads beside those for its length."""
 
 
 class Meter:
     """What may still be done for a block of text."""
 
-    def __init__(self) -> None:
-        self.left = OF_A_BLOCK
+    left: tuple[int, int] | None = None
+    """Matches of rules without a trigger, and reads; None when nothing was done yet."""
 
 
 class Looks:
@@ -69,7 +64,7 @@ class Looks:
             ResourceExhausted: rules without a trigger find too much, or a part of the text was read too often.
         """
         matcher, plain, replacements = self._matcher.engine, self._plain, self._replacements.engine
-        rules, left = plain.engine if plain else None, meter.left if meter else OF_A_BLOCK
+        rules, left = plain.engine if plain else None, meter.left if meter else None
         try:
             redacted = _engine.redact(
                 matcher, rules, replacements, self._titles, self._least, text, before, offset, left
@@ -79,8 +74,8 @@ class Looks:
                 raise ResourceExhausted(_TOO_MUCH, field="text", reason="REDACTION_FAILED") from None
             rule = self._rules[error.args[0]].name
             raise ResourceExhausted(
-                f"text: rules up to {rule!r} find more than {MOST_PLAIN} places in a part of it; let the patterns ask "
-                "for more",
+                f"text: rules up to {rule!r} find more than {_engine.MOST_MATCHES} places in a part of it; let the "
+                "patterns ask for more",
                 field="text",
             ) from None
         result, numbers, starts, ends, own, left = redacted

@@ -154,8 +154,8 @@ impl PyTitles {
 /// for what is fixed for its rule; and what is left for the block.
 ///
 /// `before` stands in front of the text, whose place is `offset`; titles come through as they are. No finding has
-/// fewer than `least` characters. `left` is what is left for the block of text: how many matches of rules without a
-/// trigger, and how many reads, MOST_READS more for each byte of this text. A text that is not short is searched without
+/// fewer than `least` characters. `left` is what is left for the block of text, if it was begun: how many matches of
+/// rules without a trigger, and how many reads, MOST_READS more for each byte of this text. A text that is not short is searched without
 /// the GIL. Raises Exceeded.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
@@ -169,7 +169,7 @@ fn redact(
     text: &str,
     before: &str,
     offset: usize,
-    left: Left,
+    left: Option<Left>,
 ) -> PyResult<PyRedacted> {
     let (matcher, replacements, titles) = (&matcher.0, &replacements.0, &titles.0);
     let rules = plain.map_or(&[][..], |plain| &plain.0);
@@ -259,6 +259,7 @@ mod _engine {
         use pyo3::types::PyModuleMethods;
         let names: Vec<&str> = super::validators::CHECKS.iter().map(|(name, _)| *name).collect();
         module.add("VALIDATIONS", names)?;
+        module.add("MOST_MATCHES", super::meter::MOST_MATCHES)?;
         module.add("MOST_READS", super::meter::MOST_READS)?;
         module.add("MOST_AUTOMATON", super::plain::MOST_AUTOMATON)?;
         module.add("TOO_LARGE", super::plain::TOO_LARGE)?;

@@ -22,6 +22,14 @@ struct Span {
     rule: u32,
 }
 
+impl Span {
+    /// Becomes one with another that overlaps.
+    fn take_in(&mut self, other: &Self) -> bool {
+        self.end = self.end.max(other.end);
+        true
+    }
+}
+
 /// A place that is replaced: offsets in the text, in code points.
 pub struct Finding<'a> {
     pub start: usize,
@@ -81,16 +89,14 @@ impl<'a> Looks<'a> {
         let walls = piece.searched_places(&self.walls(text));
         let mut spans = piece.within(&between(&walls, piece.searched.len()), Pass::First)?;
         let mut fresh = spans.clone();
-        let mut looked = false;
         loop {
-            self.meter.read(piece.searched.len() + FINDING * spans.len());
+            self.meter.read(piece.searched.len() + FINDING * fresh.len() + STEP * spans.len());
             self.meter.check()?;
             let beside = piece.beside(&fresh, &spans, &walls);
-            looked = looked || !beside.is_empty();
             fresh = piece.within(&beside, Pass::Beside)?;
             if fresh.is_empty() {
                 let replaced = piece.replaced(&spans);
-                if looked && (self.replacements.joining || !self.titles.is_empty()) {
+                if !spans.is_empty() && (self.replacements.joining || !self.titles.is_empty()) {
                     fresh = self.joined(&piece, &replaced, &spans, &walls)?;
                 }
                 if fresh.is_empty() {
@@ -99,6 +105,11 @@ impl<'a> Looks<'a> {
             }
             spans.extend(&fresh);
             spans.sort_unstable();
+            let all = spans.len();
+            spans.dedup_by(|next, last| next.start < last.end && last.take_in(next));
+            if spans.len() < all {
+                fresh = spans.clone(); // a replacement became part of another finding: what stood beside it may be free
+            }
         }
     }
 
@@ -126,28 +137,33 @@ impl<'a> Looks<'a> {
         if kept.eq(after.iter().map(|&(start, end)| &current[start..end])) {
             return Ok(Vec::new());
         }
-        // Where each replacement ends in the text that has them, and where what follows began before.
-        let (mut moved, mut shifts) = (0, vec![(0, 0)]);
+        // Where each replacement stands in the text that has them, and what stood in its place.
+        let mut moved: Vec<(Place, Place)> = Vec::with_capacity(spans.len());
         for (span, finding) in spans.iter().zip(&replaced.findings) {
             let (start, end) = (piece.in_text(span.start), piece.in_text(span.end));
-            moved += start - shifts.last().map_or(0, |&(_, from)| from) + finding.replacement.len();
-            shifts.push((moved, end));
+            let &((_, now), (_, then)) = moved.last().unwrap_or(&((0, 0), (0, 0)));
+            let now = now + start - then;
+            moved.push(((now, now + finding.replacement.len()), (start, end)));
         }
         let now = Piece::new(self, current, piece.before);
         let found = now.within(&now.searched_places(&after), Pass::Joined)?;
-        let place = |at: usize, from: usize| {
-            let (now_at, now_from) = (now.in_text(at), now.in_text(from));
-            let (end, began) = shifts[shifts.partition_point(|&(end, _)| end <= now_from) - 1];
-            piece.in_searched(now_at - end + began)
+        // A part of a replacement stands for all of what stood in its place.
+        let then = |at: usize, is_end: bool| {
+            let at = now.in_text(at);
+            let ahead = moved.partition_point(|&((_, end), _)| end < at || end == at && !is_end);
+            match moved.get(ahead) {
+                Some(&((now, _), (_, end))) if is_end && now < at => end,
+                Some(&((now, _), (start, _))) if !is_end && now <= at => start,
+                _ => {
+                    let &((_, now), (_, end)) = moved[..ahead].last().unwrap_or(&((0, 0), (0, 0)));
+                    at - now + end
+                }
+            }
         };
-        Ok(found
-            .iter()
-            .map(|span| Span {
-                start: place(span.start, span.start),
-                end: place(span.end, span.start),
-                rule: span.rule,
-            })
-            .collect())
+        let place = |at, is_end| piece.in_searched(then(at, is_end));
+        let as_before =
+            |span: &Span| Span { start: place(span.start, false), end: place(span.end, true), rule: span.rule };
+        Ok(found.iter().map(as_before).collect())
     }
 }
 
@@ -159,7 +175,7 @@ fn between(taken: &[Place], length: usize) -> Vec<Place> {
         if start > done {
             places.push((done, start));
         }
-        done = end;
+        done = done.max(end);
     }
     if length > done {
         places.push((done, length));
@@ -219,7 +235,7 @@ impl<'p, 'a> Piece<'p, 'a> {
             if start > done && (look || (is_new && (everywhere || self.touched_ahead(done, start)))) {
                 places.push((done, start));
             }
-            done = end;
+            done = done.max(end);
             look = is_new && (everywhere || self.touched_behind(end));
         }
         if look && done < data.len() {
@@ -288,8 +304,20 @@ impl<'p, 'a> Piece<'p, 'a> {
                 shown.push(character);
             }
         }
+        let known = spans.len();
         for one in self.search(shown.as_bytes(), before, Some(&seams), pass)? {
-            spans.push(Span { start: places[one.start], end: places[one.end - 1] + 1, rule: one.rule });
+            let (first, last) = (places[one.start], places[one.end - 1]);
+            // What begins in a finding was told with it, or hidden by it, if all is seen that there is of both.
+            let around = spans[..known].partition_point(|span| span.end <= first);
+            let hidden = spans[..known].get(around).is_some_and(|span| {
+                let from = before.len() + places.partition_point(|&place| place < span.start);
+                let seam = seams.partition_point(|&seam| seam <= from);
+                let seen = seams.get(seam).is_none_or(|&seam| seam > before.len() + one.end);
+                span.start < first && seen
+            });
+            if !hidden {
+                spans.push(Span { start: first, end: last + 1, rule: one.rule });
+            }
         }
         spans.sort_unstable();
         Ok(())

@@ -272,6 +272,8 @@ fn around(
         if look.end > place {
             return (Some(look), 0);
         }
-        first = (first + 1).max(look.end - 1); // the last character of a match may open the next one
+        // The last character of a match may open the next one.
+        let last = data[..look.end].iter().rposition(|byte| byte & 0xc0 != 0x80).unwrap_or(0);
+        first = last.max(first + 1);
     }
 }

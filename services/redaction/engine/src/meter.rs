@@ -17,10 +17,16 @@ pub fn reads() -> u64 {
 /// Reads of a text, on average of its bytes. Prose with 24 custom rules, dense findings and what nobody sees takes 80, the
 /// worst that built-in rules take with any text that is known 120.
 pub const MOST_READS: usize = 128;
+/// Matches of rules without a trigger in one block of text: a rule that finds more would find nearly everything.
+pub const MOST_MATCHES: usize = 1024;
+/// Bytes: for a shorter text as much may be read as for one of that many, since findings may free each other one by one.
+const SHORT: usize = 4096;
+/// Bytes of a piece of a stream, likewise: each piece takes its time.
+const PIECE: usize = 64;
 /// Reads that a look or a match counts, beside those of its bytes.
 pub const STEP: usize = 48;
-/// Reads that a finding counts, up to what Python does with it.
-pub const FINDING: usize = 128;
+/// Reads that a finding counts, beside one step whenever more is looked for, up to what Python does with it.
+pub const FINDING: usize = 80;
 
 /// What is refused.
 pub enum TooMuch {
@@ -47,9 +53,12 @@ impl Drop for Meter {
 }
 
 impl Meter {
-    /// What is left, and what so many bytes more may take.
-    pub fn new((matches, reads): Left, bytes: usize) -> Self {
-        let most_reads = reads + MOST_READS * bytes;
+    /// What is left of a block, if it was begun, and what so many bytes more may take.
+    pub fn new(left: Option<Left>, bytes: usize) -> Self {
+        let (matches, most_reads) = match left {
+            Some((matches, reads)) => (matches, reads + MOST_READS * bytes.max(PIECE)),
+            None => (MOST_MATCHES, MOST_READS * bytes.max(SHORT)),
+        };
         Self { matches: Cell::new(matches), reads: Cell::new(Some(most_reads)), most_reads }
     }
 

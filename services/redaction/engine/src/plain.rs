@@ -255,7 +255,12 @@ impl<'r> Plain<'r> {
         found: &mut Vec<Match>,
     ) -> Result<(), TooMuch> {
         let mut stops = <[Vec<usize>; 2]>::default();
-        let rules = self.chosen.get().into_iter().flatten().filter(|rule| rule.minds || pass != Pass::Beside);
+        let chosen = self.chosen.get().into_iter().flatten().copied();
+        let rules: Vec<&Rule> = match pass {
+            Pass::First => chosen.collect(),
+            Pass::Beside => chosen.filter(|rule| rule.minds).collect(),
+            Pass::Joined => self.rules.iter().collect(), // with what replacements left, there may be what was nowhere
+        };
         for rule in rules {
             let mut at = 0;
             while let Some((start, end)) = rule.search.next(data, at, meter) {
