@@ -240,9 +240,10 @@ def measure_worst(seconds: float, most: int) -> dict[str, float]:
         ("custom_stream", search(4, seconds, most, custom=True, piece=256)),
     ):
         print(f"{group}: CPU seconds of 1 MB, the worst first")
-        rows = sorted(((measured_s(one), _shown(one, names)) for one in candidates), reverse=True)
-        for took, shown in rows:
-            print(f"  {f'> {CPU_LIMIT_S}' if took == math.inf else f'{took:.3f}':>8}  {shown}", flush=True)
+        rows = sorted(((measured_s(one), one) for one in candidates), key=lambda row: -row[0])
+        for took, one in rows:
+            print(f"  {f'> {CPU_LIMIT_S}' if took == math.inf else f'{took:.3f}':>8}  {_shown(one, names)}")
+        print(f"  whole, the worst is {rows[0][1]!r}", flush=True)
         figures[f"worst_{group}_s"] = round(min(rows[0][0], CPU_LIMIT_S), 3)
     compiling = {pattern: _compiling_s(pattern) for pattern in DEAR_TO_COMPILE}
     worst = max(compiling, key=lambda pattern: compiling[pattern])

@@ -14,8 +14,8 @@ pub fn reads() -> u64 {
     READS.load(Ordering::Relaxed)
 }
 
-/// Reads of a text, on average of its bytes. Prose with 24 custom rules, dense findings and what nobody sees takes 80, the
-/// worst that built-in rules take with any text that is known 120.
+/// Reads of a text, on average of its bytes. Prose with 24 custom rules, dense findings and what nobody sees takes 80; with
+/// the built-in rules alone examples of theirs side by side take 50, and nothing but the shortest findings 120.
 pub const MOST_READS: usize = 128;
 /// Matches of rules without a trigger in one block of text: a rule that finds more would find nearly everything.
 pub const MOST_MATCHES: usize = 1024;
