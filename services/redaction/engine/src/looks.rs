@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::matcher::{Match, Matcher};
+use crate::matcher::{Match, Matcher, Seams};
 use crate::meter::{FINDING, Meter, STEP, TooMuch};
 use crate::plain::{Pass, Plain};
 use crate::replacements::{Place, Replacements};
@@ -304,19 +304,12 @@ impl<'p, 'a> Piece<'p, 'a> {
                 shown.push(character);
             }
         }
-        let known = spans.len();
-        for one in self.search(shown.as_bytes(), before, Some(&seams), pass)? {
-            let (first, last) = (places[one.start], places[one.end - 1]);
-            // What begins in a finding was told with it, or hidden by it, if all is seen that there is of both.
-            let around = spans[..known].partition_point(|span| span.end <= first);
-            let hidden = spans[..known].get(around).is_some_and(|span| {
-                let from = before.len() + places.partition_point(|&place| place < span.start);
-                let seam = seams.partition_point(|&seam| seam <= from);
-                let seen = seams.get(seam).is_none_or(|&seam| seam > before.len() + one.end);
-                span.start < first && seen
-            });
-            if !hidden {
-                spans.push(Span { start: first, end: last + 1, rule: one.rule });
+        let shown_at = |at: usize| before.len() + places.partition_point(|&place| place < at);
+        let known: Vec<Place> = spans.iter().map(|span| (shown_at(span.start), shown_at(span.end))).collect();
+        let seams = Seams { places: &seams, known: &known };
+        for one in self.search(shown.as_bytes(), before, Some(seams), pass)? {
+            if !seams.covers(before.len() + one.start, before.len() + one.end) {
+                spans.push(Span { start: places[one.start], end: places[one.end - 1] + 1, rule: one.rule });
             }
         }
         spans.sort_unstable();
@@ -324,7 +317,7 @@ impl<'p, 'a> Piece<'p, 'a> {
     }
 
     /// What is found in a stretch: what overlaps becomes one, ruled by the first of them.
-    fn search(&self, data: &[u8], before: &str, seams: Option<&[usize]>, pass: Pass) -> Result<Vec<Match>, TooMuch> {
+    fn search(&self, data: &[u8], before: &str, seams: Option<Seams<'_>>, pass: Pass) -> Result<Vec<Match>, TooMuch> {
         let mut matches = Vec::new();
         let ahead = before.len();
         let joined;

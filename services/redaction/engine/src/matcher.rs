@@ -9,6 +9,7 @@ use regex_automata::{Anchored, Input};
 use crate::group::Group;
 use crate::meter::STEP;
 use crate::pattern;
+use crate::replacements::Place;
 use crate::triggers::Triggers;
 use crate::validators::Check;
 
@@ -63,7 +64,8 @@ impl Rule {
     }
 
     /// Whether one of these places is where a look from here may read.
-    fn near(&self, place: usize, seams: &[usize]) -> bool {
+    fn near(&self, place: usize, seams: Seams<'_>) -> bool {
+        let seams = seams.places;
         let first = seams.partition_point(|&seam| seam + self.reach + BESIDE < place);
         seams.get(first).is_some_and(|&seam| seam <= place + 2 * self.window + BESIDE)
     }
@@ -109,6 +111,30 @@ struct State {
     blank: usize,
 }
 
+/// What is known of a text out of which something was left that nobody sees.
+#[derive(Clone, Copy)]
+pub struct Seams<'s> {
+    /// Where something was left out, in order.
+    pub places: &'s [usize],
+    /// What was found when nothing was left out, in order.
+    pub known: &'s [Place],
+}
+
+impl Seams<'_> {
+    /// Whether all of this was found when nothing was left out.
+    pub fn covers(&self, start: usize, end: usize) -> bool {
+        let next = self.known.partition_point(|&(_, known)| known <= start);
+        self.known.get(next).is_some_and(|known| known.0 <= start && end <= known.1)
+    }
+
+    /// Whether what stands around this place was found when nothing was left out, or was hidden by what is known: the place
+    /// is in that, and nothing was left out of what stands around it.
+    fn knows(&self, place: usize, start: usize, end: usize) -> bool {
+        let seam = self.places.partition_point(|&seam| seam <= start);
+        self.covers(place, place + 1) && self.places.get(seam).is_none_or(|&seam| seam >= end)
+    }
+}
+
 /// The compiled rules; safe to use from several threads.
 pub struct Matcher {
     rules: Vec<Rule>,
@@ -121,9 +147,9 @@ impl Matcher {
         Self { rules, triggers, idle: Mutex::default() }
     }
 
-    /// All matches in valid UTF-8; those of one rule are disjoint. With `seams`, places in order, those of rules whose matches
-    /// are short are only told where one of these is near. Tells how much was read.
-    pub fn matches(&self, data: &[u8], seams: Option<&[usize]>, found: &mut Vec<Match>) -> usize {
+    /// All matches in valid UTF-8; those of one rule are disjoint. With `seams`, those of rules whose matches are short are only
+    /// told where one of these is near. Tells how much was read.
+    pub fn matches(&self, data: &[u8], seams: Option<Seams<'_>>, found: &mut Vec<Match>) -> usize {
         let idle = self.idle.lock().map_or(None, |mut idle| idle.pop());
         let mut scratch = idle.unwrap_or_else(|| Scratch {
             places: Vec::new(),
@@ -144,7 +170,7 @@ impl Matcher {
     fn look(
         &self,
         data: &[u8],
-        seams: Option<&[usize]>,
+        seams: Option<Seams<'_>>,
         scratch: &mut Scratch,
         found: &mut Vec<Match>,
         read: &mut usize,
@@ -208,7 +234,9 @@ impl Matcher {
                 if end > known {
                     (first, known, by) = (start, end, at);
                 }
-                found.push(Match { start, rule: rule.number, end });
+                if rule.reach == 0 || seams.is_none_or(|seams| !seams.knows(place, start, end)) {
+                    found.push(Match { start, rule: rule.number, end });
+                }
             } else {
                 state.ahead_refused = true;
             }
