@@ -225,6 +225,14 @@ def test_as_many_rules_as_there_may_be_leave_room_for_prose_however_it_comes(red
     assert "".join(piece.text for piece in pieces) == text.replace("CASE-7-1234", "[REDACTED:R]")
 
 
+def test_a_rule_of_which_the_text_holds_no_match_finds_one_where_replacements_joined(redactors):
+    """`*b::*a0` becomes `*****a0`, of which three stars are a replacement: `**a0` is found with the address."""
+    redactor, options = redactors.of("", (Rule("r", "R", "[ab*]{3,5}[0-9]"),)), Options(strategy=Strategy.PARTIAL)
+    once = redactor.redact("*b::*a078-05-1120", options)
+    assert (once.starts, once.ends) == ([1], [7])
+    assert redactor.redact(once.text, options).text == once.text
+
+
 def test_findings_that_free_each_other_by_their_replacements_fail_closed(redactors):
     """`a***` and the letters behind it are one replacement, beside which the next match begins."""
     redactor = redactors.of("", (Rule("r", "R", r"\bab(?:a|ab|\s)[^b](?:ab|\b)*"),))
