@@ -155,8 +155,8 @@ impl PyTitles {
 ///
 /// `before` stands in front of the text, whose place is `offset`; titles come through as they are. No finding has
 /// fewer than `least` characters. `left` is what is left for the block of text, if it was begun: how many matches of
-/// rules without a trigger, and how many reads, MOST_READS more for each byte of this text. A text that is not short is searched without
-/// the GIL. Raises Exceeded.
+/// rules without a trigger, and how many reads, MOST_READS more for each byte of this text. A text that is not short is
+/// searched without the GIL. Raises Exceeded.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 fn redact(

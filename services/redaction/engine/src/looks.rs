@@ -22,14 +22,6 @@ struct Span {
     rule: u32,
 }
 
-impl Span {
-    /// Becomes one with another that overlaps.
-    fn take_in(&mut self, other: &Self) -> bool {
-        self.end = self.end.max(other.end);
-        true
-    }
-}
-
 /// A place that is replaced: offsets in the text, in code points.
 pub struct Finding<'a> {
     pub start: usize,
@@ -106,7 +98,13 @@ impl<'a> Looks<'a> {
             spans.extend(&fresh);
             spans.sort_unstable();
             let all = spans.len();
-            spans.dedup_by(|next, last| next.start < last.end && last.take_in(next));
+            spans.dedup_by(|next, last| {
+                let overlaps = next.start < last.end;
+                if overlaps {
+                    last.end = last.end.max(next.end);
+                }
+                overlaps
+            });
             if spans.len() < all {
                 fresh = spans.clone(); // a replacement became part of another finding: what stood beside it may be free
             }

@@ -147,8 +147,8 @@ impl Matcher {
         Self { rules, triggers, idle: Mutex::default() }
     }
 
-    /// All matches in valid UTF-8; those of one rule are disjoint. With `seams`, those of rules whose matches are short are only
-    /// told where one of these is near. Tells how much was read.
+    /// All matches in valid UTF-8; those of one rule are disjoint. With `seams`, those of rules whose matches are short are
+    /// only told where one of these is near. Tells how much was read.
     pub fn matches(&self, data: &[u8], seams: Option<Seams<'_>>, found: &mut Vec<Match>) -> usize {
         let idle = self.idle.lock().map_or(None, |mut idle| idle.pop());
         let mut scratch = idle.unwrap_or_else(|| Scratch {
